@@ -1,0 +1,135 @@
+import { z } from 'zod';
+import { logChunkSchema } from '../../protocol/index.ts';
+import { type ContainerShape, containerShape } from '../api-shapes.ts';
+import type { Command } from '../command.ts';
+import { CONNECTION_OPTIONS, connect } from '../context.ts';
+import { print, printJson } from '../output.ts';
+import { formatAge, formatTable } from '../table.ts';
+
+const pathOf = (id: string | undefined) => `/v1/containers/${encodeURIComponent(id ?? '')}`;
+
+export const containerList: Command = {
+  words: ['container', 'ls'],
+  summary: 'List containers',
+  examples: ['imgcred container ls', 'imgcred container ls --all'],
+  options: { all: { short: 'a', help: 'also those that have ended' }, ...CONNECTION_OPTIONS },
+  positionals: [0, 0],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const path = `/v1/containers?all=${invocation.flag('all')}`;
+    const { containers } = await connection.client.json(
+      z.object({ containers: z.array(containerShape) }),
+      'GET',
+      path,
+    );
+    if (invocation.flag('json')) await printJson(containers);
+    else {
+      const rows = containers.map((container) => [
+        container.id,
+        container.image_reference,
+        container.state + (container.exit_code === null ? '' : ` (${container.exit_code})`),
+        formatAge(Date.parse(container.created_at), Date.now()),
+        container.name ?? '-',
+        (container.command ?? []).join(' ').slice(0, 40),
+      ]);
+      await print(formatTable(['ID', 'IMAGE', 'STATE', 'CREATED', 'NAME', 'COMMAND'], rows));
+    }
+    return 0;
+  },
+};
+
+export const containerShow: Command = {
+  words: ['container', 'show'],
+  summary: 'Show one container: state, exit code, what its image cost',
+  usage: 'CONTAINER',
+  examples: ['imgcred container show ctr_01j…'],
+  options: CONNECTION_OPTIONS,
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    await printJson(await connection.client.json(containerShape, 'GET', pathOf(invocation.positionals[0])));
+    return 0;
+  },
+};
+
+export const containerLogs: Command = {
+  words: ['container', 'logs'],
+  summary: 'Print what a container has written',
+  usage: 'CONTAINER',
+  examples: ['imgcred container logs --follow web'],
+  options: {
+    follow: { short: 'f', help: 'go on until the container ends' },
+    tail: { value: 'N', help: 'only the last N lines' },
+    since: { value: 'TIME', help: 'only what was written after this time (ISO 8601)' },
+    ...CONNECTION_OPTIONS,
+  },
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const query = new URLSearchParams({ follow: String(invocation.flag('follow')) });
+    for (const name of ['tail', 'since']) {
+      const value = invocation.text(name);
+      if (value !== undefined) query.set(name, value);
+    }
+    const path = `${pathOf(invocation.positionals[0])}/logs?${query}`;
+    for await (const chunk of connection.client.lines(logChunkSchema, 'GET', path)) {
+      if (invocation.flag('json')) await print(`${JSON.stringify(chunk)}\n`);
+      else
+        await Bun.write(
+          chunk.stream === 'stdout' ? Bun.stdout : Bun.stderr,
+          Buffer.from(chunk.data, 'base64'),
+        );
+    }
+    return 0;
+  },
+};
+
+export const containerWait: Command = {
+  words: ['container', 'wait'],
+  summary: 'Wait until a container has ended, and exit with its code',
+  usage: 'CONTAINER',
+  examples: ['imgcred container wait web'],
+  options: CONNECTION_OPTIONS,
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const path = `${pathOf(invocation.positionals[0])}?wait=true`;
+    const ended: ContainerShape = await connection.client.json(containerShape, 'GET', path);
+    if (invocation.flag('json')) await printJson(ended);
+    return ended.exit_code ?? 125;
+  },
+};
+
+export const containerStop: Command = {
+  words: ['container', 'stop'],
+  summary: 'Stop containers: their stop signal, then SIGKILL',
+  usage: 'CONTAINER…',
+  examples: ['imgcred container stop web'],
+  options: { kill: { help: 'SIGKILL at once' }, ...CONNECTION_OPTIONS },
+  positionals: [1, 1000],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    for (const id of invocation.positionals) {
+      await connection.client.fetch('POST', `${pathOf(id)}/stop`, { kill: invocation.flag('kill') });
+      await print(`${id}\n`);
+    }
+    return 0;
+  },
+};
+
+export const containerRemove: Command = {
+  words: ['container', 'rm'],
+  summary: 'Forget containers that have ended, with their logs',
+  usage: 'CONTAINER…',
+  examples: ['imgcred container rm web'],
+  options: CONNECTION_OPTIONS,
+  positionals: [1, 1000],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    for (const id of invocation.positionals) {
+      await connection.client.fetch('DELETE', pathOf(id));
+      await print(`${id}\n`);
+    }
+    return 0;
+  },
+};

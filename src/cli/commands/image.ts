@@ -1,0 +1,149 @@
+import { z } from 'zod';
+import { formatBytes } from '../../config/index.ts';
+import { parseReference } from '../../reference/index.ts';
+import { imageShape } from '../api-shapes.ts';
+import type { Command } from '../command.ts';
+import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { print, printJson } from '../output.ts';
+import { registerImage } from '../register-image.ts';
+import { formatAge, formatTable } from '../table.ts';
+
+export const imageAdd: Command = {
+  words: ['image', 'add'],
+  summary: 'Register an image with its registry credential, and index its layers',
+  usage: 'REFERENCE [--creds-env NAMES | --creds-file FILE | --creds-stdin | --secret NAME]',
+  description:
+    'Proves the credential against the registry, reads each layer once to index it (the image itself is not kept),\n' +
+    'and stores the credential as an encrypted secret of the workspace. Without a credential the image must be public.',
+  examples: [
+    'REGISTRY_USERNAME=me REGISTRY_PASSWORD=… imgcred image add registry.example.com/app:1 --creds-env REGISTRY_USERNAME,REGISTRY_PASSWORD',
+    'imgcred image add ghcr.io/me/app:1 --creds-file ~/.docker/config.json',
+    'aws-vault exec dev -- imgcred image add 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app:1 --creds-env AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY,AWS_SESSION_TOKEN',
+    'imgcred image add registry.example.com/other:2 --secret oci-registry-registry-example-com',
+  ],
+  options: {
+    ...CREDENTIAL_OPTIONS,
+    secret: { value: 'NAME', help: 'use a secret that the workspace has already' },
+    platform: { value: 'OS/ARCH', help: 'platform to take from a multi-platform image (this machine’s)' },
+    ...CONNECTION_OPTIONS,
+    ...ROLE_OPTIONS,
+  },
+  positionals: [1, 1],
+  async run(invocation) {
+    const reference = invocation.positionals[0] ?? '';
+    const credentials = await readCredentials(invocation, parseReference(reference).registry);
+    const secret = invocation.text('secret');
+    const platform = invocation.text('platform');
+    await using connection = await connect(invocation);
+    const image = await registerImage(connection.client, {
+      reference,
+      ...(credentials === undefined ? {} : { base_image_creds: credentials }),
+      ...(secret === undefined ? {} : { secret }),
+      ...(platform === undefined ? {} : { platform }),
+    });
+    if (invocation.flag('json')) await printJson(image);
+    else {
+      const indexShare = ((image.index_bytes / Math.max(1, image.compressed_bytes)) * 100).toFixed(1);
+      await print(
+        `${image.reference} is registered as ${image.id}\n` +
+          `  ${image.layers.length} layers, ${formatBytes(image.compressed_bytes)} compressed, ${image.file_count} files; index ${formatBytes(image.index_bytes)} (${indexShare} %)\n` +
+          `  ${image.credential_secret_name === null ? 'public: no credential' : `credential: secret ${image.credential_secret_name}`}\n`,
+      );
+    }
+    return 0;
+  },
+};
+
+export const imageList: Command = {
+  words: ['image', 'ls'],
+  summary: 'List the images of the workspace',
+  examples: ['imgcred image ls', 'imgcred image ls --json'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [0, 0],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const { images } = await connection.client.json(
+      z.object({ images: z.array(imageShape) }),
+      'GET',
+      '/v1/images',
+    );
+    if (invocation.flag('json')) await printJson(images);
+    else {
+      const rows = images.map((image) => [
+        image.id,
+        image.reference,
+        image.platform,
+        formatBytes(image.compressed_bytes),
+        image.credential_secret_name ?? '-',
+        formatAge(Date.parse(image.created_at), Date.now()),
+      ]);
+      await print(formatTable(['ID', 'REFERENCE', 'PLATFORM', 'SIZE', 'SECRET', 'REGISTERED'], rows));
+    }
+    return 0;
+  },
+};
+
+export const imageShow: Command = {
+  words: ['image', 'show'],
+  summary: 'Show one image',
+  usage: 'IMAGE',
+  examples: ['imgcred image show registry.example.com/app:1'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const image = await connection.client.json(
+      imageShape,
+      'GET',
+      `/v1/images/${encodeURIComponent(invocation.positionals[0] ?? '')}`,
+    );
+    if (invocation.flag('json')) {
+      await printJson(image);
+      return 0;
+    }
+    await print(
+      formatTable(
+        ['ID', image.id],
+        [
+          ['reference', image.reference],
+          ['platform', image.platform],
+          ['manifest', image.manifest_digest],
+          ['compressed', formatBytes(image.compressed_bytes)],
+          ['unpacked', formatBytes(image.uncompressed_bytes)],
+          ['index', formatBytes(image.index_bytes)],
+          ['files', String(image.file_count)],
+          [
+            'secret',
+            image.credential_secret_name === null
+              ? '- (public)'
+              : `${image.credential_secret_name} (${image.credential_secret_id})`,
+          ],
+          ['registered', image.created_at],
+          ...image.layers.map((layer, number) => [
+            `layer ${number}`,
+            `${layer.digest} ${formatBytes(layer.size)}`,
+          ]),
+        ],
+      ),
+    );
+    return 0;
+  },
+};
+
+export const imageRemove: Command = {
+  words: ['image', 'rm'],
+  summary: 'Forget an image; its secret stays',
+  usage: 'IMAGE…',
+  examples: ['imgcred image rm registry.example.com/app:1'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [1, 1000],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    for (const image of invocation.positionals) {
+      await connection.client.fetch('DELETE', `/v1/images/${encodeURIComponent(image)}`);
+      await print(`${image}\n`);
+    }
+    return 0;
+  },
+};

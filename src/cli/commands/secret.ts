@@ -1,0 +1,199 @@
+import { z } from 'zod';
+import { ImgcredError } from '../../errors/index.ts';
+import { secretShape } from '../api-shapes.ts';
+import type { Command } from '../command.ts';
+import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { print, printJson } from '../output.ts';
+import { formatAge, formatTable } from '../table.ts';
+
+const pathOf = (name: string | undefined) => `/v1/secrets/${encodeURIComponent(name ?? '')}`;
+const OPTIONS = { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS };
+
+export const secretSet: Command = {
+  words: ['secret', 'set'],
+  summary: 'Give a secret a new value; the next run uses it',
+  usage: 'NAME (--creds-env NAMES | --creds-file FILE | --creds-stdin | --value-stdin)',
+  description:
+    'A registry’s secret is tried against the registry, with every image that uses it, before it becomes active.\n' +
+    'A secret that does not exist yet is made: a registry’s one with --registry, any other with --value-stdin.',
+  examples: [
+    'REGISTRY_USERNAME=me REGISTRY_PASSWORD=… imgcred secret set oci-registry-registry-example-com --creds-env REGISTRY_USERNAME,REGISTRY_PASSWORD',
+    'pass show api-key | imgcred secret set api-key --value-stdin',
+  ],
+  options: {
+    ...CREDENTIAL_OPTIONS,
+    'value-stdin': { help: 'take the value, whatever it is, from standard input' },
+    registry: { value: 'HOST', help: 'registry that a new secret is for' },
+    'no-verify': { help: 'do not try the value against the registry (audited)' },
+    ...OPTIONS,
+  },
+  positionals: [1, 1],
+  async run(invocation) {
+    const name = invocation.positionals[0] ?? '';
+    const noVerify = invocation.flag('no-verify');
+    await using connection = await connect(invocation);
+    const { client } = connection;
+    let body: Record<string, unknown>;
+    if (invocation.flag('value-stdin')) body = { value: (await Bun.stdin.text()).replace(/\r?\n$/, '') };
+    else {
+      const given = invocation.text('registry');
+      const registry = given ?? (await registryOf(name));
+      const credentials = await readCredentials(invocation, registry);
+      if (credentials === undefined) {
+        throw new ImgcredError('USAGE', 'imgcred secret set: no value is given', {
+          hint: 'use --creds-env NAMES, --creds-file FILE, --creds-stdin or --value-stdin',
+        });
+      }
+      body = { credentials, ...(given === undefined ? {} : { registry: given }) };
+    }
+    const secret = await client.json(secretShape, 'PUT', pathOf(name), { ...body, no_verify: noVerify });
+    if (invocation.flag('json')) await printJson(secret);
+    else await print(`${secret.name} is now at version ${secret.version}\n`);
+    return 0;
+
+    async function registryOf(secretName: string): Promise<string> {
+      const secret = await client.json(secretShape, 'GET', pathOf(secretName));
+      if (secret.registry !== null) return secret.registry;
+      throw new ImgcredError('USAGE', `the secret ${secretName} is not a registry's: it has no login`, {
+        hint: 'use --value-stdin',
+      });
+    }
+  },
+};
+
+export const secretList: Command = {
+  words: ['secret', 'ls'],
+  summary: 'List secrets: their names and versions, never their values',
+  examples: ['imgcred secret ls'],
+  options: OPTIONS,
+  positionals: [0, 0],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const { secrets } = await connection.client.json(
+      z.object({ secrets: z.array(secretShape) }),
+      'GET',
+      '/v1/secrets',
+    );
+    if (invocation.flag('json')) await printJson(secrets);
+    else {
+      const rows = secrets.map((secret) => [
+        secret.name,
+        secret.kind,
+        secret.registry ?? '-',
+        secret.credential_type ?? '-',
+        String(secret.version),
+        formatAge(Date.parse(secret.updated_at), Date.now()),
+      ]);
+      await print(formatTable(['NAME', 'KIND', 'REGISTRY', 'TYPE', 'VERSION', 'UPDATED'], rows));
+    }
+    return 0;
+  },
+};
+
+export const secretShow: Command = {
+  words: ['secret', 'show'],
+  summary: 'Show a secret’s metadata, the images that use it, and its kept versions',
+  usage: 'NAME',
+  examples: ['imgcred secret show oci-registry-ghcr-io'],
+  options: OPTIONS,
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    await printJson(await connection.client.json(secretShape, 'GET', pathOf(invocation.positionals[0])));
+    return 0;
+  },
+};
+
+export const secretReveal: Command = {
+  words: ['secret', 'reveal'],
+  summary: 'Print a secret’s value (needs the role operator; audited)',
+  usage: 'NAME',
+  examples: ['imgcred secret reveal api-key'],
+  options: { version: { value: 'N', help: 'a kept version, instead of the active one' }, ...OPTIONS },
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const version = invocation.text('version');
+    const body = version === undefined ? {} : { version: Number(version) };
+    const shape = z.looseObject({ value: z.string() });
+    const path = `${pathOf(invocation.positionals[0])}/reveal`;
+    const answer = await connection.client.json(shape, 'POST', path, body);
+    if (invocation.flag('json')) await printJson(answer);
+    else await print(`${answer.value}\n`);
+    return 0;
+  },
+};
+
+export const secretHistory: Command = {
+  words: ['secret', 'history'],
+  summary: 'List a secret’s kept versions',
+  usage: 'NAME',
+  examples: ['imgcred secret history oci-registry-ghcr-io'],
+  options: OPTIONS,
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const shape = z.object({
+      versions: z.array(
+        z.looseObject({
+          version: z.number(),
+          active: z.boolean(),
+          verified: z.boolean(),
+          created_by: z.string(),
+          created_at: z.string(),
+        }),
+      ),
+    });
+    const { versions } = await connection.client.json(
+      shape,
+      'GET',
+      `${pathOf(invocation.positionals[0])}/versions`,
+    );
+    if (invocation.flag('json')) await printJson(versions);
+    else {
+      const rows = versions.map((row) => [
+        String(row.version) + (row.active ? ' (active)' : ''),
+        row.verified ? 'yes' : 'no',
+        row.created_at,
+        row.created_by,
+      ]);
+      await print(formatTable(['VERSION', 'VERIFIED', 'CREATED', 'BY'], rows));
+    }
+    return 0;
+  },
+};
+
+export const secretRollback: Command = {
+  words: ['secret', 'rollback'],
+  summary: 'Make a kept version the active one again',
+  usage: 'NAME VERSION',
+  examples: ['imgcred secret rollback oci-registry-ghcr-io 3'],
+  options: OPTIONS,
+  positionals: [2, 2],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const [name, version] = invocation.positionals;
+    const secret = await connection.client.json(secretShape, 'POST', `${pathOf(name)}/rollback`, {
+      version: Number(version),
+    });
+    if (invocation.flag('json')) await printJson(secret);
+    else await print(`${secret.name} is now at version ${secret.version}\n`);
+    return 0;
+  },
+};
+
+export const secretRemove: Command = {
+  words: ['secret', 'rm'],
+  summary: 'Delete a secret with all its versions',
+  usage: 'NAME',
+  examples: ['imgcred secret rm api-key'],
+  options: OPTIONS,
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    await connection.client.fetch('DELETE', pathOf(invocation.positionals[0]));
+    await print(`${invocation.positionals[0]}\n`);
+    return 0;
+  },
+};

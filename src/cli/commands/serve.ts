@@ -1,0 +1,56 @@
+import type { Command } from '../command.ts';
+import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS, stderrLogger } from '../context.ts';
+import { startServer } from '../server.ts';
+
+export const serve: Command = {
+  words: ['serve'],
+  summary: 'Run the gateway, the scheduler, a worker, or all of them',
+  usage: '[--role=all|gateway,scheduler|worker]',
+  description:
+    'Listens on a Unix socket in the data directory (no token needed) and on --listen (with a token; the first start\n' +
+    'writes an admin token to DATA_DIR/admin.token). A worker on another machine needs --gateway and --token-file.',
+  examples: [
+    'imgcred serve',
+    'imgcred serve --role=gateway,scheduler --listen 0.0.0.0:7480',
+    'imgcred serve --role=worker --gateway https://imgcred.example.com --token-file /etc/imgcred/worker.token',
+  ],
+  options: {
+    role: { value: 'ROLES', help: 'all, or a list of gateway, scheduler, worker (all)' },
+    listen: { value: 'HOST:PORT', help: 'address of the HTTP API, or none (127.0.0.1:7480)' },
+    gateway: { value: 'URL', help: 'for a worker alone: where its scheduler is' },
+    'gateway-ca': { value: 'FILE', help: 'certificate authority of --gateway, PEM' },
+    'token-file': { value: 'FILE', help: 'for a worker alone: file with its token' },
+    'worker-name': { value: 'NAME', help: 'name of the worker (the host’s)' },
+    slots: { value: 'N', help: 'containers that the worker runs at once (64)' },
+    'data-dir': CONNECTION_OPTIONS['data-dir'],
+    'log-level': { value: 'LEVEL', help: 'debug, info, warn or error (info)' },
+    ...ROLE_OPTIONS,
+  },
+  positionals: [0, 0],
+  async run(invocation) {
+    const config = configOf(invocation, {
+      roles: invocation.text('role'),
+      listen: invocation.text('listen'),
+      gateway: invocation.text('gateway'),
+      gateway_ca: invocation.text('gateway-ca'),
+      token_file: invocation.text('token-file'),
+      worker_name: invocation.text('worker-name'),
+      slots: invocation.text('slots'),
+    });
+    const logger = stderrLogger(config);
+    const server = await startServer(config, logger);
+    logger.info('ready', {
+      roles: config.roles,
+      listen: server.address ?? 'none',
+      socket: server.socket,
+      data_dir: config.data_dir,
+    });
+    const signal = await new Promise<string>((resolve) => {
+      process.once('SIGTERM', () => resolve('SIGTERM'));
+      process.once('SIGINT', () => resolve('SIGINT'));
+    });
+    logger.info('stopping', { signal });
+    await server.stop();
+    return 0;
+  },
+};

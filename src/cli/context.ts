@@ -1,0 +1,112 @@
+import { readFileSync } from 'node:fs';
+import { type Config, loadConfig, type SettingName } from '../config/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import { createLogger, type Logger } from '../observability/index.ts';
+import { ApiClient, readTokenFile } from './api-client.ts';
+import type { Invocation, Options } from './command.ts';
+import { startLocalServer } from './local-server.ts';
+
+/** Options by which a command finds its server. */
+export const CONNECTION_OPTIONS = {
+  server: {
+    value: 'URL',
+    help: 'address of an imgcred server (IMGCRED_SERVER); else the one on the data directory',
+  },
+  'token-file': { value: 'FILE', help: 'file with the API token for --server (IMGCRED_TOKEN_FILE)' },
+  'server-ca': { value: 'FILE', help: 'certificate authority of --server, PEM' },
+  workspace: { value: 'NAME', help: 'workspace to act in', short: 'w' },
+  'data-dir': { value: 'DIR', help: 'where state is kept (IMGCRED_DATA_DIR)' },
+  'log-level': {
+    value: 'LEVEL',
+    help: 'debug, info, warn or error; of a server that this command starts itself',
+  },
+  json: { help: 'print JSON' },
+} satisfies Options;
+
+/** Options of the roles that a command may start in its own process. */
+export const ROLE_OPTIONS = {
+  config: { value: 'FILE', help: 'JSON file with settings, named as the IMGCRED_ variables' },
+  'insecure-registry': { value: 'HOST', multiple: true, help: 'registry that is spoken to without TLS' },
+  'registry-ca': { value: 'FILE', multiple: true, help: 'certificate authority of registries, PEM' },
+  'registry-mirror': { value: 'HOST=URL', multiple: true, help: 'mirror that is asked before a registry' },
+  'fuse-driver': { value: 'DRIVER', help: 'auto, kernel or fuse-native' },
+  runtime: { value: 'PATH', help: 'OCI runtime (crun, else runc)' },
+  'cache-limit': { value: 'SIZE', help: 'bytes of content to keep on this machine' },
+  'master-key-file': { value: 'FILE', help: 'key that the workspace keys are wrapped with' },
+  'read-timeout': { value: 'SECONDS', help: 'how long a read may wait for the registry' },
+  prefetch: { value: 'trace|all|none', help: 'what is fetched ahead of need' },
+  keep: { value: 'auto|none|all', help: 'whether registering an image fills the cache' },
+} satisfies Options;
+
+/** The settings that an invocation's flags name. */
+export function configOf(
+  invocation: Invocation,
+  overrides: Partial<Record<SettingName, unknown>> = {},
+): Config {
+  const several = (name: string) => {
+    const values = invocation.texts(name);
+    return values.length === 0 ? undefined : values;
+  };
+  const readTimeout = invocation.text('read-timeout');
+  return loadConfig(
+    {
+      data_dir: invocation.text('data-dir'),
+      log_level: invocation.text('log-level'),
+      insecure_registries: several('insecure-registry'),
+      registry_ca: several('registry-ca'),
+      registry_mirrors: several('registry-mirror'),
+      fuse_driver: invocation.text('fuse-driver'),
+      runtime: invocation.text('runtime'),
+      cache_limit: invocation.text('cache-limit'),
+      master_key_file: invocation.text('master-key-file'),
+      read_timeout_ms: readTimeout === undefined ? undefined : Number(readTimeout) * 1000,
+      prefetch: invocation.text('prefetch'),
+      keep: invocation.text('keep'),
+      ...overrides,
+    },
+    process.env,
+    invocation.text('config'),
+  );
+}
+
+/** A logger to stderr: JSON lines, so that a person's output on stdout stays clean. */
+export function stderrLogger(config: Pick<Config, 'log_level'>): Logger {
+  return createLogger({ level: config.log_level, write: (line) => process.stderr.write(line) });
+}
+
+/** A server to speak to, and what ends the connection. */
+export interface Connection extends AsyncDisposable {
+  readonly client: ApiClient;
+}
+
+/**
+ * Finds the server: the one named by --server, else the one on the data directory; where there is none, starts
+ * the roles in this process on the data directory until the connection is disposed.
+ */
+export async function connect(invocation: Invocation): Promise<Connection> {
+  const workspace = invocation.text('workspace') ?? process.env.IMGCRED_WORKSPACE;
+  const url = invocation.text('server') ?? process.env.IMGCRED_SERVER;
+  if (url !== undefined && url !== '') {
+    if (!/^https?:\/\//.test(url)) {
+      throw new ImgcredError('USAGE', `--server ${url}: must start with http:// or https://`);
+    }
+    const tokenFile = invocation.text('token-file') ?? process.env.IMGCRED_TOKEN_FILE;
+    const caFile = invocation.text('server-ca');
+    const client = new ApiClient(
+      {
+        kind: 'url',
+        url,
+        ...(tokenFile === undefined ? {} : { token: await readTokenFile(tokenFile) }),
+        ...(caFile === undefined ? {} : { ca: readFileSync(caFile, 'utf8') }),
+      },
+      workspace,
+    );
+    return { client, [Symbol.asyncDispose]: async () => {} };
+  }
+  const config = configOf(invocation, {
+    // What a command starts for itself speaks up only when something is wrong.
+    log_level: invocation.text('log-level') ?? process.env.IMGCRED_LOG_LEVEL ?? 'warn',
+  });
+  const server = await startLocalServer(config, stderrLogger(config), workspace);
+  return { client: server.client, [Symbol.asyncDispose]: () => server.close() };
+}

@@ -1,0 +1,50 @@
+import { resolve } from 'node:path';
+import { parseBytes } from '../config/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import type { ContainerOverrides } from '../protocol/index.ts';
+
+type Mount = NonNullable<ContainerOverrides['mounts']>[number];
+
+/**
+ * `type=bind,source=DIR,target=DIR[,ro]` or `type=tmpfs,target=DIR[,size=SIZE]`, with podman's other names for the
+ * same (`src`, `dst`, `destination`, `readonly`, `tmpfs-size`).
+ *
+ * @throws ImgcredError USAGE
+ */
+export function parseMount(text: string): Mount {
+  const fields = new Map(
+    text.split(',').map((part): [string, string] => {
+      const equals = part.indexOf('=');
+      return equals < 0 ? [part, 'true'] : [part.slice(0, equals), part.slice(equals + 1)];
+    }),
+  );
+  const take = (...names: string[]) => {
+    let value: string | undefined;
+    for (const name of names) {
+      value ??= fields.get(name);
+      fields.delete(name);
+    }
+    return value;
+  };
+  const fail = (problem: string) =>
+    new ImgcredError('USAGE', `--mount ${text}: ${problem}`, {
+      hint: 'write type=bind,source=DIR,target=DIR[,ro] or type=tmpfs,target=DIR[,size=SIZE]',
+    });
+  const type = take('type') ?? 'bind';
+  const target = take('target', 'destination', 'dst');
+  if (target === undefined) throw fail('target is missing');
+  if (!target.startsWith('/')) throw fail('target must be an absolute path');
+  let mount: Mount;
+  if (type === 'bind') {
+    const source = take('source', 'src');
+    if (source === undefined) throw fail('source is missing');
+    const readOnly = take('ro', 'readonly') === 'true';
+    mount = { type: 'bind', source: resolve(source), target, ...(readOnly ? { read_only: true } : {}) };
+  } else if (type === 'tmpfs') {
+    const size = take('size', 'tmpfs-size');
+    mount = { type: 'tmpfs', target, ...(size === undefined ? {} : { size_bytes: parseBytes(size) }) };
+  } else throw fail(`there is no mount type '${type}'`);
+  const unknown = [...fields.keys()][0];
+  if (unknown !== undefined) throw fail(`there is no field '${unknown}'`);
+  return mount;
+}

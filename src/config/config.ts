@@ -1,0 +1,134 @@
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { LOG_LEVELS } from '../observability/index.ts';
+import { parseBytes } from './bytes.ts';
+
+export const ROLES = ['gateway', 'scheduler', 'worker'] as const;
+export type Role = (typeof ROLES)[number];
+export const FUSE_DRIVERS = ['auto', 'kernel', 'fuse-native'] as const;
+
+const list = z.preprocess(
+  (value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value),
+  z.array(z.string().min(1)),
+);
+const number = z.preprocess(
+  (value) => (typeof value === 'string' && value !== '' ? Number(value) : value),
+  z.number(),
+);
+const bytes = z.preprocess(
+  (value) => (typeof value === 'string' ? parseBytes(value) : value),
+  z.int().min(0),
+);
+const path = z
+  .string()
+  .min(1)
+  .transform((value) => resolve(value));
+
+const settings = z.strictObject({
+  data_dir: path.optional(),
+  roles: z
+    .preprocess((value) => (value === 'all' ? [...ROLES] : value), list)
+    .pipe(z.array(z.enum(ROLES, { error: `must be 'all' or some of ${ROLES.join(', ')}` })).min(1))
+    .default([...ROLES]),
+  listen: z
+    .string()
+    .regex(/^(none|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, 'must be HOST:PORT or none')
+    .default('127.0.0.1:7480'),
+  gateway: z.url({ protocol: /^https?$/, error: 'must be an http or https address' }).optional(),
+  token_file: path.optional(),
+  gateway_ca: path.optional(),
+  master_key_file: path.optional(),
+  insecure_registries: list.default([]),
+  registry_ca: list.default([]),
+  registry_mirrors: list.default([]),
+  fuse_driver: z.enum(FUSE_DRIVERS).default('auto'),
+  runtime: z.string().min(1).optional(),
+  cache_limit: bytes.optional(),
+  slots: number.pipe(z.int().min(1).max(10_000)).default(64),
+  worker_name: z.string().min(1).max(128).optional(),
+  /** Milliseconds that a read may wait for the registry before it fails. */
+  read_timeout_ms: number.pipe(z.int().min(100)).default(60_000),
+  prefetch: z.enum(['trace', 'all', 'none']).default('trace'),
+  keep: z.enum(['auto', 'none', 'all']).default('auto'),
+  log_level: z.enum(LOG_LEVELS as ['debug', 'info', 'warn', 'error']).default('info'),
+});
+
+/** One validated set of settings: what a process was told by flags, environment and file, in that order. */
+export type Config = Omit<z.infer<typeof settings>, 'data_dir'> & { readonly data_dir: string };
+export type SettingName = keyof z.infer<typeof settings>;
+
+/**
+ * Merges flags over `IMGCRED_*` variables over the JSON file, and checks the result once.
+ *
+ * @throws ImgcredError USAGE naming the setting, where it came from and what it must be
+ */
+export function loadConfig(
+  flags: Partial<Record<SettingName, unknown>>,
+  environment: Record<string, string | undefined>,
+  file?: string,
+): Config {
+  const origins = new Map<string, string>();
+  const merged: Record<string, unknown> = {};
+  const take = (values: Record<string, unknown>, origin: (name: string) => string) => {
+    for (const [name, value] of Object.entries(values)) {
+      if (value === undefined) continue;
+      merged[name] = value;
+      origins.set(name, origin(name));
+    }
+  };
+  if (file !== undefined) take(readConfigFile(file), () => file);
+  take(fromEnvironment(environment), (name) => `IMGCRED_${name.toUpperCase()}`);
+  take(flags, (name) => `--${name.replaceAll('_', '-')}`);
+  const result = settings.safeParse(merged);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
+    const name = unknown ?? String(issue?.path[0] ?? '');
+    throw new ImgcredError(
+      'USAGE',
+      `${origins.get(name) ?? name}: ${unknown === undefined ? issue?.message : 'no such setting'}`,
+      { hint: 'imgcred serve --help lists the settings' },
+    );
+  }
+  return { ...result.data, data_dir: result.data.data_dir ?? defaultDataDirectory(environment) };
+}
+
+/** Where state lives when nobody said: the system's place for root, the user's own otherwise. */
+export function defaultDataDirectory(environment: Record<string, string | undefined>): string {
+  if (process.getuid?.() === 0) return '/var/lib/imgcred';
+  const base = environment.XDG_DATA_HOME;
+  return join(
+    base?.startsWith('/') ? base : join(environment.HOME ?? homedir(), '.local', 'share'),
+    'imgcred',
+  );
+}
+
+function fromEnvironment(environment: Record<string, string | undefined>): Record<string, unknown> {
+  const values: Record<string, unknown> = {};
+  for (const name of Object.keys(settings.shape)) {
+    const value = environment[`IMGCRED_${name.toUpperCase()}`];
+    if (value !== undefined && value !== '') values[name] = value;
+  }
+  return values;
+}
+
+function readConfigFile(file: string): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new ImgcredError(
+      'USAGE',
+      `the configuration file ${file} can't be read (${systemErrorCode(cause) ?? 'unknown error'})`,
+      { cause },
+    );
+  }
+  try {
+    return z.record(z.string(), z.unknown()).parse(JSON.parse(text));
+  } catch (cause) {
+    throw new ImgcredError('USAGE', `the configuration file ${file} is not a JSON object`, { cause });
+  }
+}

@@ -1,0 +1,4 @@
+export * from './bytes.ts';
+export * from './config.ts';
+export * from './directories.ts';
+export * from './version.ts';

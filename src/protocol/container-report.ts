@@ -1,0 +1,45 @@
+import { z } from 'zod';
+
+/** What the lazy image cost one run. All sizes in bytes. */
+export const fetchReportSchema = z.strictObject({
+  image_compressed_bytes: z.int(),
+  bytes_fetched: z.int(),
+  bytes_fetched_by_cause: z.record(z.string(), z.int()),
+  requests: z.int(),
+  fallbacks: z.array(z.string()),
+  driver: z.string(),
+  /** Milliseconds from the worker taking the request to the process being started, by step. */
+  timings_ms: z.record(z.string(), z.number()),
+});
+export type FetchReport = z.infer<typeof fetchReportSchema>;
+
+const failure = z.strictObject({
+  code: z.string(),
+  message: z.string(),
+  hint: z.string().optional(),
+});
+
+/** What a worker tells of a container that it runs. */
+export const containerReportSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('preparing') }),
+  z.strictObject({ kind: z.literal('running'), pid: z.int().optional() }),
+  z.strictObject({
+    kind: z.literal('exited'),
+    exit_code: z.int().min(0).max(255),
+    reason: z.string().optional(),
+    fetch: fetchReportSchema.optional(),
+  }),
+  z.strictObject({ kind: z.literal('failed'), error: failure, exit_code: z.int().min(0).max(255) }),
+  z.strictObject({ kind: z.literal('cancelled') }),
+]);
+export type ContainerReport = z.infer<typeof containerReportSchema>;
+
+/** A piece of a container's output. */
+export const logChunkSchema = z.strictObject({
+  /** Milliseconds since 1970. */
+  time: z.number(),
+  stream: z.enum(['stdout', 'stderr']),
+  /** Base64 of the bytes: output need not be text. */
+  data: z.base64(),
+});
+export type LogChunk = z.infer<typeof logChunkSchema>;

@@ -1,0 +1,85 @@
+import { z } from 'zod';
+import type { Secret } from '../credentials/index.ts';
+
+/** What a user may change about a container against its image's config (OCI image-spec, config.md). */
+export const containerOverridesSchema = z.strictObject({
+  entrypoint: z.array(z.string().max(131_072)).max(1024).optional(),
+  workdir: z.string().startsWith('/', 'must be an absolute path').max(4096).optional(),
+  user: z.string().min(1).max(256).optional(),
+  hostname: z
+    .string()
+    .regex(/^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?$/, 'must be a host name')
+    .optional(),
+  network: z.enum(['none', 'host']).optional(),
+  read_only: z.boolean().optional(),
+  /** Bytes. */
+  memory_bytes: z
+    .int()
+    .min(4 << 20)
+    .optional(),
+  /** Processor cores, fractions allowed. */
+  cpus: z.number().positive().max(4096).optional(),
+  pids_limit: z.int().min(1).optional(),
+  cap_add: z.array(z.string().max(64)).max(64).optional(),
+  cap_drop: z.array(z.string().max(64)).max(64).optional(),
+  labels: z.record(z.string().min(1).max(256), z.string().max(4096)).optional(),
+  /** Seconds between the stop signal and SIGKILL. */
+  stop_timeout: z.number().min(0).max(86_400).optional(),
+  mounts: z
+    .array(
+      z.discriminatedUnion('type', [
+        z.strictObject({
+          type: z.literal('bind'),
+          source: z.string().startsWith('/'),
+          target: z.string().startsWith('/'),
+          read_only: z.boolean().optional(),
+        }),
+        z.strictObject({
+          type: z.literal('tmpfs'),
+          target: z.string().startsWith('/'),
+          size_bytes: z.int().positive().optional(),
+        }),
+      ]),
+    )
+    .max(64)
+    .optional(),
+});
+export type ContainerOverrides = z.infer<typeof containerOverridesSchema>;
+
+/** The image of a request, as its row stood when the request was dispatched. */
+export const requestImageSchema = z.strictObject({
+  id: z.string(),
+  /** Printed form, for people. */
+  reference: z.string(),
+  registry: z.string(),
+  repository: z.string(),
+  manifest_digest: z.string(),
+  /** sha256 of the image index file, hexadecimal. */
+  index_digest: z.string().regex(/^[0-9a-f]{64}$/),
+  /** The image's config (OCI image-spec, config.md), checked when the image was registered. */
+  config: z.record(z.string(), z.unknown()),
+});
+export type RequestImage = z.infer<typeof requestImageSchema>;
+
+/** All of a request but its credential: what may be stored, and what may cross the wire in the open. */
+export const containerOrderSchema = z.strictObject({
+  container_id: z.string(),
+  workspace_id: z.string(),
+  /** Names this one dispatch: a report that carries an older lease is refused. */
+  lease: z.string(),
+  image: requestImageSchema,
+  command: z.array(z.string().max(131_072)).max(4096).optional(),
+  env: z.record(z.string().regex(/^[^=\0]+$/), z.string()),
+  overrides: containerOverridesSchema,
+  /** The run fails once it has fetched more than this from the registry. Bytes. */
+  max_fetch_bytes: z.int().min(0).optional(),
+});
+export type ContainerOrder = z.infer<typeof containerOrderSchema>;
+
+/**
+ * What a worker is given to run. `image_credentials` is the JSON string `{"registry","type","credentials"}`
+ * that the scheduler decrypted for this dispatch; it is absent for public images. A worker never asks for it.
+ */
+export interface ContainerRequest extends ContainerOrder {
+  readonly image_credentials?: Secret<string>;
+}

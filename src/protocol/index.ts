@@ -1,0 +1,6 @@
+export * from './api.ts';
+export * from './container-report.ts';
+export * from './container-request.ts';
+export * from './sealing.ts';
+export * from './wire.ts';
+export * from './worker-link.ts';

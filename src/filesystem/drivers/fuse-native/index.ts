@@ -1,0 +1,1 @@
+export { type FuseNativeMountOptions, mount } from './mount.ts';

@@ -1,0 +1,34 @@
+export interface FuseMountOptions {
+  /** Let users other than the mounting one in; containers need it. Without root, `user_allow_other` must be set in /etc/fuse.conf. */
+  readonly allowOther?: boolean;
+  /** Keep set-user-id bits and device nodes working, as containers expect. Only root can. */
+  readonly suidAndDevices?: boolean;
+}
+
+// An image never changes: what the kernel has learned of it stays true. A year, since some kernels turn larger
+// numbers into jiffies that overflow.
+const FOREVER_SECONDS = 31_536_000;
+
+// The kernel lets 12 reads-ahead wait at a time and holds back all others of the mount behind them, also those
+// that the store could answer at once. Each that waits is a thread of libfuse's with a 132 KiB buffer.
+const MAX_BACKGROUND = 256;
+
+/** The `-o` string for libfuse 2. */
+export function formatMountOptions(options: FuseMountOptions): string {
+  const words = [
+    'ro',
+    'default_permissions',
+    'use_ino',
+    'kernel_cache',
+    `entry_timeout=${FOREVER_SECONDS}`,
+    `attr_timeout=${FOREVER_SECONDS}`,
+    `negative_timeout=${FOREVER_SECONDS}`,
+    `max_background=${MAX_BACKGROUND}`,
+    `congestion_threshold=${MAX_BACKGROUND}`,
+    'fsname=imgcred',
+    'subtype=imgcred',
+  ];
+  if (options.allowOther ?? true) words.push('allow_other');
+  if (options.suidAndDevices ?? true) words.push('suid', 'dev');
+  return `-o${words.join(',')}`;
+}

@@ -65,8 +65,8 @@ export type RequestImage = z.infer<typeof requestImageSchema>;
 export const containerOrderSchema = z.strictObject({
   container_id: z.string(),
   workspace_id: z.string(),
-  /** Names this one dispatch: a report that carries an older lease is refused. */
-  lease: z.string(),
+  /** Counts the dispatches of this request: a report under an earlier one is refused. */
+  attempt: z.int().min(1),
   image: requestImageSchema,
   command: z.array(z.string().max(131_072)).max(4096).optional(),
   env: z.record(z.string().regex(/^[^=\0]+$/), z.string()),

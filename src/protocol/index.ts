@@ -1,4 +1,5 @@
 export * from './api.ts';
+export * from './change-signals.ts';
 export * from './container-report.ts';
 export * from './container-request.ts';
 export * from './sealing.ts';

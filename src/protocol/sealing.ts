@@ -51,7 +51,7 @@ export async function generateWorkerKey(): Promise<WorkerKey> {
 }
 
 /**
- * Seals `value` to a worker's public key. `binding` (the container id and lease) is authenticated with it, so
+ * Seals `value` to a worker's public key. `binding` (the container id and attempt) is authenticated with it, so
  * that a sealed credential can't be moved to another request.
  *
  * @returns base64 of the encapsulated key (32 bytes) followed by the ciphertext
@@ -74,8 +74,8 @@ export async function sealToWorker(
 }
 
 /** What a sealed credential is bound to. */
-export function sealBinding(containerId: string, lease: string): string {
-  return `${containerId}\n${lease}`;
+export function sealBinding(containerId: string, attempt: number): string {
+  return `${containerId}\n${attempt}`;
 }
 
 // WebCrypto takes a whole ArrayBuffer: a view into a pool would hand over its neighbours.

@@ -15,7 +15,7 @@ export async function sealRequest(
 ): Promise<SealedRequest> {
   const { image_credentials, ...order } = request;
   if (image_credentials === undefined) return order;
-  const binding = sealBinding(order.container_id, order.lease);
+  const binding = sealBinding(order.container_id, order.attempt);
   return {
     ...order,
     sealed_image_credentials: await sealToWorker(workerPublicKey, image_credentials, binding),
@@ -26,7 +26,7 @@ export async function sealRequest(
 export async function openRequest(sealed: SealedRequest, key: WorkerKey): Promise<ContainerRequest> {
   const { sealed_image_credentials, ...order } = sealed;
   if (sealed_image_credentials === undefined) return order;
-  const binding = sealBinding(order.container_id, order.lease);
+  const binding = sealBinding(order.container_id, order.attempt);
   return { ...order, image_credentials: await key.open(sealed_image_credentials, binding) };
 }
 
@@ -35,6 +35,7 @@ export const WORKER_PATHS = {
   register: '/v1/worker/register',
   next: '/v1/worker/next',
   heartbeat: '/v1/worker/heartbeat',
+  orders: '/v1/worker/orders',
   report: '/v1/worker/report',
   log: '/v1/worker/log',
   index: '/v1/worker/index',

@@ -1,0 +1,47 @@
+/**
+ * Wakes those who wait for a change of something named by a key (a container's id, `queue`). A signal carries
+ * nothing: who is woken looks for itself. Waiters also wake after a time, because a change may have been made by
+ * another process on the same database.
+ */
+export class ChangeSignals {
+  readonly #waiters = new Map<string, Set<() => void>>();
+
+  /** Wakes all who wait for `key`. */
+  signal(key: string): void {
+    const waiters = this.#waiters.get(key);
+    if (waiters === undefined) return;
+    this.#waiters.delete(key);
+    for (const wake of waiters) wake();
+  }
+
+  /** Resolves at the next signal of one of the keys, after `waitMs`, or when `abort` fires; never rejects. */
+  wait(keys: readonly string[], waitMs: number, abort?: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (abort?.aborted) return resolve();
+      const wake = () => {
+        clearTimeout(timer);
+        abort?.removeEventListener('abort', wake);
+        for (const key of keys) {
+          const waiters = this.#waiters.get(key);
+          waiters?.delete(wake);
+          if (waiters?.size === 0) this.#waiters.delete(key);
+        }
+        resolve();
+      };
+      const timer = setTimeout(wake, waitMs);
+      abort?.addEventListener('abort', wake, { once: true });
+      for (const key of keys) {
+        const waiters = this.#waiters.get(key) ?? new Set();
+        waiters.add(wake);
+        this.#waiters.set(key, waiters);
+      }
+    });
+  }
+}
+
+/** Signalled when a request was queued or handed back. */
+export const QUEUE_SIGNAL = 'queue';
+/** Signalled when a worker should hear something before its next heartbeat. */
+export const ordersSignal = (workerId: string) => `orders:${workerId}`;
+/** Signalled when a container's state or output has changed. */
+export const containerSignal = (containerId: string) => `container:${containerId}`;

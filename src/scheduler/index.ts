@@ -1,0 +1,2 @@
+export * from './scheduler.ts';
+export { workerRoutes } from './worker-routes.ts';

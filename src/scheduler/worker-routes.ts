@@ -1,0 +1,81 @@
+import { type Context, Hono } from 'hono';
+import { z } from 'zod';
+import type { Database } from '../database/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import {
+  containerReportSchema,
+  logChunkSchema,
+  sealRequest,
+  WORKER_PATHS,
+  workerRegistrationSchema,
+} from '../protocol/index.ts';
+import type { Scheduler } from './scheduler.ts';
+
+const LONGEST_WAIT_MS = 60_000;
+const worker_id = z.string();
+const wait_ms = z.int().min(0).max(LONGEST_WAIT_MS);
+const held = { worker_id, container_id: z.string(), attempt: z.int().min(1) };
+
+/**
+ * The scheduler's methods over HTTP, for workers on other machines. Mounted behind the check of a token of role
+ * `worker`. The credential of a request leaves sealed to the key that the worker registered.
+ */
+export function workerRoutes(scheduler: Scheduler, database: Database): Hono {
+  const routes = new Hono();
+  routes.post(WORKER_PATHS.register, async (c) =>
+    c.json(await scheduler.register(await body(c, workerRegistrationSchema))),
+  );
+  routes.post(WORKER_PATHS.next, async (c) => {
+    const query = await body(c, z.strictObject({ worker_id, wait_ms }));
+    const request = await scheduler.nextRequest(query.worker_id, query.wait_ms, c.req.raw.signal);
+    if (request === null) return c.json({ request: null });
+    const key = Buffer.from(database.workers.get(query.worker_id).publicKey).toString('base64');
+    return c.json({ request: await sealRequest(request, key) });
+  });
+  routes.post(WORKER_PATHS.heartbeat, async (c) => {
+    return c.json(await scheduler.heartbeat((await body(c, z.strictObject({ worker_id }))).worker_id));
+  });
+  routes.post(WORKER_PATHS.orders, async (c) => {
+    const query = await body(c, z.strictObject({ worker_id, wait_ms }));
+    return c.json(await scheduler.nextOrders(query.worker_id, query.wait_ms, c.req.raw.signal));
+  });
+  routes.post(WORKER_PATHS.report, async (c) => {
+    const query = await body(c, z.strictObject({ ...held, report: containerReportSchema }));
+    await scheduler.report(query.worker_id, query.container_id, query.attempt, query.report);
+    return c.json({});
+  });
+  routes.post(WORKER_PATHS.log, async (c) => {
+    const shape = z.strictObject({
+      ...held,
+      sequence: z.int().min(0),
+      chunks: z.array(logChunkSchema).max(10_000),
+    });
+    const query = await body(c, shape);
+    await scheduler.appendLog(
+      query.worker_id,
+      query.container_id,
+      query.attempt,
+      query.sequence,
+      query.chunks,
+    );
+    return c.json({});
+  });
+  routes.post(WORKER_PATHS.index, async (c) => {
+    const query = await body(
+      c,
+      z.strictObject({ worker_id, index_digest: z.string().regex(/^[0-9a-f]{64}$/) }),
+    );
+    const bytes = await scheduler.fetchIndex(query.worker_id, query.index_digest);
+    return c.body(new Uint8Array(bytes).buffer, 200, { 'content-type': 'application/octet-stream' });
+  });
+  return routes;
+}
+
+async function body<T>(c: Context, schema: z.ZodType<T>): Promise<T> {
+  const parsed = schema.safeParse(await c.req.json().catch(() => undefined));
+  if (parsed.success) return parsed.data;
+  throw new ImgcredError(
+    'INVALID_INPUT',
+    `the body of ${c.req.path} is not as expected: ${z.prettifyError(parsed.error).split('\n').join(' ')}`,
+  );
+}

@@ -1,0 +1,5 @@
+export { type KernelMount, type KernelMountOptions, mountKernel, resumeKernel } from './kernel-mount.ts';
+export type { KernelFileSystem } from './main-server.ts';
+export type { BackingFileProvider } from './passthrough.ts';
+export { type KernelDriverProbe, probeKernelDriver } from './probe.ts';
+export type { ThreadData, ThreadLayer } from './thread-messages.ts';

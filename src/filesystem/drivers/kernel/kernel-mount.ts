@@ -1,0 +1,253 @@
+import { closeSync, ftruncateSync, openSync, writeFileSync } from 'node:fs';
+import { ImgcredError } from '../../../errors/index.ts';
+import { type Logger, silentLogger } from '../../../observability/index.ts';
+import {
+  checked,
+  errno,
+  F_GETFL,
+  F_SETFD,
+  F_SETFL,
+  FD_CLOEXEC,
+  libc,
+  nativeBuffer,
+  O_NONBLOCK,
+  SystemCallError,
+} from './libc.ts';
+import { type KernelFileSystem, MainServer } from './main-server.ts';
+import { type FreshMount, mountedDevice, mountFuse, unmountFuse } from './mounting.ts';
+import { hasPassthrough, hasResend, negotiate, type Session } from './negotiation.ts';
+import { OpenTable } from './open-table.ts';
+import { type BackingFileProvider, Passthrough } from './passthrough.ts';
+import { Errno, NOTIFY_RESEND, Opcode, OUT_HEADER_SIZE, REQUEST_BUFFER_SIZE } from './protocol.ts';
+import { Reply } from './replies.ts';
+import { Request } from './requests.ts';
+import { ServerThreads } from './server-threads.ts';
+import type { ThreadData } from './thread-messages.ts';
+
+export interface KernelMountOptions {
+  /** Whether other users may look inside; on by default for root. */
+  readonly allowOther?: boolean;
+  readonly logger?: Logger;
+  /** Server threads of this process, shared by all its mounts; the first mount decides. 2 by default. */
+  readonly threads?: number;
+  /** Lets the threads answer without the main thread. Without it every request is answered from `fs`. */
+  readonly threadData?: ThreadData;
+  /** Names the file with the content of an inode, once it is wholly local: turns passthrough on. */
+  readonly backingFile?: BackingFileProvider;
+  /** The least size, in bytes, of a file that is worth asking `backingFile` about. 1 MiB by default. */
+  readonly passthroughFrom?: number;
+  /** Backing files that the kernel holds open at a time. 1,024 by default. */
+  readonly backingFileLimit?: number;
+  /**
+   * A file that outlives this process, on a local file system: what a successor must know to go on
+   * ({@link resumeKernel}). Without it the mount ends with its server.
+   */
+  readonly statePath?: string;
+  /** The source column in the table of mounts. */
+  readonly name?: string;
+}
+
+/** A mount that this process serves. */
+export interface KernelMount {
+  readonly mountpoint: string;
+  readonly driver: 'kernel';
+  /** The connection's /dev/fuse descriptor: whoever holds a duplicate keeps the mount alive without a server. */
+  readonly descriptor: number;
+  readonly session: Session;
+  /** Resolves once the kernel has ended the connection, whoever unmounted. */
+  readonly closed: Promise<void>;
+  /** Requests that wait for bytes, and backing files registered. */
+  stats(): { waiting: number; backings: number };
+  /** Unmounts and frees everything. Detaches when the mount is in use. Callable twice. */
+  unmount(): Promise<void>;
+  /** Stops serving without unmounting: a successor goes on with a duplicate of `descriptor`. */
+  handOver(): Promise<void>;
+}
+
+const DEFAULT_THREADS = 2;
+const DEFAULT_PASSTHROUGH_FROM = 1024 * 1024;
+const DEFAULT_BACKING_LIMIT = 1024;
+// Files of `passthroughFrom` bytes and more that may be open at the same time before tracking ends.
+const OPEN_SLOTS = 4000;
+const READ_AHEAD_KIB = 1024;
+
+/**
+ * Mounts `fs` at `mountpoint`, read-only, and serves it from this process.
+ *
+ * @param mountpoint absolute path of an existing directory
+ * @throws ImgcredError FUSE_UNAVAILABLE, MOUNT_FAILED
+ */
+export async function mountKernel(
+  fs: KernelFileSystem,
+  mountpoint: string,
+  options: KernelMountOptions = {},
+): Promise<KernelMount> {
+  const isRoot = process.geteuid?.() === 0;
+  const table = openTable(options.statePath, true);
+  const fresh = await mountFuse({
+    mountpoint,
+    allowOther: options.allowOther ?? isRoot,
+    name: options.name ?? 'imgcred',
+  });
+  try {
+    table.session = answerInit(fresh.descriptor, isRoot && options.backingFile !== undefined);
+    const mounted = await serve(fs, mountpoint, fresh, table, options);
+    widenReadAhead(mountpoint);
+    return mounted;
+  } catch (error) {
+    await unmountFuse(mountpoint, fresh.how);
+    libc.close(fresh.descriptor);
+    throw error;
+  }
+}
+
+/**
+ * Goes on serving a mount whose server has ended, however it ended, or has handed it over. Requests that were
+ * in flight are repeated by the kernel, so that their callers notice nothing.
+ *
+ * @param descriptor a duplicate of the predecessor's {@link KernelMount.descriptor}; owned by the mount now
+ * @throws ImgcredError MOUNT_FAILED when `statePath` holds no state of a mount
+ */
+export async function resumeKernel(
+  fs: KernelFileSystem,
+  mountpoint: string,
+  descriptor: number,
+  options: KernelMountOptions & { readonly statePath: string },
+): Promise<KernelMount> {
+  const table = openTable(options.statePath, false);
+  const session = table.session;
+  if (session === undefined) {
+    throw new ImgcredError('MOUNT_FAILED', `there is no state of the mount at ${mountpoint} to resume from`, {
+      hint: 'unmount it and mount it again',
+    });
+  }
+  checked(libc.fcntl(descriptor, F_SETFD, FD_CLOEXEC), 'fcntl on an inherited /dev/fuse descriptor');
+  const flags = checked(libc.fcntl(descriptor, F_GETFL, 0), 'fcntl on an inherited /dev/fuse descriptor');
+  checked(libc.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK), 'fcntl on an inherited /dev/fuse descriptor');
+  const how = process.geteuid?.() === 0 ? 'mount' : 'fusermount3';
+  const mounted = await serve(fs, mountpoint, { descriptor, how }, table, options);
+  if (hasResend(session)) repeatRequests(descriptor);
+  else
+    options.logger?.warn('this kernel does not repeat requests: readers that were waiting hang', {
+      mountpoint,
+    });
+  return mounted;
+}
+
+async function serve(
+  fs: KernelFileSystem,
+  mountpoint: string,
+  { descriptor, how }: FreshMount,
+  table: OpenTable,
+  options: KernelMountOptions,
+): Promise<KernelMount> {
+  const session = table.session;
+  if (session === undefined) throw new ImgcredError('INTERNAL', 'served before INIT was answered');
+  const logger = options.logger ?? silentLogger;
+  const passthrough =
+    options.backingFile === undefined || !hasPassthrough(session)
+      ? undefined
+      : new Passthrough(
+          descriptor,
+          table,
+          options.backingFile,
+          options.backingFileLimit ?? DEFAULT_BACKING_LIMIT,
+          logger,
+        );
+  const trackFrom =
+    passthrough === undefined
+      ? Number.POSITIVE_INFINITY
+      : (options.passthroughFrom ?? DEFAULT_PASSTHROUGH_FROM);
+  const server = new MainServer(descriptor, fs, passthrough, trackFrom, logger);
+  const threads = ServerThreads.shared(options.threads ?? DEFAULT_THREADS);
+  const { promise: closed, resolve: markClosed } = Promise.withResolvers<void>();
+  let ending: Promise<void> | undefined;
+  const end = (silently: boolean) => {
+    ending ??= (async () => {
+      server.stop(silently);
+      await threads.detach(attached);
+      libc.close(descriptor);
+      markClosed();
+    })();
+    return ending;
+  };
+  const attached = await threads.attach(descriptor, options.threadData, trackFrom, {
+    request: (bytes) => server.receive(bytes),
+    gone: (number) => {
+      if (number !== Errno.ENODEV) logger.error('the FUSE connection broke', { mountpoint, errno: number });
+      void end(true);
+    },
+  });
+  let unmounting: Promise<void> | undefined;
+  const unmount = async () => {
+    if (ending !== undefined) return ending;
+    const { busy } = await unmountFuse(mountpoint, how);
+    if (busy) logger.info('unmounted while in use: the kernel lets go with the last user', { mountpoint });
+    return end(false);
+  };
+  return {
+    mountpoint,
+    driver: 'kernel',
+    descriptor,
+    session,
+    closed,
+    stats: () => ({ waiting: server.waiting, backings: passthrough?.backings ?? 0 }),
+    unmount: () => {
+      unmounting ??= unmount();
+      return unmounting;
+    },
+    handOver: () => end(true),
+  };
+}
+
+/** Reads the kernel's first request and settles the session. */
+function answerInit(descriptor: number, passthrough: boolean): Session {
+  const inbox = nativeBuffer(REQUEST_BUFFER_SIZE);
+  const length = checked(libc.read(descriptor, inbox.address, REQUEST_BUFFER_SIZE), 'read of INIT');
+  const request = new Request();
+  if (request.decode(inbox.bytes, inbox.view, length) !== 0 || request.opcode !== Opcode.INIT) {
+    throw new ImgcredError('MOUNT_FAILED', 'the kernel did not begin with INIT');
+  }
+  const reply = new Reply(256);
+  reply.begin(request.uniqueLow, request.uniqueHigh);
+  const session = negotiate(request.init(), passthrough, reply);
+  checked(libc.write(descriptor, reply.memory.address, reply.length), 'answer to INIT');
+  return session;
+}
+
+/** FUSE_NOTIFY_RESEND: has the kernel queue again all requests that were read but not answered. */
+function repeatRequests(descriptor: number): void {
+  const notice = nativeBuffer(1024);
+  notice.view.setUint32(0, OUT_HEADER_SIZE, true);
+  notice.view.setInt32(4, NOTIFY_RESEND, true);
+  if (libc.write(descriptor, notice.address, OUT_HEADER_SIZE) === -1) {
+    const number = errno();
+    if (number !== Errno.ENODEV) throw new SystemCallError('FUSE_NOTIFY_RESEND', number);
+  }
+}
+
+function openTable(path: string | undefined, fresh: boolean): OpenTable {
+  const size = OpenTable.sizeFor(OPEN_SLOTS);
+  if (path === undefined) return new OpenTable(new Uint8Array(size));
+  if (fresh) {
+    writeFileSync(path, new Uint8Array(0), { mode: 0o600 });
+    const file = openSync(path, 'r+');
+    ftruncateSync(file, size);
+    closeSync(file);
+  }
+  return new OpenTable(Bun.mmap(path, { shared: true }));
+}
+
+/**
+ * Raises the mount's read-ahead from the kernel's 128 KiB to one whole READ. Takes root and sysfs; without
+ * them, reading is only slower.
+ */
+function widenReadAhead(mountpoint: string): void {
+  const device = mountedDevice(mountpoint);
+  if (device === undefined) return;
+  try {
+    writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, String(READ_AHEAD_KIB));
+  } catch {
+    // Not ours to change here.
+  }
+}

@@ -1,0 +1,172 @@
+import { ptr } from 'bun:ffi';
+import { readFileSync } from 'node:fs';
+import { ImgcredError } from '../../../errors/index.ts';
+import { receiveDescriptor } from './descriptor-passing.ts';
+import {
+  checked,
+  cString,
+  errno,
+  F_GETFL,
+  F_SETFL,
+  libc,
+  MNT_DETACH,
+  MS_NODEV,
+  MS_RDONLY,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  O_RDWR,
+  SystemCallError,
+} from './libc.ts';
+import { Errno, MAX_READ_SIZE } from './protocol.ts';
+
+export interface MountRequest {
+  readonly mountpoint: string;
+  /** Whether users other than the mounting one may look inside. Containers with user namespaces need it. */
+  readonly allowOther: boolean;
+  /** The source column of /proc/self/mounts. */
+  readonly name: string;
+}
+
+/** A mount whose kernel side waits for INIT to be answered on `descriptor`. */
+export interface FreshMount {
+  readonly descriptor: number;
+  readonly how: 'mount' | 'fusermount3';
+}
+
+/**
+ * Mounts a FUSE file system: by mount(2) where the process may (root, or the owner of a user and mount
+ * namespace), otherwise with the help of `fusermount3`. Set-user-id bits count, as they do in a container's
+ * own root file system, but device nodes do not; `fusermount3` switches both off for all but root.
+ *
+ * @throws ImgcredError FUSE_UNAVAILABLE, MOUNT_FAILED
+ */
+export async function mountFuse(request: MountRequest): Promise<FreshMount> {
+  if (/[\0\n]/.test(request.mountpoint)) {
+    throw new ImgcredError('INVALID_INPUT', 'a mount point may not contain NUL or line breaks');
+  }
+  let refused: SystemCallError;
+  try {
+    return { descriptor: mountDirectly(request), how: 'mount' };
+  } catch (error) {
+    if (!(error instanceof SystemCallError)) throw error;
+    if (error.errno !== Errno.EPERM && error.errno !== Errno.EACCES) throw error;
+    refused = error;
+  }
+  return { descriptor: await mountByHelper(request, refused), how: 'fusermount3' };
+}
+
+/** Opens the FUSE device for a new connection, non-blocking. */
+export function openFuseDevice(): number {
+  const path = cString('/dev/fuse');
+  return checked(
+    libc.open(ptr(path), O_RDWR | O_CLOEXEC | O_NONBLOCK, 0),
+    'open /dev/fuse',
+    'load the fuse module and give this user access to /dev/fuse',
+  );
+}
+
+function mountDirectly({ mountpoint, allowOther, name }: MountRequest): number {
+  const descriptor = openFuseDevice();
+  const source = cString(name);
+  const target = cString(mountpoint);
+  const type = cString('fuse.imgcred');
+  const uid = process.geteuid?.() ?? 0;
+  const gid = process.getegid?.() ?? 0;
+  const data = cString(
+    `fd=${descriptor},rootmode=40000,user_id=${uid},group_id=${gid},default_permissions,max_read=${MAX_READ_SIZE}` +
+      (allowOther ? ',allow_other' : ''),
+  );
+  const flags = MS_RDONLY | MS_NODEV;
+  if (libc.mount(ptr(source), ptr(target), ptr(type), flags, ptr(data)) === -1) {
+    const number = errno();
+    libc.close(descriptor);
+    throw new SystemCallError(`mount of ${mountpoint}`, number);
+  }
+  return descriptor;
+}
+
+async function mountByHelper(request: MountRequest, refused: SystemCallError): Promise<number> {
+  const helper = Bun.which('fusermount3');
+  if (helper === null) {
+    throw new ImgcredError('FUSE_UNAVAILABLE', `${refused.message}, and fusermount3 is not installed`, {
+      hint: 'install the package fuse3, or run as root or in a user namespace',
+      cause: refused,
+    });
+  }
+  const options = [
+    'ro',
+    'default_permissions',
+    `max_read=${MAX_READ_SIZE}`,
+    `fsname=${request.name}`,
+    'subtype=imgcred',
+  ];
+  if (request.allowOther) options.push('allow_other');
+  const descriptor = await receiveDescriptor(async (socket) => {
+    const child = Bun.spawn([helper, '-o', options.join(','), '--', request.mountpoint], {
+      stdio: ['ignore', 'ignore', 'pipe', socket],
+      env: { ...process.env, _FUSE_COMMFD: '3' },
+    });
+    const [code, message] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+    if (code !== 0) {
+      const reason = message.trim().split('\n')[0] ?? `exit code ${code}`;
+      throw new ImgcredError('MOUNT_FAILED', `fusermount3 could not mount ${request.mountpoint}: ${reason}`, {
+        hint: request.allowOther ? 'allow_other needs user_allow_other in /etc/fuse.conf' : undefined,
+      });
+    }
+  });
+  const flags = libc.fcntl(descriptor, F_GETFL, 0);
+  libc.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK);
+  return descriptor;
+}
+
+/**
+ * Takes the mount away. When it is in use, it is detached: gone from the tree at once, and from the kernel
+ * with its last user.
+ *
+ * @returns whether it was in use
+ * @throws ImgcredError MOUNT_FAILED
+ */
+export async function unmountFuse(mountpoint: string, how: FreshMount['how']): Promise<{ busy: boolean }> {
+  if (how === 'fusermount3') {
+    const busy = (await helperUnmount(mountpoint, false)) !== undefined;
+    const failure = busy ? await helperUnmount(mountpoint, true) : undefined;
+    if (failure !== undefined && isMounted(mountpoint)) throw new ImgcredError('MOUNT_FAILED', failure);
+    return { busy };
+  }
+  const target = cString(mountpoint);
+  if (libc.umount2(ptr(target), 0) === 0) return { busy: false };
+  // EINVAL and ENOENT: somebody else has unmounted it already.
+  const number = errno();
+  if (number === Errno.EINVAL || number === Errno.ENOENT) return { busy: false };
+  if (number !== Errno.EBUSY) throw new SystemCallError(`umount of ${mountpoint}`, number);
+  checked(libc.umount2(ptr(target), MNT_DETACH), `umount of ${mountpoint}`);
+  return { busy: true };
+}
+
+async function helperUnmount(mountpoint: string, lazily: boolean): Promise<string | undefined> {
+  const helper = Bun.which('fusermount3') ?? 'fusermount3';
+  const child = Bun.spawn([helper, '-u', ...(lazily ? ['-z'] : []), '--', mountpoint], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const [code, message] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+  return code === 0 ? undefined : `fusermount3 could not unmount ${mountpoint}: ${message.trim()}`;
+}
+
+/** The device number `major:minor` of the topmost mount at `mountpoint`, without touching the mount itself. */
+export function mountedDevice(mountpoint: string): string | undefined {
+  let device: string | undefined;
+  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+    const [, , number, , path] = line.split(' ');
+    if (path !== undefined && unescapeMountPath(path) === mountpoint) device = number;
+  }
+  return device;
+}
+
+function isMounted(mountpoint: string): boolean {
+  return mountedDevice(mountpoint) !== undefined;
+}
+
+// Space, tab, newline and backslash stand as three octal digits in mountinfo.
+function unescapeMountPath(path: string): string {
+  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}

@@ -1,0 +1,165 @@
+/**
+ * The entry of a server thread (a `Worker`). It never returns to its event loop while mounts are served:
+ * it waits in epoll_wait(2), reads requests, and answers them or hands them to the main thread.
+ */
+import { receiveMessageOnPort } from 'node:worker_threads';
+import {
+  checked,
+  EPOLL_CTL_ADD,
+  EPOLL_CTL_DEL,
+  EPOLL_DATA_OFFSET,
+  EPOLL_EVENT_SIZE,
+  EPOLLET,
+  EPOLLEXCLUSIVE,
+  EPOLLIN,
+  errno,
+  libc,
+  nativeBuffer,
+} from './libc.ts';
+import { openLocalTree } from './local-tree.ts';
+import { Errno, MAX_READ_SIZE, REQUEST_BUFFER_SIZE } from './protocol.ts';
+import { Reply } from './replies.ts';
+import { Outcome, RequestHandler } from './request-handler.ts';
+import { Request } from './requests.ts';
+import type { ThreadCommand, ThreadReport, ThreadStart } from './thread-messages.ts';
+
+declare const self: {
+  onmessage: ((event: MessageEvent<ThreadStart>) => void) | null;
+  postMessage(report: ThreadReport): void;
+};
+
+interface AttachedMount {
+  readonly mount: number;
+  readonly descriptor: number;
+  /** Absent: every request is the main thread's. */
+  readonly handler: RequestHandler | undefined;
+  readonly close: () => void;
+}
+
+const WAKE = 0xffff_ffff;
+const EVENTS = 64;
+// How many requests of one mount are served before the others get their turn.
+const TURN = 64;
+
+const mounts = new Map<number, AttachedMount>();
+const request = new Request();
+const reply = new Reply(MAX_READ_SIZE);
+const inbox = nativeBuffer(REQUEST_BUFFER_SIZE);
+const events = nativeBuffer(Math.max(1024, EVENTS * EPOLL_EVENT_SIZE));
+const counter = nativeBuffer(1024);
+
+self.onmessage = ({ data: { commands, wakeDescriptor } }) => {
+  self.onmessage = null;
+  const epoll = checked(libc.epoll_create1(0), 'epoll_create1');
+  watch(epoll, wakeDescriptor, WAKE, EPOLLIN);
+  self.postMessage({ kind: 'ready' });
+  serve(epoll, wakeDescriptor, commands);
+  libc.close(epoll);
+  commands.close();
+  self.postMessage({ kind: 'stopped' });
+};
+
+function serve(epoll: number, wakeDescriptor: number, commands: MessagePort): void {
+  // Mounts with requests left over from their turn: no new event will tell of those (the watch is
+  // edge-triggered).
+  const unfinished = new Set<AttachedMount>();
+  for (;;) {
+    const count = libc.epoll_wait(epoll, events.address, EVENTS, unfinished.size > 0 ? 0 : -1);
+    if (count === -1 && errno() !== Errno.EINTR) checked(-1, 'epoll_wait');
+    for (let i = 0; i < count; i++) {
+      const id = events.view.getUint32(i * EPOLL_EVENT_SIZE + EPOLL_DATA_OFFSET, true);
+      if (id === WAKE) {
+        libc.read(wakeDescriptor, counter.address, 8);
+        if (!obey(epoll, commands)) return;
+        continue;
+      }
+      const attached = mounts.get(id);
+      if (attached !== undefined) unfinished.add(attached);
+    }
+    for (const attached of unfinished) {
+      if (!mounts.has(attached.mount) || !takeTurn(epoll, attached)) unfinished.delete(attached);
+    }
+  }
+}
+
+/** Serves up to {@link TURN} requests; returns whether there may be more. */
+function takeTurn(epoll: number, attached: AttachedMount): boolean {
+  const { descriptor, handler } = attached;
+  for (let served = 0; served < TURN; served++) {
+    const length = libc.read(descriptor, inbox.address, REQUEST_BUFFER_SIZE);
+    if (length === -1) {
+      const number = errno();
+      if (number === Errno.EAGAIN) return false;
+      // ENOENT: the request was given up between the kernel's queue and here.
+      if (number === Errno.EINTR || number === Errno.ENOENT) continue;
+      drop(epoll, attached);
+      self.postMessage({ kind: 'gone', mount: attached.mount, errno: number });
+      return false;
+    }
+    const malformed = request.decode(inbox.bytes, inbox.view, length);
+    if (malformed === -1) continue;
+    if (malformed > 0) {
+      reply.begin(request.uniqueLow, request.uniqueHigh);
+      reply.fail(malformed);
+      reply.finish();
+      libc.write(descriptor, reply.memory.address, reply.length);
+      continue;
+    }
+    const outcome = handler === undefined ? Outcome.FORWARD : handler.handle(request, reply);
+    if (outcome === Outcome.REPLY) {
+      // A failure means that nobody waits any more: interrupted, or unmounted.
+      libc.write(descriptor, reply.memory.address, reply.length);
+    } else if (outcome === Outcome.FORWARD) {
+      self.postMessage({ kind: 'request', mount: attached.mount, bytes: inbox.bytes.slice(0, length) });
+    }
+  }
+  return true;
+}
+
+/** Carries out what the main thread asked for; returns false when the thread is to end. */
+function obey(epoll: number, commands: MessagePort): boolean {
+  for (;;) {
+    const received = receiveMessageOnPort(commands);
+    if (received === undefined) return true;
+    const command: ThreadCommand = received.message;
+    if (command.kind === 'stop') return false;
+    if (command.kind === 'attach') {
+      self.postMessage({ kind: 'attached', mount: command.mount, failure: attach(epoll, command) });
+    } else {
+      const attached = mounts.get(command.mount);
+      if (attached !== undefined) drop(epoll, attached);
+      self.postMessage({ kind: 'detached', mount: command.mount });
+    }
+  }
+}
+
+/** Starts serving a mount; returns what went wrong. */
+function attach(epoll: number, command: ThreadCommand & { kind: 'attach' }): string | undefined {
+  try {
+    const tree = command.data === undefined ? undefined : openLocalTree(command.data);
+    mounts.set(command.mount, {
+      mount: command.mount,
+      descriptor: command.descriptor,
+      handler: tree === undefined ? undefined : new RequestHandler(tree, command.trackFrom),
+      close: () => tree?.close(),
+    });
+    watch(epoll, command.descriptor, command.mount, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE);
+    return undefined;
+  } catch (error) {
+    mounts.delete(command.mount);
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function drop(epoll: number, attached: AttachedMount): void {
+  libc.epoll_ctl(epoll, EPOLL_CTL_DEL, attached.descriptor, null);
+  mounts.delete(attached.mount);
+  attached.close();
+}
+
+function watch(epoll: number, descriptor: number, id: number, interest: number): void {
+  events.bytes.fill(0, 0, EPOLL_EVENT_SIZE);
+  events.view.setUint32(0, interest >>> 0, true);
+  events.view.setUint32(EPOLL_DATA_OFFSET, id, true);
+  checked(libc.epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, events.address), 'epoll_ctl');
+}

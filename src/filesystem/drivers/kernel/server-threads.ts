@@ -1,0 +1,170 @@
+import { ptr } from 'bun:ffi';
+import { ImgcredError } from '../../../errors/index.ts';
+import { checked, libc } from './libc.ts';
+import type { ThreadCommand, ThreadData, ThreadReport, ThreadStart } from './thread-messages.ts';
+
+/** What a mount wants to hear from the threads. */
+export interface MountListener {
+  /** A request that the threads do not answer. */
+  request(bytes: Uint8Array): void;
+  /** The kernel ended the connection. Called once. */
+  gone(errno: number): void;
+}
+
+interface ServerThread {
+  readonly worker: Worker;
+  readonly commands: MessagePort;
+  readonly wakeDescriptor: number;
+  readonly waiting: Map<string, (failure: string | undefined) => void>;
+  readonly stopped: Promise<void>;
+}
+
+const EFD_CLOEXEC = 0o2000000;
+// Where `bun build --compile` puts the thread's own bundle: under the common folder of the entry points given
+// to it, which is `src` as scripts/build calls it, and the repository when a test compiles something of its own.
+const COMPILED_ENTRIES = [
+  '/$bunfs/root/filesystem/drivers/kernel/server-thread.js',
+  '/$bunfs/root/src/filesystem/drivers/kernel/server-thread.js',
+];
+
+/**
+ * The threads that serve all mounts of a process, so that a further mount costs a few kilobytes and not a
+ * JavaScript engine. They start with the first mount and end with the last.
+ */
+export class ServerThreads {
+  static #shared: ServerThreads | undefined;
+
+  readonly #count: number;
+  readonly #mounts = new Map<number, MountListener>();
+  #threads: Promise<ServerThread[]> | undefined;
+  #next = 1;
+
+  constructor(count: number) {
+    this.#count = count;
+  }
+
+  /** The process's own set. `count` counts for the first caller. */
+  static shared(count: number): ServerThreads {
+    ServerThreads.#shared ??= new ServerThreads(count);
+    return ServerThreads.#shared;
+  }
+
+  /**
+   * Has all threads serve `descriptor`.
+   *
+   * @returns the number to detach it by
+   * @throws ImgcredError FUSE_UNAVAILABLE when a thread cannot start, MOUNT_FAILED when it cannot open `data`
+   */
+  async attach(
+    descriptor: number,
+    data: ThreadData | undefined,
+    trackFrom: number,
+    listener: MountListener,
+  ): Promise<number> {
+    const mount = this.#next++;
+    this.#mounts.set(mount, listener);
+    try {
+      this.#threads ??= this.#start();
+      const threads = await this.#threads;
+      const failures = await Promise.all(
+        threads.map((thread) => tell(thread, { kind: 'attach', mount, descriptor, data, trackFrom })),
+      );
+      const failure = failures.find((text) => text !== undefined);
+      if (failure !== undefined) throw new ImgcredError('MOUNT_FAILED', failure);
+    } catch (error) {
+      await this.detach(mount);
+      throw error;
+    }
+    return mount;
+  }
+
+  /** Has the threads forget the mount; when it resolves, none of them touches its descriptor any more. */
+  async detach(mount: number): Promise<void> {
+    const threads = await (this.#threads ?? []);
+    await Promise.all(threads.map((thread) => tell(thread, { kind: 'detach', mount })));
+    this.#mounts.delete(mount);
+    if (this.#mounts.size > 0 || this.#threads === undefined) return;
+    this.#threads = undefined;
+    await Promise.all(threads.map(stop));
+  }
+
+  async #start(): Promise<ServerThread[]> {
+    const url = import.meta.url.startsWith('file:///$bunfs/')
+      ? undefined
+      : new URL('./server-thread.ts', import.meta.url).href;
+    const entries = url === undefined ? COMPILED_ENTRIES : [url];
+    let failure: unknown;
+    for (const entry of entries) {
+      try {
+        return await Promise.all(Array.from({ length: this.#count }, () => this.#startThread(entry)));
+      } catch (error) {
+        failure = error;
+      }
+    }
+    this.#threads = undefined;
+    throw new ImgcredError('FUSE_UNAVAILABLE', 'the FUSE server threads could not be started', {
+      cause: failure,
+      hint: 'choose the other driver with --fuse-driver=fuse-native',
+    });
+  }
+
+  #startThread(entry: string): Promise<ServerThread> {
+    return new Promise((resolve, reject) => {
+      const worker = new Worker(entry, { name: 'imgcred-fuse' });
+      const { port1, port2 } = new MessageChannel();
+      const wakeDescriptor = checked(libc.eventfd(0, EFD_CLOEXEC), 'eventfd');
+      const { promise: stopped, resolve: ended } = Promise.withResolvers<void>();
+      const thread: ServerThread = { worker, commands: port1, wakeDescriptor, waiting: new Map(), stopped };
+      worker.onerror = (event) => {
+        libc.close(wakeDescriptor);
+        port1.close();
+        reject(new Error(event.message));
+      };
+      worker.onmessage = ({ data: report }: MessageEvent<ThreadReport>) => {
+        if (report.kind === 'ready') resolve(thread);
+        else if (report.kind === 'stopped') ended();
+        else this.#hear(thread, report);
+      };
+      const start: ThreadStart = { commands: port2, wakeDescriptor };
+      worker.postMessage(start, [port2]);
+    });
+  }
+
+  #hear(thread: ServerThread, report: ThreadReport & { mount: number }): void {
+    if (report.kind === 'request') {
+      this.#mounts.get(report.mount)?.request(report.bytes);
+    } else if (report.kind === 'gone') {
+      this.#mounts.get(report.mount)?.gone(report.errno);
+    } else {
+      const key = `${report.kind} ${report.mount}`;
+      thread.waiting.get(key)?.(report.kind === 'attached' ? report.failure : undefined);
+      thread.waiting.delete(key);
+    }
+  }
+}
+
+function tell(
+  thread: ServerThread,
+  command: ThreadCommand & { kind: 'attach' | 'detach' },
+): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    thread.waiting.set(`${command.kind}ed ${command.mount}`, resolve);
+    thread.commands.postMessage(command);
+    wake(thread);
+  });
+}
+
+async function stop(thread: ServerThread): Promise<void> {
+  const command: ThreadCommand = { kind: 'stop' };
+  thread.commands.postMessage(command);
+  wake(thread);
+  await thread.stopped;
+  thread.worker.terminate();
+  thread.commands.close();
+  libc.close(thread.wakeDescriptor);
+}
+
+function wake(thread: ServerThread): void {
+  const one = new BigUint64Array([1n]);
+  libc.write(thread.wakeDescriptor, ptr(one), 8);
+}

@@ -1,0 +1,79 @@
+import { type ErrorCode, ImgcredError, type ImgcredErrorOptions, systemErrorCode } from '../errors/index.ts';
+
+/** What the database and the data directory can fail with. */
+export class DatabaseError extends ImgcredError {}
+
+export function notFound(what: string, name: string, hint?: string): DatabaseError {
+  return new DatabaseError('NOT_FOUND', `no ${what} ${JSON.stringify(name)}`, { hint });
+}
+
+export function conflict(message: string, options: ImgcredErrorOptions = {}): DatabaseError {
+  return new DatabaseError('CONFLICT', message, options);
+}
+
+/** A row that the schema should have made impossible. */
+export function badRow(table: string, column: string, expected: string): DatabaseError {
+  return new DatabaseError(
+    'DATABASE',
+    `the database holds a bad row: ${table}.${column} is not ${expected}`,
+    {
+      hint: 'restore a backup with `imgcred restore`',
+    },
+  );
+}
+
+const MEANINGS: readonly (readonly [pattern: RegExp, code: ErrorCode, message: string, hint: string])[] = [
+  [
+    /^SQLITE_(CORRUPT|NOTADB)/,
+    'DATABASE',
+    'is damaged or is not a database',
+    'restore a backup with `imgcred restore`, or move the file away to start anew',
+  ],
+  [/^SQLITE_FULL/, 'DATABASE', 'cannot grow: the disk is full', 'free some space on that file system'],
+  [
+    /^SQLITE_(READONLY|PERM)/,
+    'DATA_DIR',
+    'cannot be written',
+    'make it writable for the user that runs imgcred',
+  ],
+  [
+    /^SQLITE_CANTOPEN/,
+    'DATA_DIR',
+    'cannot be opened',
+    'check that the directory exists and is writable for the user that runs imgcred',
+  ],
+  [
+    /^SQLITE_(BUSY|LOCKED)/,
+    'DATABASE',
+    'is locked by another process',
+    'wait for it to finish, and try again',
+  ],
+  [/^SQLITE_IOERR/, 'DATABASE', 'cannot be read or written: input/output error', 'check the disk'],
+];
+
+/**
+ * An error of SQLite as one of ours, in one line. What SQLite says about a constraint names a table and its
+ * columns, never a value, so it may be shown.
+ */
+export function fromSqlite(thrown: unknown, path: string): unknown {
+  if (thrown instanceof ImgcredError) return thrown;
+  const code = systemErrorCode(thrown);
+  if (code === undefined || !code.startsWith('SQLITE_') || !(thrown instanceof Error)) return thrown;
+  for (const [pattern, ours, message, hint] of MEANINGS) {
+    if (pattern.test(code)) return new DatabaseError(ours, `${path} ${message}`, { hint, cause: thrown });
+  }
+  if (code.startsWith('SQLITE_CONSTRAINT')) {
+    return new DatabaseError('DATABASE', `${path} refuses a change: ${thrown.message}`, { cause: thrown });
+  }
+  return new DatabaseError('DATABASE', `${path}: ${thrown.message} (${code})`, { cause: thrown });
+}
+
+/** Whether `thrown` says that a UNIQUE constraint on these columns (`table.column`) refused a row. */
+export function violatesUnique(thrown: unknown, columns: string): boolean {
+  const cause = thrown instanceof DatabaseError ? thrown.cause : thrown;
+  return (
+    systemErrorCode(cause) === 'SQLITE_CONSTRAINT_UNIQUE' &&
+    cause instanceof Error &&
+    cause.message.includes(columns)
+  );
+}

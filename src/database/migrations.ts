@@ -1,0 +1,11 @@
+import initial from '../../migrations/0001_initial.sql' with { type: 'text' };
+
+export interface Migration {
+  /** The number that its file's name starts with; they run in this order, without gaps. */
+  readonly version: number;
+  readonly name: string;
+  readonly sql: string;
+}
+
+/** All migrations, oldest first, embedded in the executable. A file that was released is never changed. */
+export const MIGRATIONS: readonly Migration[] = [{ version: 1, name: '0001_initial', sql: initial }];

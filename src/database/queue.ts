@@ -1,0 +1,218 @@
+import type { Connection } from './connection.ts';
+import {
+  type ContainerRow,
+  type ContainerState,
+  type FinalState,
+  isFinal,
+  readContainer,
+  TRANSITIONS,
+} from './container-row.ts';
+import type { ContainerId, WorkerId } from './identifiers.ts';
+import { Columns, type JsonObject } from './rows.ts';
+
+/** Who speaks of a request: what another worker, or this one under an earlier attempt, says no longer counts. */
+export interface Holder {
+  readonly workerId: WorkerId;
+  readonly attempt: number;
+}
+
+export interface TransitionDetails {
+  readonly exitCode?: number;
+  readonly reason?: string;
+  readonly fetchReport?: JsonObject;
+  /** For a return to `pending`: not claimed again before this time. */
+  readonly notBefore?: number;
+}
+
+const columns = new Columns('containers');
+
+// What may be claimed: a request that waits, or one whose worker let its lease lapse before it started anything.
+const CLAIMABLE = `((state = 'pending' AND not_before <= $now)
+  OR (state IN ('assigned', 'preparing') AND lease_expires_at <= $now))`;
+
+/**
+ * The scheduler's view of the requests of all workspaces. Each change is one UPDATE that checks the state it
+ * leaves; a change that came too late gives undefined and alters nothing.
+ */
+export class QueueRepository {
+  readonly #connection: Connection;
+  readonly #now: () => number;
+
+  constructor(connection: Connection, now: () => number) {
+    this.#connection = connection;
+    this.#now = now;
+  }
+
+  /** By id, in whichever workspace. */
+  find(id: ContainerId): ContainerRow | undefined {
+    return this.#connection.get('SELECT * FROM containers WHERE id = $id', { id }, readContainer);
+  }
+
+  /**
+   * Requests that may be claimed now, in fair order: each workspace's oldest first, and workspaces with less
+   * going on before those with more.
+   */
+  candidates(limit: number): ContainerRow[] {
+    return this.#connection.all(
+      `WITH busy AS (
+         SELECT workspace_id, count(*) AS live FROM containers
+         WHERE state IN ('assigned', 'preparing', 'running', 'stopping') AND lease_expires_at > $now
+         GROUP BY workspace_id
+       ), queued AS (
+         SELECT containers.sequence, coalesce(busy.live, 0)
+           + row_number() OVER (PARTITION BY containers.workspace_id ORDER BY containers.sequence) AS turn
+         FROM containers LEFT JOIN busy ON busy.workspace_id = containers.workspace_id WHERE ${CLAIMABLE}
+       )
+       SELECT containers.* FROM queued JOIN containers USING (sequence)
+       ORDER BY turn, queued.sequence LIMIT $limit`,
+      { now: this.#now(), limit },
+      readContainer,
+    );
+  }
+
+  /**
+   * Gives one request to a worker for `leaseMs`; undefined when another claim came first.
+   */
+  claim(id: ContainerId, workerId: WorkerId, leaseMs: number): ContainerRow | undefined {
+    return this.#connection.get(
+      `UPDATE containers SET state = 'assigned', worker_id = $workerId, lease_expires_at = $now + $leaseMs,
+         attempt = attempt + 1, assigned_at = $now, updated_at = $now
+       WHERE id = $id AND ${CLAIMABLE} RETURNING *`,
+      { id, workerId, leaseMs, now: this.#now() },
+      readContainer,
+    );
+  }
+
+  /** Gives the oldest claimable request of all to a worker, where no placement has to be thought about. */
+  claimNext(workerId: WorkerId, leaseMs: number): ContainerRow | undefined {
+    return this.#connection.get(
+      `UPDATE containers SET state = 'assigned', worker_id = $workerId, lease_expires_at = $now + $leaseMs,
+         attempt = attempt + 1, assigned_at = $now, updated_at = $now
+       WHERE sequence = (SELECT sequence FROM containers WHERE ${CLAIMABLE} ORDER BY sequence LIMIT 1)
+         AND ${CLAIMABLE} RETURNING *`,
+      { workerId, leaseMs, now: this.#now() },
+      readContainer,
+    );
+  }
+
+  /**
+   * Prolongs the leases of all that a worker holds (its heartbeat), and gives what it holds, so that the worker
+   * can drop what it has lost. A lease that lapsed may be revived as long as nobody else has claimed it.
+   */
+  renewLeases(workerId: WorkerId, leaseMs: number): ContainerRow[] {
+    return this.#connection.all(
+      `UPDATE containers SET lease_expires_at = $now + $leaseMs
+       WHERE worker_id = $workerId AND state IN ('assigned', 'preparing', 'running', 'stopping') RETURNING *`,
+      { workerId, leaseMs, now: this.#now() },
+      readContainer,
+    );
+  }
+
+  /** What a worker holds. */
+  heldBy(workerId: WorkerId): ContainerRow[] {
+    return this.#connection.all(
+      `SELECT * FROM containers WHERE worker_id = $workerId
+         AND state IN ('assigned', 'preparing', 'running', 'stopping') ORDER BY sequence`,
+      { workerId },
+      readContainer,
+    );
+  }
+
+  /** Started requests whose worker let its lease lapse: lost, or to be restarted. */
+  lapsed(limit: number): ContainerRow[] {
+    return this.#connection.all(
+      `SELECT * FROM containers WHERE state IN ('running', 'stopping') AND lease_expires_at <= $now
+       ORDER BY sequence LIMIT $limit`,
+      { now: this.#now(), limit },
+      readContainer,
+    );
+  }
+
+  /**
+   * Moves a request to another state in one UPDATE that checks the state it leaves, the attempt and, with a
+   * `holder`, the worker. Undefined: the request is no longer where the caller believed it.
+   *
+   * A worker asks for `preparing → running` *before* it starts the process: whoever gets that row may start it,
+   * and nobody else ever will under this attempt.
+   */
+  transition(
+    id: ContainerId,
+    to: Exclude<ContainerState, 'assigned'>,
+    holder: Holder | { readonly attempt: number },
+    details: TransitionDetails = {},
+  ): ContainerRow | undefined {
+    const from = Object.entries(TRANSITIONS).flatMap(([state, next]) => (next.includes(to) ? [state] : []));
+    const released = to === 'pending';
+    return this.#connection.get(
+      `UPDATE containers SET state = $to,
+         worker_id = CASE WHEN $released THEN NULL ELSE worker_id END,
+         lease_expires_at = CASE WHEN $released OR $final THEN NULL ELSE lease_expires_at END,
+         restart_count = restart_count + (CASE WHEN $released AND state = 'running' THEN 1 ELSE 0 END),
+         not_before = coalesce($notBefore, not_before),
+         exit_code = coalesce($exitCode, exit_code), reason = coalesce($reason, reason),
+         fetch_report = coalesce($fetchReport, fetch_report),
+         started_at = CASE WHEN $to = 'running' THEN $now ELSE started_at END,
+         finished_at = CASE WHEN $final THEN $now ELSE NULL END, updated_at = $now
+       WHERE id = $id AND attempt = $attempt AND ($workerId IS NULL OR worker_id = $workerId)
+         AND state IN (SELECT value FROM json_each($from)) RETURNING *`,
+      {
+        id,
+        to,
+        attempt: holder.attempt,
+        workerId: 'workerId' in holder ? holder.workerId : null,
+        from: JSON.stringify(from),
+        released,
+        final: isFinal(to),
+        notBefore: details.notBefore ?? null,
+        exitCode: details.exitCode ?? null,
+        reason: details.reason ?? null,
+        fetchReport: details.fetchReport === undefined ? null : JSON.stringify(details.fetchReport),
+        now: this.#now(),
+      },
+      readContainer,
+    );
+  }
+
+  /** Keeps a worker's latest report of what a run has fetched. */
+  reportFetches(id: ContainerId, holder: Holder, fetchReport: JsonObject): boolean {
+    return (
+      this.#connection.run(
+        `UPDATE containers SET fetch_report = $fetchReport, updated_at = $now
+         WHERE id = $id AND attempt = $attempt AND worker_id = $workerId`,
+        { id, ...holder, fetchReport: JSON.stringify(fetchReport), now: this.#now() },
+      ) > 0
+    );
+  }
+
+  /** How many requests are in each state. */
+  counts(): Readonly<Partial<Record<string, number>>> {
+    return Object.fromEntries(
+      this.#connection.all('SELECT state, count(*) AS number FROM containers GROUP BY state', {}, (row) => [
+        columns.text(row, 'state'),
+        columns.integer(row, 'number'),
+      ]),
+    );
+  }
+
+  /** When the next waiting request or lapsing lease is due (ms since 1970), so that a scheduler can sleep. */
+  nextDue(): number | undefined {
+    return this.#connection.one(
+      `SELECT min(due) AS due FROM (
+         SELECT min(not_before) AS due FROM containers WHERE state = 'pending'
+         UNION ALL
+         SELECT min(lease_expires_at) FROM containers WHERE state IN ('assigned', 'preparing', 'running', 'stopping'))`,
+      {},
+      (row) => columns.optionalInteger(row, 'due'),
+    );
+  }
+
+  /** Forgets requests of all workspaces that ended before `before`; returns how many. */
+  forgetEnded(before: number): number {
+    return this.#connection.run(
+      "DELETE FROM containers WHERE state IN ('exited', 'failed', 'cancelled') AND finished_at < $before",
+      { before },
+    );
+  }
+}
+
+export type { FinalState };

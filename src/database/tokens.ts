@@ -1,0 +1,115 @@
+import type { Connection } from './connection.ts';
+import { type IdentifierSource, parseId, type TokenId, type WorkspaceId } from './identifiers.ts';
+import { Columns, type Row } from './rows.ts';
+
+export const ROLES = ['admin', 'operator', 'runner', 'worker'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** All that is known of a token but the token. */
+export interface TokenRow {
+  readonly id: TokenId;
+  /** Undefined: not bound to one workspace. */
+  readonly workspaceId: WorkspaceId | undefined;
+  readonly name: string;
+  readonly role: Role;
+  readonly createdBy: string;
+  readonly createdAt: number;
+  readonly expiresAt: number | undefined;
+  readonly revokedAt: number | undefined;
+  readonly lastUsedAt: number | undefined;
+}
+
+const columns = new Columns('api_tokens');
+
+function readToken(row: Row): TokenRow {
+  const workspaceId = columns.optionalText(row, 'workspace_id');
+  return {
+    id: parseId('tok', columns.text(row, 'id')),
+    workspaceId: workspaceId === undefined ? undefined : parseId('ws', workspaceId),
+    name: columns.text(row, 'name'),
+    role: columns.choice(row, 'role', ROLES),
+    createdBy: columns.text(row, 'created_by'),
+    createdAt: columns.integer(row, 'created_at'),
+    expiresAt: columns.optionalInteger(row, 'expires_at'),
+    revokedAt: columns.optionalInteger(row, 'revoked_at'),
+    lastUsedAt: columns.optionalInteger(row, 'last_used_at'),
+  };
+}
+
+/** API tokens of all workspaces, by hash: who calls is not known before the token is. */
+export class TokenRepository {
+  readonly #connection: Connection;
+  readonly #newId: IdentifierSource;
+  readonly #now: () => number;
+
+  constructor(connection: Connection, newId: IdentifierSource, now: () => number) {
+    this.#connection = connection;
+    this.#newId = newId;
+    this.#now = now;
+  }
+
+  create(
+    token: Pick<TokenRow, 'workspaceId' | 'name' | 'role' | 'createdBy' | 'expiresAt'>,
+    hash: Uint8Array<ArrayBuffer>,
+  ): TokenRow {
+    return this.#connection.one(
+      `INSERT INTO api_tokens (id, workspace_id, name, role, hash, created_by, created_at, expires_at)
+       VALUES ($id, $workspaceId, $name, $role, $hash, $createdBy, $now, $expiresAt) RETURNING *`,
+      {
+        id: this.#newId('tok'),
+        workspaceId: token.workspaceId ?? null,
+        name: token.name,
+        role: token.role,
+        hash,
+        createdBy: token.createdBy,
+        expiresAt: token.expiresAt ?? null,
+        now: this.#now(),
+      },
+      readToken,
+    );
+  }
+
+  /** The token with this sha256, with the stored hash for a comparison in constant time. */
+  byHash(hash: Uint8Array<ArrayBuffer>): { readonly token: TokenRow; readonly hash: Uint8Array } | undefined {
+    return this.#connection.get('SELECT * FROM api_tokens WHERE hash = $hash', { hash }, (row) => ({
+      token: readToken(row),
+      hash: columns.bytes(row, 'hash'),
+    }));
+  }
+
+  /** Those of one workspace; of all, and those bound to none, without one. */
+  list(workspaceId?: WorkspaceId): TokenRow[] {
+    return this.#connection.all(
+      `SELECT * FROM api_tokens WHERE $workspaceId IS NULL OR workspace_id = $workspaceId ORDER BY created_at, id`,
+      { workspaceId: workspaceId ?? null },
+      readToken,
+    );
+  }
+
+  /** Ends a token; within one workspace only, if one is given. Returns whether there was a live one. */
+  revoke(id: TokenId, workspaceId?: WorkspaceId): boolean {
+    return (
+      this.#connection.run(
+        `UPDATE api_tokens SET revoked_at = $now WHERE id = $id AND revoked_at IS NULL
+           AND ($workspaceId IS NULL OR workspace_id = $workspaceId)`,
+        { id, workspaceId: workspaceId ?? null, now: this.#now() },
+      ) > 0
+    );
+  }
+
+  /** Notes a use, unless one was noted less than `everyMs` ago (each note is a write to disk). */
+  touch(id: TokenId, everyMs: number): void {
+    const now = this.#now();
+    this.#connection.run(
+      'UPDATE api_tokens SET last_used_at = $now WHERE id = $id AND coalesce(last_used_at, 0) <= $before',
+      { id, now, before: now - everyMs },
+    );
+  }
+
+  /** How many there are, dead ones too. */
+  count(): number {
+    return this.#connection.one('SELECT count(*) AS number FROM api_tokens', {}, (row) =>
+      columns.integer(row, 'number'),
+    );
+  }
+}

@@ -1,0 +1,132 @@
+import type { Connection } from './connection.ts';
+import { conflict, notFound } from './errors.ts';
+import { type IdentifierSource, isId, parseId, type WorkerId } from './identifiers.ts';
+import { asJsonObject, asStringMap, Columns, type JsonObject, type Row } from './rows.ts';
+
+export interface NewWorker {
+  readonly name: string;
+  /** X25519: credentials are sealed to it. */
+  readonly publicKey: Uint8Array<ArrayBuffer>;
+  readonly capacity: JsonObject;
+  readonly labels: Readonly<Record<string, string>>;
+  /** The version of imgcred that it runs. */
+  readonly version: string;
+}
+
+export interface WorkerRow extends NewWorker {
+  readonly id: WorkerId;
+  readonly draining: boolean;
+  readonly lastHeartbeat: number;
+  readonly createdAt: number;
+}
+
+const columns = new Columns('workers');
+
+function readWorker(row: Row): WorkerRow {
+  return {
+    id: parseId('wrk', columns.text(row, 'id')),
+    name: columns.text(row, 'name'),
+    publicKey: columns.bytes(row, 'public_key'),
+    capacity: columns.json(row, 'capacity', asJsonObject),
+    labels: columns.json(row, 'labels', asStringMap),
+    version: columns.text(row, 'version'),
+    draining: columns.boolean(row, 'draining'),
+    lastHeartbeat: columns.integer(row, 'last_heartbeat'),
+    createdAt: columns.integer(row, 'created_at'),
+  };
+}
+
+/** The workers that have registered, of all workspaces. */
+export class WorkerRepository {
+  readonly #connection: Connection;
+  readonly #newId: IdentifierSource;
+  readonly #now: () => number;
+
+  constructor(connection: Connection, newId: IdentifierSource, now: () => number) {
+    this.#connection = connection;
+    this.#newId = newId;
+    this.#now = now;
+  }
+
+  /** Adds a worker, or brings the one of that name up to date; its id stays, and it drains no longer. */
+  register(worker: NewWorker): WorkerRow {
+    return this.#connection.one(
+      `INSERT INTO workers (id, name, public_key, capacity, labels, version, last_heartbeat, created_at)
+       VALUES ($id, $name, $publicKey, $capacity, $labels, $version, $now, $now)
+       ON CONFLICT (name) DO UPDATE SET public_key = excluded.public_key, capacity = excluded.capacity,
+         labels = excluded.labels, version = excluded.version, draining = 0, last_heartbeat = excluded.last_heartbeat
+       RETURNING *`,
+      {
+        id: this.#newId('wrk'),
+        name: worker.name,
+        publicKey: worker.publicKey,
+        capacity: JSON.stringify(worker.capacity),
+        labels: JSON.stringify(worker.labels),
+        version: worker.version,
+        now: this.#now(),
+      },
+      readWorker,
+    );
+  }
+
+  list(): WorkerRow[] {
+    return this.#connection.all('SELECT * FROM workers ORDER BY name', {}, readWorker);
+  }
+
+  /** Those that were heard of within `withinMs` and do not drain. */
+  available(withinMs: number): WorkerRow[] {
+    return this.#connection.all(
+      'SELECT * FROM workers WHERE draining = 0 AND last_heartbeat > $since ORDER BY name',
+      { since: this.#now() - withinMs },
+      readWorker,
+    );
+  }
+
+  /** By id or by name. */
+  find(idOrName: string): WorkerRow | undefined {
+    return this.#connection.get(
+      `SELECT * FROM workers WHERE ${isId('wrk', idOrName) ? 'id' : 'name'} = $key`,
+      { key: idOrName },
+      readWorker,
+    );
+  }
+
+  /** @throws DatabaseError NOT_FOUND */
+  get(idOrName: string): WorkerRow {
+    const found = this.find(idOrName);
+    if (found === undefined) throw notFound('worker', idOrName, 'see `imgcred worker ls`');
+    return found;
+  }
+
+  /** Notes that a worker is alive; undefined when it is not registered. */
+  heartbeat(id: WorkerId, capacity?: JsonObject): WorkerRow | undefined {
+    return this.#connection.get(
+      `UPDATE workers SET last_heartbeat = $now, capacity = coalesce($capacity, capacity) WHERE id = $id RETURNING *`,
+      { id, capacity: capacity === undefined ? null : JSON.stringify(capacity), now: this.#now() },
+      readWorker,
+    );
+  }
+
+  /** A draining worker gets no new requests. */
+  setDraining(id: WorkerId, draining: boolean): WorkerRow | undefined {
+    return this.#connection.get(
+      'UPDATE workers SET draining = $draining WHERE id = $id RETURNING *',
+      { id, draining },
+      readWorker,
+    );
+  }
+
+  /** @throws DatabaseError CONFLICT while it holds requests. */
+  delete(id: WorkerId): boolean {
+    return this.#connection.transaction(() => {
+      const held = this.#connection.get(
+        `SELECT id FROM containers WHERE worker_id = $id AND state IN ('assigned', 'preparing', 'running', 'stopping')`,
+        { id },
+        (row) => row,
+      );
+      if (held !== undefined) throw conflict(`worker ${id} holds containers`, { hint: 'drain it first' });
+      this.#connection.run('UPDATE containers SET worker_id = NULL WHERE worker_id = $id', { id });
+      return this.#connection.run('DELETE FROM workers WHERE id = $id', { id }) > 0;
+    });
+  }
+}

@@ -1,0 +1,21 @@
+export { ADMIN_TOKEN_FILE } from './admin-token.ts';
+export type { AuditLog, AuditVerdict } from './audit.ts';
+export { SecretError } from './errors.ts';
+export type { CredentialSecret, ImageCredentialSecrets, ImageCredentials } from './image-credentials.ts';
+export { generateKeyLine } from './key-file.ts';
+export { findKeySource, type KeySource, type KeySourceOptions, MASTER_KEY_FILE } from './key-source.ts';
+export type { Keyring, MasterKeyStatus } from './keyring.ts';
+export { openSecrets, type Secrets } from './open.ts';
+export {
+  type Actor,
+  type CredentialProof,
+  type DecryptedSecret,
+  MAX_VALUE_BYTES,
+  type NewSecret,
+  type Proof,
+  type SecretStore,
+  type SecretUse,
+} from './secret-store.ts';
+export { isTokenShaped, TOKEN_PREFIX } from './token-format.ts';
+export type { NewToken, TokenStore } from './token-store.ts';
+export type { WorkspaceKeys } from './workspace-keys.ts';

@@ -1,0 +1,138 @@
+import { Secret } from '../credentials/index.ts';
+import type { Database, Role, TokenId, TokenRow, WorkspaceId } from '../database/index.ts';
+import type { AuditLog } from './audit.ts';
+import { SecretError } from './errors.ts';
+import { equalBytes, type RandomBytes, randomBytes, sha256 } from './primitives.ts';
+import type { Actor } from './secret-store.ts';
+import { createToken, isTokenShaped } from './token-format.ts';
+
+const LAST_USED_EVERY_MS = 60_000;
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._ -]{0,63}$/;
+
+export interface NewToken {
+  readonly name: string;
+  readonly role: Role;
+  /** Without one the token is bound to no workspace: `admin` and `worker` only. */
+  readonly workspaceId?: WorkspaceId | undefined;
+  /** ms since 1970; never unless told. */
+  readonly expiresAt?: number | undefined;
+}
+
+/** The API tokens: shown once when they are made, kept as sha256 only. */
+export class TokenStore {
+  readonly #database: Database;
+  readonly #audit: AuditLog;
+  readonly #random: RandomBytes;
+  readonly #now: () => number;
+
+  constructor(
+    database: Database,
+    audit: AuditLog,
+    options: { readonly random?: RandomBytes; readonly now?: () => number } = {},
+  ) {
+    this.#database = database;
+    this.#audit = audit;
+    this.#random = options.random ?? randomBytes;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /**
+   * Makes a token; this is the only time that it is seen.
+   * @throws SecretError INVALID_INPUT
+   */
+  create(token: NewToken, by: Actor): { readonly token: Secret<string>; readonly row: TokenRow } {
+    const secret = new Secret(createToken(this.#random));
+    return { token: secret, row: this.register(secret, token, by) };
+  }
+
+  /** Stores a token that was made by `createToken`. */
+  register(secret: Secret<string>, token: NewToken, by: Actor): TokenRow {
+    const problem =
+      token.workspaceId === undefined && token.role !== 'admin' && token.role !== 'worker'
+        ? `a token with the role ${token.role} needs a workspace`
+        : !NAME.test(token.name)
+          ? `${JSON.stringify(token.name)} is no name for a token`
+          : token.expiresAt !== undefined && token.expiresAt <= this.#now()
+            ? 'a token cannot expire in the past'
+            : undefined;
+    if (problem !== undefined) throw new SecretError('INVALID_INPUT', problem);
+    return this.#database.transaction(() => {
+      const row = this.#database.tokens.create(
+        {
+          workspaceId: token.workspaceId,
+          name: token.name,
+          role: token.role,
+          createdBy: by.actor,
+          expiresAt: token.expiresAt,
+        },
+        sha256(secret.reveal()),
+      );
+      this.#record('token.create', row, by);
+      return row;
+    });
+  }
+
+  /**
+   * Whose token this is. What an attacker can time is the search for a hash that he can't steer towards a stored
+   * one without knowing the token; the hashes are then compared in constant time.
+   *
+   * @throws SecretError UNAUTHORIZED when it is unknown, mistyped, expired or revoked.
+   */
+  authenticate(presented: Secret<string>): TokenRow {
+    const text = presented.reveal();
+    if (!isTokenShaped(text)) {
+      throw unauthorized(
+        'that is no imgcred token, or not all of it',
+        'a token starts with "imgcred_"; check that it is complete',
+      );
+    }
+    const hash = sha256(text);
+    const found = this.#database.tokens.byHash(hash);
+    if (found === undefined || !equalBytes(found.hash, hash)) {
+      throw unauthorized('this token is not known here', 'check that it was made by this server');
+    }
+    const { token } = found;
+    if (token.revokedAt !== undefined)
+      throw unauthorized(`token ${token.id} was revoked`, 'ask for a new one');
+    if (token.expiresAt !== undefined && token.expiresAt <= this.#now()) {
+      throw unauthorized(`token ${token.id} has expired`, 'ask for a new one');
+    }
+    this.#database.tokens.touch(token.id, LAST_USED_EVERY_MS);
+    return token;
+  }
+
+  /** Those of one workspace, or all. */
+  list(workspaceId?: WorkspaceId): TokenRow[] {
+    return this.#database.tokens.list(workspaceId);
+  }
+
+  /**
+   * Ends a token; within one workspace only, if one is given.
+   * @throws SecretError NOT_FOUND when there is no such live token.
+   */
+  revoke(id: TokenId, by: Actor, workspaceId?: WorkspaceId): void {
+    this.#database.transaction(() => {
+      const row = this.#database.tokens.list(workspaceId).find((token) => token.id === id);
+      if (row === undefined || !this.#database.tokens.revoke(id, workspaceId)) {
+        throw new SecretError('NOT_FOUND', `no live token ${JSON.stringify(id)}`, {
+          hint: 'see `imgcred token ls`',
+        });
+      }
+      this.#record('token.revoke', row, by);
+    });
+  }
+
+  #record(action: string, row: TokenRow, by: Actor): void {
+    this.#audit.append({
+      workspaceId: row.workspaceId,
+      actor: by.actor,
+      origin: by.origin,
+      action,
+      detail: { token: row.id, name: row.name, role: row.role },
+    });
+  }
+}
+
+function unauthorized(message: string, hint: string): SecretError {
+  return new SecretError('UNAUTHORIZED', message, { hint });
+}

@@ -63,7 +63,10 @@ function explainRefusal(
   const { registry, kind } = input;
   const hint = `it takes ${acceptedKeys(input)}`;
   const [incomplete] = suitable;
-  if (incomplete !== undefined) {
+  const [foreign] = meant.filter((scheme) => !suitable.includes(scheme));
+  // A bare user name goes with anything: beside another provider's token, that one is the mistake.
+  const onlyUserName = incomplete?.where === 'any registry' && foreign !== undefined;
+  if (incomplete !== undefined && !onlyUserName) {
     return new CredentialError(
       'INVALID_CREDENTIALS',
       registry,
@@ -71,7 +74,6 @@ function explainRefusal(
       { hint },
     );
   }
-  const [foreign] = meant;
   if (foreign !== undefined) {
     const reason = `${foreign.what} given for a registry that is not ${foreign.where}`;
     return new CredentialError('INVALID_CREDENTIALS', registry, reason, {

@@ -133,8 +133,12 @@ export class AuditRepository {
       .reverse();
   }
 
-  /** All rows, oldest first, one at a time. */
-  everything(): Generator<AuditRow> {
-    return this.#connection.iterate('SELECT * FROM audit_log ORDER BY sequence', {}, readAudit);
+  /** Up to `limit` rows after `sequence`, oldest first. */
+  page(sequence: number, limit: number): AuditRow[] {
+    return this.#connection.all(
+      'SELECT * FROM audit_log WHERE sequence > $sequence ORDER BY sequence LIMIT $limit',
+      { sequence, limit },
+      readAudit,
+    );
   }
 }

@@ -45,19 +45,6 @@ export class Connection {
     return this.#guard(() => this.#prepare(sql).all(bindings)).map((row) => read(asRow(row)));
   }
 
-  /** Rows one at a time, for what may be too long to hold. */
-  *iterate<T>(sql: string, bindings: Bindings, read: RowReader<T>): Generator<T> {
-    // A statement of its own: the caller may run the same query again before this one has ended.
-    const statement = this.#guard(() => this.#sqlite.prepare<unknown, [Bindings]>(sql));
-    try {
-      for (const row of statement.iterate(bindings)) yield read(asRow(row));
-    } catch (thrown) {
-      throw fromSqlite(thrown, this.path);
-    } finally {
-      statement.finalize();
-    }
-  }
-
   /** Runs a statement and gives how many rows it changed. */
   run(sql: string, bindings: Bindings = {}): number {
     return this.#guard(() => this.#prepare(sql).run(bindings)).changes;

@@ -77,3 +77,23 @@ export function violatesUnique(thrown: unknown, columns: string): boolean {
     cause.message.includes(columns)
   );
 }
+
+const REASONS: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'its file system is read-only',
+  ENOSPC: 'the disk is full',
+  EDQUOT: 'the disk quota is used up',
+  ENOTDIR: 'a part of its path is not a directory',
+  EEXIST: 'it is not a directory',
+  ENOENT: 'there is no such directory, and it cannot be made',
+};
+
+/** What a failed system call on a path of ours means. */
+export function unusable(path: string, thrown: unknown): DatabaseError {
+  const reason = REASONS[systemErrorCode(thrown) ?? ''] ?? systemErrorCode(thrown) ?? 'unknown reason';
+  return new DatabaseError('DATA_DIR', `${path} cannot be used: ${reason}`, {
+    hint: 'choose another place (--data-dir), or make this one writable for the user that runs imgcred',
+    cause: thrown,
+  });
+}

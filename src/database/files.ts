@@ -1,17 +1,6 @@
 import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { systemErrorCode } from '../errors/index.ts';
-import { DatabaseError } from './errors.ts';
-
-const REASONS: Readonly<Record<string, string>> = {
-  EACCES: 'permission denied',
-  EPERM: 'not permitted',
-  EROFS: 'its file system is read-only',
-  ENOSPC: 'the disk is full',
-  EDQUOT: 'the disk quota is used up',
-  ENOTDIR: 'a part of its path is not a directory',
-  EEXIST: 'it is not a directory',
-  ENOENT: 'there is no such directory, and it cannot be made',
-};
+import { unusable } from './errors.ts';
 
 /**
  * Makes the data directory (0700) where it is missing.
@@ -54,12 +43,4 @@ export function syncDirectory(directory: string): void {
   } finally {
     closeSync(descriptor);
   }
-}
-
-function unusable(path: string, thrown: unknown): DatabaseError {
-  const reason = REASONS[systemErrorCode(thrown) ?? ''] ?? systemErrorCode(thrown) ?? 'unknown reason';
-  return new DatabaseError('DATA_DIR', `${path} cannot be used: ${reason}`, {
-    hint: 'choose another directory with --data-dir, or make this one writable for the user that runs imgcred',
-    cause: thrown,
-  });
 }

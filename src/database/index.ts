@@ -1,4 +1,5 @@
 export type { AuditEvent, AuditFilter, AuditRepository, AuditRow } from './audit-log.ts';
+export { type BackupFile, type BackupSummary, readBackup, restoreBackup, writeBackup } from './backup.ts';
 export {
   CONTAINER_STATES,
   type ContainerRow,

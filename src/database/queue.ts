@@ -2,7 +2,6 @@ import type { Connection } from './connection.ts';
 import {
   type ContainerRow,
   type ContainerState,
-  type FinalState,
   isFinal,
   readContainer,
   TRANSITIONS,
@@ -149,7 +148,8 @@ export class QueueRepository {
          lease_expires_at = CASE WHEN $released OR $final THEN NULL ELSE lease_expires_at END,
          restart_count = restart_count + (CASE WHEN $released AND state = 'running' THEN 1 ELSE 0 END),
          not_before = coalesce($notBefore, not_before),
-         exit_code = coalesce($exitCode, exit_code), reason = coalesce($reason, reason),
+         exit_code = CASE WHEN $to = 'running' THEN NULL ELSE coalesce($exitCode, exit_code) END,
+         reason = CASE WHEN $to = 'running' THEN NULL ELSE coalesce($reason, reason) END,
          fetch_report = coalesce($fetchReport, fetch_report),
          started_at = CASE WHEN $to = 'running' THEN $now ELSE started_at END,
          finished_at = CASE WHEN $final THEN $now ELSE NULL END, updated_at = $now
@@ -214,5 +214,3 @@ export class QueueRepository {
     );
   }
 }
-
-export type { FinalState };

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { AuditEvent, AuditFilter, AuditRow, Database } from '../database/index.ts';
 import { type Bytes, encodeFields } from './encoding.ts';
 import { equalBytes, hmac } from './primitives.ts';
@@ -8,6 +9,7 @@ export type AuditVerdict =
   | { readonly ok: false; readonly rows: number; readonly sequence: number; readonly problem: string };
 
 const GENESIS = new Uint8Array(32);
+const PAGE_ROWS = 500;
 
 /**
  * The audit log as a chain: each row's hash is an HMAC over the row and over the hash of the row before, with a
@@ -37,32 +39,37 @@ export class AuditLog {
     return hex(this.#database.audit.head()?.hash ?? GENESIS);
   }
 
-  /** Checks each row and that `expectedHead`, if given, is the hash of one of them: nothing before it was cut. */
-  verify(expectedHead?: string): AuditVerdict {
+  /**
+   * Checks each row and, with an `expectedHead`, that it is the hash of one of them: nothing before it was cut.
+   * It goes in pages, so that requests are served meanwhile.
+   */
+  async verify(expectedHead?: string, signal?: AbortSignal): Promise<AuditVerdict> {
     let rows = 0;
     let previous: Uint8Array = GENESIS;
     let seen = expectedHead === undefined || expectedHead === hex(GENESIS);
-    for (const row of this.#database.audit.everything()) {
-      rows++;
-      const broken = (problem: string): AuditVerdict => ({
-        ok: false,
-        rows,
-        sequence: row.sequence,
-        problem,
-      });
-      if (row.sequence !== rows) return broken(`row ${rows} is missing`);
-      if (!equalBytes(row.previous, previous)) return broken('it does not follow the row before');
-      if (!equalBytes(row.hash, this.#hash(row))) return broken('it was changed after it was written');
-      previous = row.hash;
-      seen ||= hex(previous) === expectedHead;
+    for (;;) {
+      const page = this.#database.audit.page(rows, PAGE_ROWS);
+      if (page.length === 0) break;
+      for (const row of page) {
+        rows++;
+        const problem = this.#problem(row, rows, previous);
+        if (problem !== undefined) return { ok: false, rows, sequence: row.sequence, problem };
+        previous = row.hash;
+        seen ||= hex(previous) === expectedHead;
+      }
+      await setImmediate();
+      signal?.throwIfAborted();
     }
     if (seen) return { ok: true, rows, head: hex(previous) };
-    return {
-      ok: false,
-      rows,
-      sequence: rows,
-      problem: 'the expected head is not in the log: its end was cut off',
-    };
+    const problem = 'the expected head is not in the log: its end was cut off';
+    return { ok: false, rows, sequence: rows, problem };
+  }
+
+  #problem(row: AuditRow, expectedSequence: number, previous: Uint8Array): string | undefined {
+    if (row.sequence !== expectedSequence) return `row ${expectedSequence} is missing`;
+    if (!equalBytes(row.previous, previous)) return 'it does not follow the row before';
+    if (!equalBytes(row.hash, this.#hash(row))) return 'it was changed after it was written';
+    return undefined;
   }
 
   #hash(row: Omit<AuditRow, 'hash'>): Bytes {

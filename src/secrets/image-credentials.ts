@@ -53,7 +53,7 @@ export class ImageCredentialSecrets {
   ): Promise<CredentialSecret | undefined> {
     const type = detectCredentialType(image.registry, image.credentials);
     if (type === 'public') return undefined;
-    const value = new Secret(marshalCredentials(image.registry, type, image.credentials));
+    const value = new Secret(marshalCredentials(image.registry, type, sorted(image.credentials)));
     return await this.#oneAtATime(workspaceId, async () => {
       for (const name of candidateNames(image)) {
         const separate = name !== createSecretName(image.registry);
@@ -120,4 +120,9 @@ function* candidateNames(image: ImageCredentials): Generator<string> {
   yield `${name}-${hash}`;
   // Never a hash of the credential: a name is no secret, and a hash lets a password be guessed.
   for (let i = 2; i <= MOST_SECRETS_A_REPOSITORY; i++) yield `${name}-${hash}-${i}`;
+}
+
+// The same credential, given in another order, is the same text.
+function sorted(credentials: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(credentials).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -1,5 +1,7 @@
 export { ADMIN_TOKEN_FILE } from './admin-token.ts';
+export type { Administration, KeyRotation } from './administration.ts';
 export type { AuditLog, AuditVerdict } from './audit.ts';
+export { type BackupOptions, createBackup } from './backup.ts';
 export { SecretError } from './errors.ts';
 export type { CredentialSecret, ImageCredentialSecrets, ImageCredentials } from './image-credentials.ts';
 export { generateKeyLine } from './key-file.ts';

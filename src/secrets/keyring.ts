@@ -112,15 +112,20 @@ export class Keyring {
    * A crash at any point is safe: the file is written before the database names the key, and what was not yet
    * encrypted anew is at the next start.
    *
+   * @param record called in the transaction that makes the new key the active one
    * @throws SecretError MASTER_KEY when the file is not ours and holds no new key.
    */
   async rotate(
+    record: (from: string, to: string) => void = () => {},
     signal?: AbortSignal,
   ): Promise<{ readonly from: string; readonly to: string; readonly rewrapped: number }> {
     const from = this.#activeId();
     const next = await this.#nextKey();
     this.#keys.set(next.id, next);
-    this.#database.keks.activate(next.id, next.checkValue);
+    this.#database.transaction(() => {
+      this.#database.keks.activate(next.id, next.checkValue);
+      record(from, next.id);
+    });
     return { from, to: next.id, rewrapped: await this.rewrapAll(signal) };
   }
 

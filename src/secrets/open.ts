@@ -1,5 +1,6 @@
 import type { Database } from '../database/index.ts';
 import { ensureAdminToken } from './admin-token.ts';
+import { Administration } from './administration.ts';
 import { AuditLog } from './audit.ts';
 import { ImageCredentialSecrets } from './image-credentials.ts';
 import { findKeySource, type KeySourceOptions } from './key-source.ts';
@@ -10,6 +11,8 @@ import { systemKey, WorkspaceKeys } from './workspace-keys.ts';
 
 /** All that stands on the master key. */
 export interface Secrets {
+  /** What changes keys and workspaces, and is audited. */
+  readonly administration: Administration;
   readonly keyring: Keyring;
   readonly workspaces: WorkspaceKeys;
   readonly audit: AuditLog;
@@ -39,5 +42,6 @@ export async function openSecrets(
   const tokens = new TokenStore(database, audit, options);
   const imageCredentials = new ImageCredentialSecrets(store);
   const adminTokenFile = ensureAdminToken(database, tokens, dataDirectory);
-  return { keyring, workspaces, audit, store, tokens, imageCredentials, adminTokenFile };
+  const administration = new Administration(keyring, workspaces, audit);
+  return { administration, keyring, workspaces, audit, store, tokens, imageCredentials, adminTokenFile };
 }

@@ -1,3 +1,4 @@
+export { duplicateDescriptorOf } from './foreign-descriptor.ts';
 export { type KernelMount, type KernelMountOptions, mountKernel, resumeKernel } from './kernel-mount.ts';
 export type { KernelFileSystem } from './main-server.ts';
 export type { BackingFileProvider } from './passthrough.ts';

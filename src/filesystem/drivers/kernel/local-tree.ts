@@ -1,9 +1,4 @@
-import {
-  type Attributes,
-  type DirectoryEntry,
-  type Extent,
-  type ImageIndex,
-} from '../../../index/index.ts';
+import type { Attributes, DirectoryEntry, Extent, ImageIndex } from '../../../index/index.ts';
 import { libc, nativeAddress } from './libc.ts';
 import { NAME_MAX } from './protocol.ts';
 import type { ReplyStatistics } from './replies.ts';
@@ -20,7 +15,9 @@ export function openLocalTree(data: ThreadData): LocalTree {
   return new IndexedTree(openImageIndex(Bun.mmap(data.indexPath)), data.layers);
 }
 
-const openImageIndex: (b: Uint8Array) => ImageIndex = () => { throw new Error('no index yet'); };
+const openImageIndex: (b: Uint8Array) => ImageIndex = () => {
+  throw new Error('no index yet');
+};
 class IndexedTree implements LocalTree {
   readonly #index: ImageIndex;
   readonly #descriptors: readonly number[];

@@ -2,6 +2,7 @@ import { createSecretName, detectCredentialType, marshalCredentials, Secret } fr
 import type { SecretRow, WorkspaceId } from '../database/index.ts';
 import { SecretError } from './errors.ts';
 import { equalTexts, sha256 } from './primitives.ts';
+import { normalizeRegistryValue } from './registry-value.ts';
 import type { Actor, CredentialProof, SecretStore } from './secret-store.ts';
 
 const REPOSITORY_HASH_CHARACTERS = 8;
@@ -53,7 +54,8 @@ export class ImageCredentialSecrets {
   ): Promise<CredentialSecret | undefined> {
     const type = detectCredentialType(image.registry, image.credentials);
     if (type === 'public') return undefined;
-    const value = new Secret(marshalCredentials(image.registry, type, sorted(image.credentials)));
+    const given = new Secret(marshalCredentials(image.registry, type, image.credentials));
+    const { value } = normalizeRegistryValue(image.registry, given);
     return await this.#oneAtATime(workspaceId, async () => {
       for (const name of candidateNames(image)) {
         const separate = name !== createSecretName(image.registry);
@@ -75,7 +77,7 @@ export class ImageCredentialSecrets {
           equalTexts(current.reveal(), value.reveal()),
         );
         if (same) return { secret: existing, outcome: 'unchanged' };
-        const secret = await this.#rotate(workspaceId, name, value, type, by, verify);
+        const secret = await this.#rotate(workspaceId, name, value, by, verify);
         if (secret !== undefined) return { secret, outcome: 'rotated' };
       }
       throw new SecretError('CONFLICT', `${image.registry}/${image.repository} has too many secrets`, {
@@ -89,12 +91,11 @@ export class ImageCredentialSecrets {
     workspaceId: WorkspaceId,
     name: string,
     value: Secret<string>,
-    type: string,
     by: Actor,
     verify: CredentialProof,
   ): Promise<SecretRow | undefined> {
     try {
-      return await this.#store.set(workspaceId, name, value, by, { verify }, type);
+      return await this.#store.set(workspaceId, name, value, by, { verify });
     } catch (thrown) {
       if (thrown instanceof SecretError && thrown.code === 'CREDENTIALS_REFUSED') return undefined;
       throw thrown;
@@ -120,9 +121,4 @@ function* candidateNames(image: ImageCredentials): Generator<string> {
   yield `${name}-${hash}`;
   // Never a hash of the credential: a name is no secret, and a hash lets a password be guessed.
   for (let i = 2; i <= MOST_SECRETS_A_REPOSITORY; i++) yield `${name}-${hash}-${i}`;
-}
-
-// The same credential, given in another order, is the same text.
-function sorted(credentials: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(credentials).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

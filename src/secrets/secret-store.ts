@@ -14,6 +14,7 @@ import { type Bytes, fromUtf8, utf8 } from './encoding.ts';
 import { type EnvelopeSubject, openEnvelope, sealEnvelope } from './envelope.ts';
 import { corrupt, SecretError } from './errors.ts';
 import { equalBytes, type RandomBytes, randomBytes } from './primitives.ts';
+import { normalizeRegistryValue } from './registry-value.ts';
 import { sealOfRow, type WorkspaceKey, type WorkspaceKeys } from './workspace-keys.ts';
 
 // Long enough for the name of the longest registry with its suffixes (`createSecretName`).
@@ -51,9 +52,10 @@ export type Proof = { readonly verify: CredentialProof } | 'none';
 export interface NewSecret {
   readonly name: string;
   readonly value: Secret<string>;
+  /** `opaque` unless told. */
   readonly kind?: SecretKind;
+  /** For the kind `registry`: whose login the value is, in any form that `unmarshalCredentials` reads. */
   readonly registry?: string | undefined;
-  readonly credentialType?: string | undefined;
 }
 
 export interface SecretStoreOptions {
@@ -61,9 +63,6 @@ export interface SecretStoreOptions {
   readonly keepVersions?: number;
   readonly random?: RandomBytes;
 }
-
-/** A secret as it is shown: all but the value. */
-export type SecretSummary = Omit<SecretRow, 'workspaceId'>;
 
 /**
  * The secrets of all workspaces. Values go in and come out as `Secret<string>`, are stored encrypted, and no
@@ -90,18 +89,26 @@ export class SecretStore {
    */
   async create(workspaceId: WorkspaceId, secret: NewSecret, by: Actor, verified = false): Promise<SecretRow> {
     checkName(secret.name);
+    const kind = secret.kind ?? 'opaque';
+    if ((kind === 'registry') !== (secret.registry !== undefined)) {
+      throw new SecretError(
+        'INVALID_INPUT',
+        'a secret of the kind "registry", and no other, names a registry',
+      );
+    }
+    const { value, credentialType } = shaped(secret.registry, secret.value);
     const repository = this.#database.workspace(workspaceId).secrets;
     const key = await this.#keys.key(workspaceId);
     const identity = {
       id: repository.newId(),
       workspaceId,
       name: secret.name,
-      kind: secret.kind ?? 'opaque',
+      kind,
       registry: secret.registry,
-      credentialType: secret.credentialType,
+      credentialType,
       currentVersion: 1,
     } as const;
-    const envelope = await this.#encrypt(key, identity, 1, secret.value);
+    const envelope = await this.#encrypt(key, identity, 1, value);
     return this.#database.transaction(() => {
       const row = repository.create(
         { ...identity, seal: sealOfRow(key, identity) },
@@ -113,7 +120,7 @@ export class SecretStore {
   }
 
   /**
-   * Gives a secret a new value, as a new version that becomes the current one. Where images use the secret, the
+   * Gives a secret (by name or id) a new value, as a new version that becomes the current one. Where images use the secret, the
    * value is proved against each of them first.
    *
    * @throws DatabaseError NOT_FOUND; SecretError INVALID_INPUT; CREDENTIALS_REFUSED when the proof fails.
@@ -121,21 +128,18 @@ export class SecretStore {
   async set(
     workspaceId: WorkspaceId,
     name: string,
-    value: Secret<string>,
+    newValue: Secret<string>,
     by: Actor,
     proof: Proof,
-    credentialType?: string,
   ): Promise<SecretRow> {
     const repository = this.#database.workspace(workspaceId).secrets;
     const key = await this.#keys.key(workspaceId);
-    const verified = await this.#prove(workspaceId, this.#get(workspaceId, name), value, proof);
+    const before = this.#get(workspaceId, name);
+    const { value, credentialType } = shaped(before.registry, newValue);
+    const verified = await this.#prove(workspaceId, before, value, proof);
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const row = this.#get(workspaceId, name);
-      const next = {
-        ...row,
-        currentVersion: row.lastVersion + 1,
-        credentialType: credentialType ?? row.credentialType,
-      };
+      const row = this.#get(workspaceId, before.id);
+      const next = { ...row, currentVersion: row.lastVersion + 1, credentialType };
       const envelope = await this.#encrypt(key, row, next.currentVersion, value);
       const changed = this.#database.transaction(() => {
         const after = repository.addVersion(
@@ -240,9 +244,10 @@ export class SecretStore {
     const row = this.#get(workspaceId, name);
     const value = await this.#decrypt(key, row, version);
     const verified = await this.#prove(workspaceId, row, value, proof);
-    const next = { ...row, currentVersion: version };
+    const { credentialType } = shaped(row.registry, value);
+    const next = { ...row, currentVersion: version, credentialType };
     const changed = this.#database.transaction(() => {
-      const after = repository.makeCurrent(row, version, sealOfRow(key, next), row.credentialType);
+      const after = repository.makeCurrent(row, version, sealOfRow(key, next), credentialType);
       if (after !== undefined) {
         this.#record('secret.rollback', after, by, {
           from: row.currentVersion,
@@ -398,6 +403,16 @@ export function checkName(name: string): void {
   throw new SecretError('INVALID_INPUT', `${JSON.stringify(name)} is no name for a secret`, {
     hint: 'use up to 300 letters, digits, ".", "_" and "-", not starting with "sec_"',
   });
+}
+
+// Only what can be used as a login becomes the value of a registry's secret.
+function shaped(
+  registry: string | undefined,
+  value: Secret<string>,
+): { readonly value: Secret<string>; readonly credentialType: string | undefined } {
+  return registry === undefined
+    ? { value, credentialType: undefined }
+    : normalizeRegistryValue(registry, value);
 }
 
 function checkedValue(name: string, value: Secret<string>): Bytes {

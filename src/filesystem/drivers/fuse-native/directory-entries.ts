@@ -6,8 +6,14 @@ const TYPE_DIRECTORY = 0o040000;
 const DOT = Uint8Array.of(0x2e);
 const DOT_DOT = Uint8Array.of(0x2e, 0x2e);
 
-/** A whole directory, `.` and `..` first, in the form that `imgcred_signal_readdir` reads. */
-export function packDirectory(fs: ImageFileSystem, directory: number): { bytes: Uint8Array; length: number } {
+/** The first `length` bytes hold a directory in the form that `imgcred_signal_readdir` reads. */
+export interface PackedDirectory {
+  readonly bytes: Uint8Array;
+  readonly length: number;
+}
+
+/** Packs a whole directory, `.` and `..` first. */
+export function packDirectory(fs: ImageFileSystem, directory: number): PackedDirectory {
   const count = fs.entryCount(directory);
   const writer = new EntryWriter((count + 2) * 40);
   writer.add(directory, TYPE_DIRECTORY, DOT);

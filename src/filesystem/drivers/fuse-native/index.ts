@@ -1,1 +1,1 @@
-export { type FuseNativeMountOptions, mount } from './mount.ts';
+export { type FuseNativeMount, type FuseNativeMountOptions, mountFuseNative } from './mount.ts';

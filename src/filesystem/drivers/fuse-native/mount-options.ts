@@ -1,5 +1,5 @@
 export interface FuseMountOptions {
-  /** Let users other than the mounting one in; containers need it. Without root, `user_allow_other` must be set in /etc/fuse.conf. */
+  /** Let users other than the mounting one in, as containers need. Without root, /etc/fuse.conf must allow it. */
   readonly allowOther?: boolean;
   /** Keep set-user-id bits and device nodes working, as containers expect. Only root can. */
   readonly suidAndDevices?: boolean;
@@ -13,8 +13,8 @@ const FOREVER_SECONDS = 31_536_000;
 // that the store could answer at once. Each that waits is a thread of libfuse's with a 132 KiB buffer.
 const MAX_BACKGROUND = 256;
 
-/** The `-o` string for libfuse 2. */
-export function formatMountOptions(options: FuseMountOptions): string {
+/** The `-o` string for libfuse 2. What an option leaves open is on for root and off for others. */
+export function formatMountOptions(options: FuseMountOptions, isRoot: boolean): string {
   const words = [
     'ro',
     'default_permissions',
@@ -28,7 +28,7 @@ export function formatMountOptions(options: FuseMountOptions): string {
     'fsname=imgcred',
     'subtype=imgcred',
   ];
-  if (options.allowOther ?? true) words.push('allow_other');
-  if (options.suidAndDevices ?? true) words.push('suid', 'dev');
+  if (options.allowOther ?? isRoot) words.push('allow_other');
+  if (options.suidAndDevices ?? isRoot) words.push('suid', 'dev');
   return `-o${words.join(',')}`;
 }

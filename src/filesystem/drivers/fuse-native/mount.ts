@@ -12,6 +12,7 @@ import {
 } from './binding.ts';
 import type { ImageFileSystem, MountedFileSystem } from './interface.ts';
 import { type FuseMountOptions, formatMountOptions } from './mount-options.ts';
+import { mountedDevice } from './mount-table.ts';
 import { createOperations } from './operations.ts';
 import { PathResolver } from './path-resolver.ts';
 import { unmountPath } from './unmount.ts';
@@ -20,6 +21,12 @@ export interface FuseNativeMountOptions extends FuseMountOptions {
   readonly logger?: Logger;
   /** The inode of the root directory. */
   readonly rootInode?: number;
+}
+
+export interface FuseNativeMount extends MountedFileSystem {
+  readonly driver: 'fuse-native';
+  /** Resolves once the kernel has ended the connection, whoever unmounted. */
+  readonly closed: Promise<void>;
 }
 
 // What this process serves. To touch a path under one of these from here waits for ourselves, for ever.
@@ -34,11 +41,11 @@ const served = new Set<string>();
  * @throws ImgcredError FUSE_UNAVAILABLE without /dev/fuse or the addon, MOUNT_FAILED when the kernel, or
  * fusermount, refuses
  */
-export async function mount(
+export async function mountFuseNative(
   fs: ImageFileSystem,
   mountpoint: string,
   options: FuseNativeMountOptions = {},
-): Promise<MountedFileSystem> {
+): Promise<FuseNativeMount> {
   const logger = (options.logger ?? silentLogger).with({ mountpoint, driver: 'fuse-native' });
   const binding = loadBinding();
   const path = await checkMountpoint(mountpoint);
@@ -47,8 +54,9 @@ export async function mount(
   return session;
 }
 
-class Session implements MountedFileSystem {
+class Session implements FuseNativeMount {
   readonly driver = 'fuse-native';
+  readonly closed: Promise<void>;
   readonly mountpoint: string;
   readonly #binding: FuseNativeBinding;
   readonly #fs: ImageFileSystem;
@@ -57,6 +65,8 @@ class Session implements MountedFileSystem {
   readonly #stop = new AbortController();
   readonly #started = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
+  #device: string | undefined;
+  #unmounting: Promise<void> | undefined;
   #over = false;
 
   constructor(
@@ -71,6 +81,7 @@ class Session implements MountedFileSystem {
     this.mountpoint = mountpoint;
     this.#options = options;
     this.#logger = logger;
+    this.closed = this.#ended.promise;
   }
 
   async start(): Promise<void> {
@@ -95,7 +106,7 @@ class Session implements MountedFileSystem {
     try {
       this.#binding.fuse_native_mount(
         toByteString(this.mountpoint),
-        formatMountOptions(this.#options),
+        formatMountOptions(this.#options, process.geteuid?.() === 0),
         thread,
         this,
         nativeMemory,
@@ -107,13 +118,27 @@ class Session implements MountedFileSystem {
       throw mountFailed(this.mountpoint, this.#binding.imgcred_mount_errno(), cause);
     }
     await this.#started.promise;
+    this.#device = await mountedDevice(this.mountpoint);
   }
 
   async unmount(): Promise<void> {
-    if (this.#over) return;
+    this.#unmounting ??= this.#unmount();
+    try {
+      await this.#unmounting;
+    } catch (error) {
+      this.#unmounting = undefined; // to be tried again
+      throw error;
+    }
+  }
+
+  async #unmount(): Promise<void> {
     this.#stop.abort();
+    if (this.#over) return;
+    // By its device: after somebody else's umount the path may carry another's mount.
+    const device = await mountedDevice(this.mountpoint);
+    if (device === undefined || device !== this.#device) return;
     const how = await unmountPath(this.mountpoint);
-    if (how === 'unmounted') await this.#ended.promise;
+    if (how === 'unmounted') await this.closed;
     else this.#logger.warn('mount was busy: detached, it ends with its last open file');
   }
 

@@ -1,12 +1,13 @@
 import { constants } from 'node:os';
 import type { Logger } from '../../../observability/index.ts';
 import type { ByteString, FuseNativeBinding, Handler, Request } from './binding.ts';
-import { packDirectory } from './directory-entries.ts';
+import { type PackedDirectory, packDirectory } from './directory-entries.ts';
 import type { ImageFileSystem } from './interface.ts';
 import type { PathResolver } from './path-resolver.ts';
 import { STAT_WORDS, STATFS_WORDS, writeStat, writeStatfs } from './stat-words.ts';
 
-const { EIO, ENOENT, ENODATA, ERANGE } = constants.errno;
+const { EIO, ENAMETOOLONG, ENOENT, ENODATA, ERANGE } = constants.errno;
+const NAME_MAX = 255;
 const WORD = 0x1_0000_0000;
 
 export interface OperationsContext {
@@ -33,7 +34,7 @@ export function createOperations(context: OperationsContext): Map<number, Handle
   const { binding, fs, paths, logger } = context;
   const stat = new Uint32Array(STAT_WORDS);
   const statfs = new Uint32Array(STATFS_WORDS);
-  const noEntries = new Uint8Array(0);
+  const noEntries: PackedDirectory = { bytes: new Uint8Array(0), length: 0 };
 
   const failed = (operation: string, path: ByteString, error: unknown): number => {
     const message = error instanceof Error ? error.message : String(error);
@@ -50,8 +51,9 @@ export function createOperations(context: OperationsContext): Map<number, Handle
     let result = 0;
     try {
       const inode = paths.resolve(path);
-      if (inode === 0) result = -ENOENT;
-      else writeStat(stat, fs.getattr(inode));
+      if (inode !== 0) writeStat(stat, fs.getattr(inode));
+      // The kernel leaves it to the file system how long a name may be.
+      else result = path.length - path.lastIndexOf('/') - 1 > NAME_MAX ? -ENAMETOOLONG : -ENOENT;
     } catch (error) {
       result = failed('getattr', path, error);
     }
@@ -60,7 +62,7 @@ export function createOperations(context: OperationsContext): Map<number, Handle
 
   const readdir = (request: Request, _operation: number, path: ByteString): void => {
     let result = 0;
-    let entries = { bytes: noEntries, length: 0 };
+    let entries: PackedDirectory = noEntries;
     try {
       const inode = paths.resolve(path);
       if (inode === 0) result = -ENOENT;

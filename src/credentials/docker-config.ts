@@ -143,7 +143,7 @@ export function dockerConfigPaths(environment: Readonly<Record<string, string | 
     docker && join(docker, 'config.json'),
     home && join(home, '.dockercfg'),
   ];
-  return paths.filter((path) => path !== undefined && path !== '');
+  return paths.filter((path) => path !== undefined).filter((path) => path !== '');
 }
 
 function splitKey(key: string): { host: string; path: string } {

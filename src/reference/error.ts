@@ -10,11 +10,11 @@ export class ReferenceSyntaxError extends ImgcredError {
 const SHOWN_CHARACTERS = 200;
 
 /**
- * The input as it may stand in a message: controls escaped, long ones cut. What stands before an `@` with a `/`
- * behind it may be a `user:password@`, and is left out.
+ * The input as it may stand in a message: controls escaped, long ones cut. What stands before an `@` that begins
+ * no digest may be a `user:password@`, and is left out.
  */
 export function quoteInput(input: string): string {
-  const withoutUserInfo = input.replace(/^.*@(?=[^@]*\/)/s, '[…]@');
+  const withoutUserInfo = input.replace(/^.*@(?!sha(?:256|512):)/s, '[…]@');
   const shown =
     withoutUserInfo.length > SHOWN_CHARACTERS
       ? `${withoutUserInfo.slice(0, SHOWN_CHARACTERS)}…`

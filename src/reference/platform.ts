@@ -18,7 +18,7 @@ const KNOWN_ARCHITECTURE = new Set(
     'mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm'
   ).split(' '),
 );
-const PART = /^[A-Za-z0-9_.-]+$/;
+const PART = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
 
 /**
  * Parses `os`, `architecture`, `os/architecture` or `os/architecture/variant`; what is left out is the host's.

@@ -47,7 +47,7 @@ export function parseReference(input: string): Reference {
   const { repository, tag, digest } = splitSuffixes(rest, input);
   const path = registry === DOCKER_HUB && !repository.includes('/') ? `library/${repository}` : repository;
   return {
-    registry: checkRegistryHost(registry),
+    registry: checkRegistryHost(registry, input),
     repository: checkRepository(path, input),
     ...(tag === undefined ? {} : { tag: checkTag(tag, input) }),
     ...(digest === undefined ? {} : { digest: parseDigest(digest) }),

@@ -12,21 +12,23 @@ const LARGEST_PORT = 65_535;
  * Checks a registry's host as it stands in a reference: name, IPv4 or bracketed IPv6, with an optional port.
  * The spelling is kept.
  *
+ * @param input what to show in the message, where the host is a part of something longer
+ *
  * @throws ReferenceSyntaxError `INVALID_REFERENCE`
  */
-export function checkRegistryHost(host: string): string {
+export function checkRegistryHost(host: string, input: string = host): string {
   const match = HOST.exec(host);
   if (match === null) {
     throw new ReferenceSyntaxError(
       'not a registry host',
-      host,
+      input,
       'a registry is HOST or HOST:PORT, an IPv6 address in []',
     );
   }
   const [, ipv6, port] = match;
-  if (ipv6 !== undefined && !isIPv6(ipv6)) throw new ReferenceSyntaxError('not an IPv6 address', host);
+  if (ipv6 !== undefined && !isIPv6(ipv6)) throw new ReferenceSyntaxError('not an IPv6 address', input);
   if (port !== undefined && (Number(port) < 1 || Number(port) > LARGEST_PORT)) {
-    throw new ReferenceSyntaxError('port out of range (1–65535)', host);
+    throw new ReferenceSyntaxError('port out of range (1–65535)', input);
   }
   return host;
 }

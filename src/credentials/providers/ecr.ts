@@ -36,6 +36,7 @@ export async function fetchEcrLogin(
   const client = new ECRClient({
     region: host.region ?? '',
     credentials: keys,
+    requestHandler: fetchHandler(options.fetch),
     // The SDK refuses a custom endpoint together with these.
     ...(options.endpoint === undefined
       ? { useFipsEndpoint: host.fips === true, useDualstackEndpoint: host.dualStack === true }
@@ -44,11 +45,7 @@ export async function fetchEcrLogin(
   try {
     const answer = await client.send(new GetAuthorizationTokenCommand({}), { abortSignal: signal });
     const [data] = answer.authorizationData ?? [];
-    return decodeToken(
-      registry,
-      data?.authorizationToken,
-      data?.expiresAt?.getTime() ?? options.now() + TOKEN_LIFE,
-    );
+    return decodeToken(registry, data?.authorizationToken, data?.expiresAt?.getTime(), options.now());
   } catch (error) {
     throw explain(registry, error);
   } finally {
@@ -97,15 +94,60 @@ export async function fetchEcrPublicLogin(
   return decodeToken(
     registry,
     token,
-    typeof seconds === 'number' ? seconds * 1000 : options.now() + TOKEN_LIFE,
+    typeof seconds === 'number' ? seconds * 1000 : undefined,
+    options.now(),
   );
 }
 
-function decodeToken(registry: string, token: string | undefined, expiresAt: number): FetchedLogin {
+/**
+ * The SDK's transport on our `fetch`, so that proxies and CA files are the same for all that leaves the process.
+ * The SDK looks at a response's shape only; the answers of this API are small.
+ */
+function fetchHandler(fetch: Fetch) {
+  return {
+    async handle(request: SdkRequest, { abortSignal }: { abortSignal?: unknown } = {}) {
+      const port = request.port === undefined ? '' : `:${request.port}`;
+      const response = await fetch(`${request.protocol}//${request.hostname}${port}${request.path}`, {
+        method: request.method,
+        headers: request.headers,
+        body: typeof request.body === 'string' ? request.body : null,
+        redirect: 'error',
+        ...(abortSignal instanceof AbortSignal ? { signal: abortSignal } : {}),
+      });
+      const headers = Object.fromEntries(response.headers);
+      return {
+        response: {
+          statusCode: response.status,
+          headers,
+          body: new Uint8Array(await response.arrayBuffer()),
+        },
+      };
+    },
+  };
+}
+
+interface SdkRequest {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port?: number | undefined;
+  readonly path: string;
+  readonly method: string;
+  readonly headers: Record<string, string>;
+  readonly body?: unknown;
+}
+
+function decodeToken(
+  registry: string,
+  token: string | undefined,
+  ends: number | undefined,
+  now: number,
+): FetchedLogin {
   const decoded = Buffer.from(token ?? '', 'base64').toString('utf8');
   const colon = decoded.indexOf(':');
   if (colon < 1) throw new CredentialError('REGISTRY_ERROR', registry, 'Amazon ECR answered without a login');
   const password = new Secret(decoded.slice(colon + 1));
+  // A token that has just been given has not ended: where it seems so, this machine's clock is wrong.
+  const expiresAt = ends !== undefined && ends > now ? ends : now + TOKEN_LIFE;
   return { login: { kind: 'basic', username: decoded.slice(0, colon), password }, expiresAt };
 }
 

@@ -1,0 +1,209 @@
+import type { ImageIndex } from '../index/index.ts';
+import type { Logger } from '../observability/index.ts';
+import { type Clock, sleep } from './clock.ts';
+import { type ContentError, classifyFailure, toContentError } from './content-error.ts';
+import type { FetchCause } from './content-stats.ts';
+import type { LayerContent } from './layer-content.ts';
+import type { SpanFetcher } from './span-fetcher.ts';
+import type { ImageTrace } from './trace.ts';
+
+/** How much of an image is here. Only spans that some file of the merged tree needs are counted. */
+export interface LocalState {
+  /** Every byte of every file can be read with the registry gone. */
+  readonly local: boolean;
+  readonly spans: number;
+  readonly missingSpans: number;
+  /** Compressed bytes. */
+  readonly missingBytes: number;
+  readonly layers: readonly LayerState[];
+}
+
+export interface LayerState {
+  readonly digest: string;
+  /** Spans that files of this image need. */
+  readonly spans: number;
+  readonly missingSpans: number;
+  /** Compressed bytes that are missing. */
+  readonly missingBytes: number;
+  /** Uncompressed bytes that are local. */
+  readonly localBytes: number;
+}
+
+export interface PrefetchOptions {
+  /** Compressed bytes a second; default: as fast as it comes. */
+  readonly bandwidthLimit?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** How a prefetch ended. */
+export interface PrefetchResult {
+  /** Spans that came in because of it. */
+  readonly fetched: number;
+  /** Spans that it did not bring. */
+  readonly missing: number;
+  /** Why it stopped early: a failure, or that the store could not keep what came. */
+  readonly stopped: ContentError | 'not-kept' | undefined;
+}
+
+interface WantedSpan {
+  readonly layer: number;
+  readonly n: number;
+}
+
+// Enough for two full requests of one span's neighbours; the queue stays short, so that demand finds it so.
+const SPANS_UNDER_WAY = 64;
+const FIRST_PAUSE_MS = 5_000;
+const LONGEST_PAUSE_MS = 60_000;
+const INODES_A_SLICE = 8192;
+
+/** Brings spans before anybody asks: those of a trace, or all that an image's files need. */
+export class Completion {
+  #needed: Promise<readonly (readonly number[])[]> | undefined;
+
+  constructor(
+    private readonly index: ImageIndex,
+    private readonly contents: readonly LayerContent[],
+    private readonly fetcher: SpanFetcher,
+    private readonly clock: Clock,
+    private readonly logger: Logger,
+  ) {}
+
+  async localState(): Promise<LocalState> {
+    const needed = await this.#neededSpans();
+    for (const content of this.contents) content.refreshAll();
+    const layers = needed.map((spans, layer) => this.#layerState(layer, spans));
+    const sum = (pick: (state: LayerState) => number) =>
+      layers.reduce((total, state) => total + pick(state), 0);
+    const missingSpans = sum((state) => state.missingSpans);
+    return {
+      local: missingSpans === 0,
+      spans: sum((state) => state.spans),
+      missingSpans,
+      missingBytes: sum((state) => state.missingBytes),
+      layers,
+    };
+  }
+
+  /** Replays a trace, in its order. Spans of layers that this image does not have are passed over. */
+  replay(trace: ImageTrace, options: PrefetchOptions): Promise<PrefetchResult> {
+    const numbers = new Map(this.contents.map((content, layer) => [content.layout.key, layer]));
+    const wanted = trace.spans.flatMap(({ layer: key, span: n }): WantedSpan[] => {
+      const layer = numbers.get(key);
+      return layer === undefined || n >= this.index.spanCount(layer) ? [] : [{ layer, n }];
+    });
+    return this.#bring(wanted, 'trace', options);
+  }
+
+  /** Brings everything that the image's files need and that is missing. It waits out an unreachable registry. */
+  async completeAll(cause: FetchCause, options: PrefetchOptions): Promise<PrefetchResult> {
+    const needed = await this.#neededSpans();
+    const wanted = needed.flatMap((spans, layer) => spans.map((n): WantedSpan => ({ layer, n })));
+    return this.#bring(wanted, cause, options);
+  }
+
+  async #bring(
+    wanted: readonly WantedSpan[],
+    cause: FetchCause,
+    options: PrefetchOptions,
+  ): Promise<PrefetchResult> {
+    let fetched = 0;
+    let missing = 0;
+    let stopped: PrefetchResult['stopped'];
+    let nextAt = this.clock.now();
+    const underWay = new Set<Promise<void>>();
+    for (const { layer, n } of wanted) {
+      const content = this.contents[layer];
+      if (content === undefined || content.refresh(n)) continue;
+      if (stopped !== undefined) {
+        missing += 1;
+        continue;
+      }
+      if (options.bandwidthLimit !== undefined) {
+        const now = this.clock.now();
+        if (nextAt > now) await sleep(this.clock, nextAt - now, options.signal);
+        nextAt =
+          Math.max(now, nextAt) +
+          (this.index.span(layer, n).compressedLength * 1000) / options.bandwidthLimit;
+      }
+      while (underWay.size >= SPANS_UNDER_WAY) await Promise.race(underWay);
+      options.signal?.throwIfAborted();
+      const one = this.#bringOne(layer, n, cause, options.signal).then(
+        () => {
+          fetched += 1;
+          if (!content.has(n)) stopped ??= 'not-kept';
+        },
+        (error: unknown) => {
+          missing += 1;
+          stopped ??= toContentError(error, `prefetching layer ${content.layout.digest}`);
+        },
+      );
+      underWay.add(one);
+      void one.finally(() => underWay.delete(one));
+    }
+    await Promise.all(underWay);
+    options.signal?.throwIfAborted();
+    return { fetched, missing, stopped };
+  }
+
+  async #bringOne(layer: number, n: number, cause: FetchCause, signal?: AbortSignal): Promise<void> {
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      const flight = this.fetcher.join(layer, n, cause);
+      flight.prefetches += 1;
+      try {
+        await flight.landed;
+        // The bytes are handed out before they are written; the caller asks whether they were kept.
+        return await flight.finished;
+      } catch (error) {
+        if (cause !== 'background' || signal?.aborted || classifyFailure(error) !== 'unreachable')
+          throw error;
+        if (this.fetcher.closed) throw error;
+        this.logger.debug('background completion waits for the registry', { pauseMs: pause });
+        await sleep(this.clock, pause, signal);
+      } finally {
+        flight.prefetches -= 1;
+      }
+    }
+  }
+
+  #layerState(layer: number, needed: readonly number[]): LayerState {
+    const content = this.contents[layer];
+    let missingSpans = 0;
+    let missingBytes = 0;
+    let localBytes = 0;
+    for (const n of needed) {
+      const span = this.index.span(layer, n);
+      if (content?.has(n)) localBytes += span.uncompressedLength;
+      else {
+        missingSpans += 1;
+        missingBytes += span.compressedLength;
+      }
+    }
+    const digest = this.index.layers[layer]?.digest ?? '';
+    return { digest, spans: needed.length, missingSpans, missingBytes, localBytes };
+  }
+
+  // An image's layers hold files that upper layers hide: those are nobody's need.
+  #neededSpans(): Promise<readonly (readonly number[])[]> {
+    this.#needed ??= this.#findNeeded();
+    return this.#needed;
+  }
+
+  async #findNeeded(): Promise<readonly (readonly number[])[]> {
+    const marks = this.index.layers.map((_, layer) => new Uint8Array(this.index.spanCount(layer)));
+    for (let ino = 1; ino <= this.index.inodeCount; ino += 1) {
+      if (ino % INODES_A_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
+      for (const extent of this.index.extents(ino)) {
+        const first = this.index.spanAt(extent.layer, extent.layerOffset);
+        const last = this.index.spanAt(extent.layer, extent.layerOffset + extent.length - 1);
+        marks[extent.layer]?.fill(1, first, last + 1);
+      }
+    }
+    return marks.map((marked) => {
+      const spans: number[] = [];
+      marked.forEach((mark, n) => {
+        if (mark !== 0) spans.push(n);
+      });
+      return spans;
+    });
+  }
+}

@@ -1,0 +1,225 @@
+import fs from 'node:fs';
+import { systemErrorCode } from '../errors/index.ts';
+import type { Clock } from './clock.ts';
+import { ContentError } from './content-error.ts';
+import { readFully, readFullySync, syncData, writeFully } from './file-io.ts';
+import { layerFileShape, type OpenLayerFile } from './layer-file.ts';
+import { type LayerLayout, TAG_BYTES } from './layer-layout.ts';
+import { Presence } from './presence.ts';
+
+/** What a layer asks of the store around it. */
+export interface LayerSurroundings {
+  readonly clock: Clock;
+  /** Makes room for `bytes` under the limit; false: there is none, do not keep them. */
+  reserve(bytes: number): Promise<boolean>;
+  /** A write or sync failed: no more keeping for a while, said once. */
+  keepingFailed(error: unknown): void;
+  /** A fresh name for a temporary file on the store's file system. */
+  incomingPath(): string;
+}
+
+// A burst of spans shares one fdatasync; what a kill loses is at most this much fetching.
+const SYNC_DELAY_MS = 200;
+const COPY_BYTES = 1024 * 1024;
+
+/** The local bytes of one layer: one sparse file, shared by all images in this process that have the layer. */
+export class LayerContent {
+  readonly presence: Presence;
+  /** Transfers of spans under way in this process, by whichever image: settles when the span is here, or not. */
+  readonly transfers = new Map<number, Promise<void>>();
+  readonly #unsynced = new Set<number>();
+  readonly #tagsOffset: number;
+  #cancelSync: (() => void) | undefined;
+  #syncing: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  /** @param file undefined: nothing can be kept (a read-only directory without this layer) */
+  constructor(
+    readonly layout: LayerLayout,
+    private readonly file: OpenLayerFile | undefined,
+    private readonly surroundings: LayerSurroundings,
+  ) {
+    this.presence = Presence.allocate(layout.spanCount);
+    this.#tagsOffset = layerFileShape(layout.spanCount, layout.uncompressedSize).tagsOffset;
+    if (file !== undefined) this.#readTags(file.fd);
+  }
+
+  /**
+   * The layer's file, -1 without one. Byte p of the uncompressed layer is byte p of the file, where `presence`
+   * has the span; a thread may read it as long as the lease of its image lasts.
+   */
+  get fd(): number {
+    return this.file?.fd ?? -1;
+  }
+
+  has(n: number): boolean {
+    return this.presence.has(n);
+  }
+
+  /** Looks whether another process has stored span `n` in the meantime. */
+  refresh(n: number): boolean {
+    if (this.presence.has(n)) return true;
+    if (this.file === undefined) return false;
+    const tag = new Uint8Array(TAG_BYTES);
+    if (readFullySync(this.file.fd, tag, this.#tagsOffset + n * TAG_BYTES) !== TAG_BYTES) return false;
+    if (!this.#tagMatches(n, tag, 0)) return false;
+    this.presence.set(n);
+    return true;
+  }
+
+  /** The same for all spans at once. */
+  refreshAll(): void {
+    if (this.file !== undefined) this.#readTags(this.file.fd);
+  }
+
+  /** Fills `into` from byte `offset` of the uncompressed layer, whose spans must be present. False: they are not. */
+  readNow(into: Uint8Array, offset: number): boolean {
+    return this.fd >= 0 && readFullySync(this.fd, into, offset) === into.length;
+  }
+
+  /** The same without blocking the event loop. */
+  async read(into: Uint8Array, offset: number): Promise<boolean> {
+    return this.fd >= 0 && (await readFully(this.fd, into, offset)) === into.length;
+  }
+
+  /**
+   * Stores the verified bytes of span `n`, which begin at byte `offset` of the layer. Once it answers true the
+   * span is present; it is durable a moment later. False: it could not be kept, and that has been said.
+   */
+  async keep(n: number, bytes: Uint8Array, offset: number): Promise<boolean> {
+    if (this.presence.has(n)) return true;
+    if (this.file?.writable !== true || this.#closed || !(await this.surroundings.reserve(bytes.length)))
+      return false;
+    try {
+      await writeFully(this.file.fd, bytes, offset);
+    } catch (error) {
+      if (systemErrorCode(error) === undefined) throw error;
+      this.surroundings.keepingFailed(error);
+      return false;
+    }
+    this.#kept(n);
+    return true;
+  }
+
+  /**
+   * Stores a span that is too large for memory. It goes through a file of its own, because what stands in the
+   * layer's file must be verified bytes and nothing else at any time: another process may already serve them.
+   * It is kept even over the limit: without it no byte of the span could be served at all.
+   *
+   * @param verified the span's bytes; throws at the end where they are not what they should be
+   */
+  async keepStream(n: number, offset: number, verified: AsyncIterable<Uint8Array>): Promise<void> {
+    if (this.file?.writable !== true) throw notWritable(this.layout.digest);
+    const path = this.surroundings.incomingPath();
+    const fd = fs.openSync(path, 'wx+', 0o600);
+    try {
+      fs.unlinkSync(path);
+      let length = 0;
+      for await (const bytes of verified) {
+        await writeFully(fd, bytes, length);
+        length += bytes.length;
+      }
+      await this.surroundings.reserve(length);
+      const piece = new Uint8Array(COPY_BYTES);
+      for (let done = 0; done < length; done += COPY_BYTES) {
+        const part = piece.subarray(0, Math.min(COPY_BYTES, length - done));
+        if ((await readFully(fd, part, done)) !== part.length) throw notWritable(this.layout.digest);
+        await writeFully(this.file.fd, part, offset + done);
+      }
+    } finally {
+      fs.closeSync(fd);
+    }
+    this.#kept(n);
+  }
+
+  /** Drops span `n`, because its bytes turned out to be damaged; the next read fetches it again. */
+  forget(n: number): void {
+    this.presence.clear(n);
+    this.#unsynced.delete(n);
+    if (this.file?.writable === true) {
+      fs.writeSync(this.file.fd, new Uint8Array(TAG_BYTES), 0, TAG_BYTES, this.#tagsOffset + n * TAG_BYTES);
+    }
+  }
+
+  /** Makes what has been kept so far durable: data first, its tags after. */
+  flush(): Promise<void> {
+    this.#cancelSync?.();
+    this.#cancelSync = undefined;
+    this.#syncing = this.#syncing.then(() => this.#sync());
+    return this.#syncing;
+  }
+
+  /** Flushes and closes. Whoever reads by `fd` must have stopped. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.flush();
+    if (this.file !== undefined) fs.closeSync(this.file.fd);
+  }
+
+  #kept(n: number): void {
+    this.presence.set(n);
+    this.#unsynced.add(n);
+    this.#cancelSync ??= this.surroundings.clock.after(SYNC_DELAY_MS, () => void this.flush());
+  }
+
+  async #sync(): Promise<void> {
+    const spans = [...this.#unsynced].sort((a, b) => a - b);
+    if (spans.length === 0 || this.file === undefined) return;
+    this.#unsynced.clear();
+    try {
+      await syncData(this.file.fd);
+      for (const [first, last] of runs(spans)) {
+        const tags = this.layout.tags.subarray(first * TAG_BYTES, (last + 1) * TAG_BYTES);
+        await writeFully(this.file.fd, tags, this.#tagsOffset + first * TAG_BYTES);
+      }
+    } catch (error) {
+      if (systemErrorCode(error) === undefined) throw error;
+      // After a failed fdatasync the kernel may drop the pages that it could not write: nothing of this batch
+      // may be relied on any more, on disk or in memory.
+      for (const n of spans) this.presence.clear(n);
+      this.surroundings.keepingFailed(error);
+    }
+  }
+
+  #readTags(fd: number): void {
+    const onDisk = new Uint8Array(this.layout.tags.length);
+    const length = readFullySync(fd, onDisk, this.#tagsOffset);
+    for (let n = 0; (n + 1) * TAG_BYTES <= length; n += 1) {
+      if (this.#tagMatches(n, onDisk, n * TAG_BYTES)) this.presence.set(n);
+    }
+  }
+
+  #tagMatches(n: number, bytes: Uint8Array, at: number): boolean {
+    for (let i = 0; i < TAG_BYTES; i += 1) {
+      if (bytes[at + i] !== this.layout.tags[n * TAG_BYTES + i]) return false;
+    }
+    return true;
+  }
+}
+
+function notWritable(digest: string): ContentError {
+  return new ContentError(
+    'local',
+    'DATA_DIR',
+    `layer ${digest} has no random access and there is no room for it`,
+    {
+      hint: 'such a layer is stored whole before it is read: free some space, or build the image with gzip layers',
+    },
+  );
+}
+
+/** Ascending numbers as runs of neighbours, both ends inclusive. */
+export function* runs(ascending: Iterable<number>): Generator<[first: number, last: number]> {
+  let first: number | undefined;
+  let last = -1;
+  for (const n of ascending) {
+    if (first !== undefined && n === last + 1) {
+      last = n;
+      continue;
+    }
+    if (first !== undefined) yield [first, last];
+    first = n;
+    last = n;
+  }
+  if (first !== undefined) yield [first, last];
+}

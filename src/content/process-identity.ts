@@ -1,0 +1,33 @@
+import fs from 'node:fs';
+
+/**
+ * A process as a name that no later process bears: pid, start time in clock ticks since boot, boot. It marks
+ * leases and temporary files, so that those of the dead can be told from those of the living.
+ */
+export function processIdentity(pid: number = process.pid): string | undefined {
+  const startTime = processStartTime(pid);
+  return startTime === undefined ? undefined : `${pid}-${startTime}-${bootId()}`;
+}
+
+/** Whether the process that `identity` names is alive. Processes of another PID namespace look dead. */
+export function isProcessAlive(identity: string): boolean {
+  const pid = Number(identity.split('-')[0]);
+  return Number.isSafeInteger(pid) && pid > 0 && processIdentity(pid) === identity;
+}
+
+function processStartTime(pid: number): string | undefined {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The command name, in parentheses, may itself hold spaces and parentheses: fields count from the last one.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}
+
+let knownBootId: string | undefined;
+
+function bootId(): string {
+  knownBootId ??= fs.readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8);
+  return knownBootId;
+}

@@ -1,0 +1,34 @@
+import type { LayerContent } from './layer-content.ts';
+
+/**
+ * The last spans that could not be kept on disk, so that a file read in small pieces from a full or read-only
+ * store is not fetched once a piece.
+ */
+export class RecentSpans {
+  readonly #spans = new Map<string, Uint8Array>();
+  #bytes = 0;
+
+  constructor(private readonly limitBytes: number) {}
+
+  get(content: LayerContent, n: number): Uint8Array | undefined {
+    const key = `${content.layout.key}/${n}`;
+    const bytes = this.#spans.get(key);
+    if (bytes === undefined) return undefined;
+    this.#spans.delete(key);
+    this.#spans.set(key, bytes);
+    return bytes;
+  }
+
+  put(content: LayerContent, n: number, bytes: Uint8Array): void {
+    const key = `${content.layout.key}/${n}`;
+    if (this.#spans.has(key)) return;
+    this.#spans.set(key, bytes);
+    this.#bytes += bytes.length;
+    for (const [oldest, old] of this.#spans) {
+      // The newest stays whatever its size: somebody is about to read it.
+      if (this.#bytes <= this.limitBytes || oldest === key) break;
+      this.#spans.delete(oldest);
+      this.#bytes -= old.length;
+    }
+  }
+}

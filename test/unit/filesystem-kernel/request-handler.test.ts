@@ -154,7 +154,7 @@ describe('the request handler', () => {
     const { body } = ask(handler, Opcode.READ, { node: file, body: readBody(0n, 0n, 0xffff_ffff) }, 128);
     expect(body.length).toBe(10);
     const large = new MemoryFileSystem();
-    const node = large.file('/a', { size: 5000, fill: (_, into) => into.fill(1) });
+    const node = large.file('/a', { size: 5000, fill: (_: number, into: Uint8Array) => into.fill(1) });
     const got = ask(
       new RequestHandler(large, 1e9),
       Opcode.READ,

@@ -95,7 +95,7 @@ async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string
 export async function run(
   command: string[],
   options: { timeoutMs?: number } = {},
-): Promise<{ code: number; signal: string | null; out: string; err: string }> {
+): Promise<{ code: number; out: string; err: string }> {
   const child = Bun.spawn(command, {
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: options.timeoutMs ?? 20_000,
@@ -106,7 +106,7 @@ export async function run(
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
   ]);
-  return { code, signal: child.signalCode, out, err };
+  return { code, out, err };
 }
 
 /** An empty directory that takes whatever is mounted below it away with itself. */

@@ -18,11 +18,11 @@ export interface Session {
   readonly flags2: number;
 }
 
+// Not ASYNC_DIO: under it a process that waits in an O_DIRECT read cannot be interrupted.
 const WANTED =
   InitFlag.ASYNC_READ |
   InitFlag.EXPORT_SUPPORT |
   InitFlag.DO_READDIRPLUS |
-  InitFlag.ASYNC_DIO |
   InitFlag.PARALLEL_DIROPS |
   InitFlag.MAX_PAGES |
   InitFlag.CACHE_SYMLINKS |

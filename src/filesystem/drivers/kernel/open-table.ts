@@ -33,7 +33,10 @@ export class OpenTable {
   readonly #words: Int32Array;
   readonly #slots: number;
   readonly #byInode = new Map<number, number>();
+  /** Given back, to be used first. */
   readonly #free: number[] = [];
+  /** The first slot that was never used. */
+  #fresh = 0;
 
   /** Bytes that a table of `slots` slots takes. */
   static sizeFor(slots: number): number {
@@ -45,13 +48,18 @@ export class OpenTable {
     this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
     this.#slots = Math.floor((bytes.byteLength - HEADER_SIZE) / SLOT_SIZE);
     if (this.#words[H_MAGIC] !== MAGIC || this.#words[H_VERSION] !== VERSION) {
-      this.#words.fill(0);
+      // A new table is zeros already, and stays untouched memory until it is used.
+      if (this.#words[H_MAGIC] !== 0) this.#words.fill(0);
       this.#words[H_MAGIC] = MAGIC;
       this.#words[H_VERSION] = VERSION;
+      return;
     }
-    for (let slot = this.#slots - 1; slot >= 0; slot--) {
-      if (this.#get(slot, S_OPENS) > 0) this.#byInode.set(this.#get(slot, S_INODE), slot);
-      else this.#free.push(slot);
+    for (let slot = 0; slot < this.#slots; slot++) {
+      if (this.#get(slot, S_OPENS) > 0) {
+        this.#byInode.set(this.#get(slot, S_INODE), slot);
+        for (; this.#fresh < slot; this.#fresh++) this.#free.push(this.#fresh);
+        this.#fresh = slot + 1;
+      }
     }
   }
 
@@ -97,10 +105,13 @@ export class OpenTable {
 
   /** Takes a slot for an inode that has none. Its first open is counted by {@link OpenTable.opened}. */
   take(ino: number, backing: number): number {
-    const slot = this.#free.pop();
+    let slot = this.#free.pop();
     if (slot === undefined) {
-      this.#words[H_OVERFLOWN] = 1;
-      return UNTRACKED;
+      if (this.#fresh === this.#slots) {
+        this.#words[H_OVERFLOWN] = 1;
+        return UNTRACKED;
+      }
+      slot = this.#fresh++;
     }
     this.#set(slot, S_INODE, ino);
     this.#set(slot, S_BACKING, backing);

@@ -178,6 +178,8 @@ export interface IndexLimits {
   readonly headerBytes: number;
   /** Bytes of names, targets and xattrs kept for one layer. */
   readonly metadataBytes: number;
+  /** Bytes of holes in the sparse files of one layer: they cost nothing to store but time to hash. */
+  readonly holeBytes: number;
   /** Pieces of data in one sparse file. */
   readonly sparsePieces: number;
 }

@@ -1,0 +1,80 @@
+/** A little-endian byte buffer that grows by doubling; the owner takes the bytes once, at the end. */
+export class GrowableBytes {
+  private buffer: Uint8Array<ArrayBuffer>;
+  private view: DataView;
+  length = 0;
+
+  constructor(capacity = 1024) {
+    this.buffer = new Uint8Array(capacity);
+    this.view = new DataView(this.buffer.buffer);
+  }
+
+  /** Makes room for `count` more bytes, so that the writes that follow need no check of their own. */
+  reserve(count: number): void {
+    const needed = this.length + count;
+    if (needed <= this.buffer.length) return;
+    const grown = new Uint8Array(Math.max(needed, this.buffer.length * 2));
+    grown.set(this.buffer.subarray(0, this.length));
+    this.buffer = grown;
+    this.view = new DataView(grown.buffer);
+  }
+
+  u8(value: number): void {
+    this.reserve(1);
+    this.buffer[this.length++] = value;
+  }
+
+  u16(value: number): void {
+    this.reserve(2);
+    this.view.setUint16(this.length, value, true);
+    this.length += 2;
+  }
+
+  u32(value: number): void {
+    this.reserve(4);
+    this.view.setUint32(this.length, value, true);
+    this.length += 4;
+  }
+
+  /** A safe integer of either sign, as 64 bits in two's complement. */
+  i64(value: number): void {
+    this.reserve(8);
+    const low = value >>> 0;
+    this.view.setUint32(this.length, low, true);
+    this.view.setInt32(this.length + 4, (value - low) / 0x1_0000_0000, true);
+    this.length += 8;
+  }
+
+  bytes(value: Uint8Array): void {
+    this.reserve(value.length);
+    this.buffer.set(value, this.length);
+    this.length += value.length;
+  }
+
+  /** Zeros up to a multiple of `alignment`. */
+  align(alignment: number): void {
+    const rest = this.length % alignment;
+    if (rest === 0) return;
+    this.reserve(alignment - rest);
+    this.buffer.fill(0, this.length, this.length + alignment - rest);
+    this.length += alignment - rest;
+  }
+
+  patchU32(at: number, value: number): void {
+    this.view.setUint32(at, value, true);
+  }
+
+  /** What was written, without a copy: later writes may or may not show in it. */
+  taken(): Uint8Array<ArrayBuffer> {
+    return this.buffer.subarray(0, this.length);
+  }
+
+  clear(): void {
+    this.length = 0;
+  }
+}
+
+/** Reads the 64-bit integer written by `GrowableBytes.i64`; what is beyond 2^53 loses its low bits. */
+export function readI64(view: DataView, at: number): number {
+  return view.getInt32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true);
+}

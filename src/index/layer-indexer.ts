@@ -1,0 +1,137 @@
+import { type Digest, digestAlgorithm, digestHex } from '../reference/index.ts';
+import { IndexError } from './error.ts';
+import { GzipDecoder } from './gzip-decoder.ts';
+import type { LayerDecoder } from './layer-decoder.ts';
+import { EntryWriter } from './layer-entries.ts';
+import { DEFAULT_LIMITS, DEFAULT_SPAN_SIZE, MAXIMUM_SPAN_SIZE, MINIMUM_SPAN_SIZE } from './limits.ts';
+import { PlainDecoder } from './plain-decoder.ts';
+import { SpanRecorder } from './span-recorder.ts';
+import { TarParser } from './tar-parser.ts';
+import type { IndexLayerOptions, IndexLimits, LayerIndex, LayerSource } from './types.ts';
+import { ZstdDecoder } from './zstd-decoder.ts';
+
+/**
+ * Room for what a span may be longer than asked for. zlib ends a block after at most 32,767 symbols of at most
+ * 258 bytes, so a layer of zeros comes in blocks of up to 8 MiB.
+ */
+const SPAN_SLACK = 9 * 1024 * 1024;
+
+/**
+ * Reads one layer from its compressed bytes, once, in memory that does not depend on its size (but for names
+ * and attributes), and checks both of its digests.
+ *
+ * @throws IndexError CORRUPT when a digest or the size does not match, or the bytes are not what the media type
+ * says; NOT_AN_IMAGE with the entry's name for a tar that no image may have
+ * @see https://github.com/opencontainers/image-spec/blob/main/layer.md
+ */
+export async function indexLayer(
+  source: LayerSource,
+  stream: AsyncIterable<Uint8Array>,
+  options: IndexLayerOptions = {},
+): Promise<LayerIndex> {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const spanSize = options.spanSize ?? DEFAULT_SPAN_SIZE;
+  if (!Number.isInteger(spanSize) || spanSize < MINIMUM_SPAN_SIZE || spanSize > MAXIMUM_SPAN_SIZE) {
+    throw new RangeError(
+      `span size ${spanSize} is not between ${MINIMUM_SPAN_SIZE} and ${MAXIMUM_SPAN_SIZE}`,
+    );
+  }
+  const name = shortDigest(source.digest);
+  const entries = new EntryWriter();
+  const tar = new TarParser(entries, limits, name);
+  const diff = new Bun.CryptoHasher(digestAlgorithm(source.diffId));
+  const blob = new Bun.CryptoHasher(digestAlgorithm(source.digest));
+  const capacity = spanSize + SPAN_SLACK;
+  let compressed = 0;
+  const recorder: SpanRecorder = new SpanRecorder({
+    largestSpan: capacity,
+    onSpan: options.onSpan,
+    consume: (bytes) => {
+      checkExpansion(recorder.position, compressed, limits, name);
+      diff.update(bytes);
+      tar.write(bytes);
+    },
+  });
+  const decoder = decoderFor(source, recorder, spanSize, capacity, name);
+  for await (const chunk of stream) {
+    options.signal?.throwIfAborted();
+    compressed += chunk.length;
+    if (compressed > source.size) {
+      throw new IndexError(
+        'CORRUPT',
+        `layer ${name} is larger than the ${source.size} bytes that its manifest says`,
+      );
+    }
+    blob.update(chunk);
+    await decoder.push(chunk);
+    options.onProgress?.({
+      layer: source.digest,
+      compressedBytes: compressed,
+      uncompressedBytes: recorder.position,
+      entries: entries.count,
+    });
+  }
+  await decoder.finish();
+  tar.finish();
+  if (compressed !== source.size) {
+    throw new IndexError(
+      'CORRUPT',
+      `layer ${name} has ${compressed} bytes where its manifest says ${source.size}`,
+    );
+  }
+  checkDigest(blob, source.digest, `layer ${name} does not have the digest that its manifest says`);
+  checkDigest(
+    diff,
+    source.diffId,
+    `layer ${name} does not unpack to the diff ID that the image's config says`,
+  );
+  return {
+    source,
+    uncompressedSize: recorder.position,
+    entryCount: entries.count,
+    entries: entries.taken(),
+    spanCount: recorder.spanCount,
+    spans: recorder.table.taken(),
+    windows: recorder.windows.taken(),
+  };
+}
+
+function decoderFor(
+  source: LayerSource,
+  recorder: SpanRecorder,
+  spanSize: number,
+  capacity: number,
+  name: string,
+): LayerDecoder {
+  if (source.compression === 'gzip') return new GzipDecoder(recorder, spanSize, capacity, name);
+  if (source.compression === 'zstd') return new ZstdDecoder(recorder, spanSize, capacity, name);
+  return new PlainDecoder(recorder, spanSize);
+}
+
+function checkExpansion(uncompressed: number, compressed: number, limits: IndexLimits, name: string): void {
+  if (uncompressed > limits.uncompressedBytes) {
+    throw new IndexError(
+      'NOT_AN_IMAGE',
+      `layer ${name} is larger than ${limits.uncompressedBytes} bytes when unpacked`,
+    );
+  }
+  if (uncompressed > limits.ratioFloorBytes && uncompressed > compressed * limits.ratio) {
+    throw new IndexError(
+      'NOT_AN_IMAGE',
+      `layer ${name} unpacks to more than ${limits.ratio} times its size: it looks like a decompression bomb`,
+    );
+  }
+}
+
+function checkDigest(hasher: Bun.CryptoHasher, expected: Digest, message: string): void {
+  if (hasher.digest('hex') !== digestHex(expected)) {
+    throw new IndexError('CORRUPT', message, {
+      hint: 'the registry served wrong bytes, or the image is broken',
+    });
+  }
+}
+
+/** Enough of a digest to find the layer by, in a message of one line. */
+export function shortDigest(digest: Digest): string {
+  return `${digestAlgorithm(digest)}:${digestHex(digest).slice(0, 12)}`;
+}

@@ -1,0 +1,98 @@
+import { GrowableBytes } from './growable-bytes.ts';
+import { readSpanInfo, SPAN_MATERIALISED, SPAN_RECORD_BYTES, writeSpanRecord } from './span-table.ts';
+import type { SpanInfo } from './types.ts';
+
+/** Where a span begins in the compressed stream, and the window that it needs. */
+export interface SpanStart {
+  readonly compressedOffset: number;
+  readonly bits: number;
+  readonly window: Uint8Array;
+}
+
+export interface SpanEnd {
+  /** The first compressed byte of which no bit belongs to the span. */
+  readonly compressedEnd: number;
+  readonly endBits: number;
+  readonly flags: number;
+}
+
+export interface SpanRecorderOptions {
+  /** Takes all uncompressed bytes in order; they are valid during the call only. */
+  readonly consume: (bytes: Uint8Array) => void;
+  readonly onSpan?: ((span: SpanInfo, bytes: Uint8Array) => void | Promise<void>) | undefined;
+  /** A span with more bytes than these is materialised, and never held whole. */
+  readonly largestSpan: number;
+}
+
+/**
+ * Collects the span table of one layer while a decoder hands over the bytes: hashes each span, compresses its
+ * window, passes the bytes on to the tar parser.
+ */
+export class SpanRecorder {
+  readonly table = new GrowableBytes(64 * SPAN_RECORD_BYTES);
+  readonly windows = new GrowableBytes(64 * 1024);
+  spanCount = 0;
+  /** Uncompressed bytes so far. */
+  position = 0;
+  /** Bytes of the span that is being collected. */
+  pending = 0;
+  private hasher = new Bun.CryptoHasher('sha256');
+  private start: SpanStart | undefined;
+  private readonly held: GrowableBytes | undefined;
+
+  constructor(private readonly options: SpanRecorderOptions) {
+    this.held = options.onSpan === undefined ? undefined : new GrowableBytes(1 << 16);
+  }
+
+  /** Says where the next span begins; to be called before its first byte. */
+  begin(start: SpanStart): void {
+    this.start = start;
+  }
+
+  bytes(piece: Uint8Array): void {
+    if (piece.length === 0) return;
+    this.hasher.update(piece);
+    this.pending += piece.length;
+    this.position += piece.length;
+    if (this.held !== undefined) {
+      if (this.pending <= this.options.largestSpan) this.held.bytes(piece);
+      else this.held.clear();
+    }
+    this.options.consume(piece);
+  }
+
+  /** Ends the span. The promise, where there is one, is that of `onSpan`: to be waited for. */
+  end(end: SpanEnd): void | Promise<void> {
+    if (this.pending === 0) return;
+    const start = this.start;
+    if (start === undefined) throw new Error('a span ended that never began');
+    const window =
+      start.window.length === 0 ? start.window : Bun.zstdCompressSync(start.window, { level: 3 });
+    const materialised = this.pending > this.options.largestSpan;
+    const record = {
+      compressedOffset: start.compressedOffset,
+      compressedLength: end.compressedEnd - start.compressedOffset,
+      uncompressedOffset: this.position - this.pending,
+      uncompressedLength: this.pending,
+      windowOffset: this.windows.length,
+      windowLength: window.length,
+      bits: start.bits,
+      endBits: end.endBits,
+      flags: end.flags | (materialised ? SPAN_MATERIALISED : 0),
+    };
+    this.windows.bytes(window);
+    const sha256 = this.hasher.digest();
+    const encoded = new Uint8Array(SPAN_RECORD_BYTES);
+    const view = new DataView(encoded.buffer);
+    writeSpanRecord(view, 0, record, sha256);
+    this.table.bytes(encoded);
+    const number = this.spanCount++;
+    this.hasher = new Bun.CryptoHasher('sha256');
+    this.pending = 0;
+    this.start = undefined;
+    if (this.held === undefined || materialised) return;
+    const bytes = this.held.taken().slice();
+    this.held.clear();
+    return this.options.onSpan?.(readSpanInfo(view, 0, 0, number), bytes);
+  }
+}

@@ -1,0 +1,79 @@
+import { readI64 } from './growable-bytes.ts';
+import type { SpanInfo } from './types.ts';
+
+/** Bytes of one record of a span table; docs/index-format.md, "Spans". */
+export const SPAN_RECORD_BYTES = 80;
+
+/** The span's last block is the last of its deflate stream: nothing has to be put behind it. */
+export const SPAN_ENDS_STREAM = 1;
+/** The span runs over the end of a gzip member into the next. */
+export const SPAN_CROSSES_MEMBERS = 2;
+export const SPAN_MATERIALISED = 4;
+export const SPAN_FLAGS = SPAN_ENDS_STREAM | SPAN_CROSSES_MEMBERS | SPAN_MATERIALISED;
+
+/** A span as its table holds it: `SpanInfo` and where its window lies. */
+export interface SpanRecord {
+  compressedOffset: number;
+  compressedLength: number;
+  uncompressedOffset: number;
+  uncompressedLength: number;
+  windowOffset: number;
+  /** Compressed bytes of the window; 0 = none. */
+  windowLength: number;
+  bits: number;
+  endBits: number;
+  flags: number;
+}
+
+function writeU64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value >>> 0, true);
+  view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+}
+
+export function writeSpanRecord(view: DataView, at: number, span: SpanRecord, sha256: Uint8Array): void {
+  writeU64(view, at, span.compressedOffset);
+  writeU64(view, at + 8, span.compressedLength);
+  writeU64(view, at + 16, span.uncompressedOffset);
+  writeU64(view, at + 24, span.uncompressedLength);
+  writeU64(view, at + 32, span.windowOffset);
+  view.setUint32(at + 40, span.windowLength, true);
+  view.setUint8(at + 44, span.bits);
+  view.setUint8(at + 45, span.endBits);
+  view.setUint8(at + 46, span.flags);
+  view.setUint8(at + 47, 0);
+  new Uint8Array(view.buffer, view.byteOffset + at + 48, 32).set(sha256);
+}
+
+export function readSpanRecord(view: DataView, at: number): SpanRecord {
+  return {
+    compressedOffset: readI64(view, at),
+    compressedLength: readI64(view, at + 8),
+    uncompressedOffset: readI64(view, at + 16),
+    uncompressedLength: readI64(view, at + 24),
+    windowOffset: readI64(view, at + 32),
+    windowLength: view.getUint32(at + 40, true),
+    bits: view.getUint8(at + 44),
+    endBits: view.getUint8(at + 45),
+    flags: view.getUint8(at + 46),
+  };
+}
+
+/** The record at `at` as the world outside sees it. `sha256` is a view into the table. */
+export function readSpanInfo(view: DataView, at: number, layer: number, number: number): SpanInfo {
+  return {
+    layer,
+    number,
+    compressedOffset: readI64(view, at),
+    compressedLength: readI64(view, at + 8),
+    bits: view.getUint8(at + 44),
+    endBits: view.getUint8(at + 45),
+    uncompressedOffset: readI64(view, at + 16),
+    uncompressedLength: readI64(view, at + 24),
+    sha256: new Uint8Array(view.buffer, view.byteOffset + at + 48, 32),
+    materialised: (view.getUint8(at + 46) & SPAN_MATERIALISED) !== 0,
+  };
+}
+
+export function patchWindowOffset(view: DataView, at: number, windowOffset: number): void {
+  writeU64(view, at + 32, windowOffset);
+}

@@ -1,0 +1,97 @@
+import { expect, test } from 'bun:test';
+import type { WorkspaceDatabase } from '../../../src/database/index.ts';
+import { addImage, addWorkspace, errorOf, openWorld } from './world.ts';
+
+const SEAL = new Uint8Array(32);
+
+/** Every way of a workspace's repositories to an existing row, tried with another workspace's identifiers. */
+test('no method of a workspace reaches a row of another one', async () => {
+  using world = openWorld();
+  const owner = world.database.workspace(addWorkspace(world.database, 'owner'));
+  const stranger = world.database.workspace(addWorkspace(world.database, 'stranger'));
+  const image = addImage(world.database, owner.id, 'private');
+  const { container } = owner.containers.create({
+    imageId: image.id,
+    imageReference: image.reference,
+    name: 'web',
+    spec: {},
+    idempotencyKey: 'key',
+  });
+  const secret = owner.secrets.create(
+    {
+      id: owner.secrets.newId(),
+      name: 'login',
+      kind: 'opaque',
+      registry: undefined,
+      credentialType: undefined,
+      seal: SEAL,
+    },
+    { envelope: Uint8Array.of(1, 2, 3), verified: false, createdBy: 'me' },
+  );
+  owner.traces.record({ imageId: image.id, indexDigest: 'i', spans: Uint8Array.of(1), bytes: 1 });
+
+  const version = {
+    envelope: Uint8Array.of(9),
+    verified: false,
+    createdBy: 'x',
+    seal: SEAL,
+    credentialType: undefined,
+  };
+  const attempts: Record<keyof WorkspaceDatabase | string, (of: WorkspaceDatabase) => unknown> = {
+    'images.list': (of) => of.images.list(),
+    'images.find by id': (of) => of.images.find(image.id),
+    'images.find by prefix': (of) => of.images.find(image.id.slice(0, 8)),
+    'images.find by reference': (of) => of.images.find(image.reference),
+    'images.usingSecret': (of) => of.images.usingSecret(secret.id),
+    'images.getImageCredentialSecret': (of) => of.images.getImageCredentialSecret(image.id),
+    'images.setImageCredentialSecret': (of) => of.images.setImageCredentialSecret(image.id, undefined),
+    'images.delete': (of) => of.images.delete(image.id),
+    'containers.list': (of) => of.containers.list(),
+    'containers.countLive': (of) => of.containers.countLive(),
+    'containers.find by id': (of) => of.containers.find(container.id),
+    'containers.find by name': (of) => of.containers.find('web'),
+    'containers.find by prefix': (of) => of.containers.find(container.id.slice(0, 8)),
+    'containers.requestStop': (of) => of.containers.requestStop(container.id, 'x'),
+    'containers.delete': (of) => of.containers.delete(container.id),
+    'secrets.list': (of) => of.secrets.list(),
+    'secrets.find by id': (of) => of.secrets.find(secret.id),
+    'secrets.find by name': (of) => of.secrets.find('login'),
+    'secrets.versions': (of) => of.secrets.versions(secret.id),
+    'secrets.envelope': (of) => of.secrets.envelope(secret.id, 1),
+    'secrets.addVersion': (of) => of.secrets.addVersion(secret, version, 1),
+    'secrets.makeCurrent': (of) => of.secrets.makeCurrent(secret, 1, SEAL, undefined),
+    'secrets.delete': (of) => of.secrets.delete(secret.id),
+    'traces.latest': (of) => of.traces.latest(image.id, 'i'),
+  };
+  const before = JSON.stringify([owner.images.list(), owner.containers.list(), owner.secrets.list()]);
+  for (const [name, attempt] of Object.entries(attempts)) {
+    let outcome: unknown;
+    try {
+      outcome = attempt(stranger);
+    } catch (thrown) {
+      expect(thrown, name).toMatchObject({ code: 'NOT_FOUND' });
+    }
+    expect([undefined, false, 0, '[]'], name).toContain(
+      Array.isArray(outcome) ? JSON.stringify(outcome) : outcome,
+    );
+  }
+  expect(JSON.stringify([owner.images.list(), owner.containers.list(), owner.secrets.list()])).toBe(before);
+
+  // A trace can't be attached to another workspace's image either.
+  const foreign = { imageId: image.id, indexDigest: 'i', spans: Uint8Array.of(1), bytes: 1 };
+  expect(await errorOf(() => stranger.traces.record(foreign))).toMatchObject({ code: 'DATABASE' });
+});
+
+test('the attempts above name every method of every repository of a workspace', async () => {
+  using world = openWorld();
+  const workspace = world.database.workspace(addWorkspace(world.database, 'default'));
+  const source = await Bun.file(import.meta.path).text();
+  // What makes new rows of its own, or throws like `find` gives, needs no attempt.
+  const exempt = new Set(['constructor', 'register', 'create', 'record', 'get']);
+  for (const [name, repository] of Object.entries(workspace)) {
+    if (typeof repository !== 'object') continue;
+    for (const method of Object.getOwnPropertyNames(Object.getPrototypeOf(repository))) {
+      if (!exempt.has(method)) expect(source).toContain(`'${name}.${method}`);
+    }
+  }
+});

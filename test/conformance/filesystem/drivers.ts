@@ -1,8 +1,9 @@
-import { mountFuseNative } from '../../../src/filesystem/drivers/fuse-native/index.ts';
-import type {
-  ImageFileSystem,
-  MountedFileSystem,
-} from '../../../src/filesystem/drivers/fuse-native/interface.ts';
+import {
+  type ImageFileSystem,
+  type MountedFileSystem,
+  mountFuseNative,
+  mountKernel,
+} from '../../../src/filesystem/index.ts';
 
 /** A driver as the suite sees it. A new one is a new entry here, and passes all tests or says below why not. */
 export interface DriverUnderTest {
@@ -12,4 +13,5 @@ export interface DriverUnderTest {
 
 export const DRIVERS: readonly DriverUnderTest[] = [
   { name: 'fuse-native', mount: (fs, mountpoint) => mountFuseNative(fs, mountpoint) },
+  { name: 'kernel', mount: (fs, mountpoint) => mountKernel(fs, mountpoint) },
 ];

@@ -49,6 +49,13 @@ test.each([
 
 test('a file system larger than the words can say is said as large as they can', () => {
   const words = new Uint32Array(STATFS_WORDS);
-  writeStatfs(words, { blocks: 2 ** 40, blockSize: 4096, files: 12, nameMax: 255 });
-  expect([...words]).toEqual([4096, 4096, 2 ** 32 - 1, 0, 0, 12, 0, 0, 0, 0, 255]);
+  writeStatfs(words, {
+    blockSize: 4096,
+    blocks: 2 ** 40,
+    freeBlocks: 3,
+    files: 12,
+    freeFiles: 2,
+    nameMax: 255,
+  });
+  expect([...words]).toEqual([4096, 4096, 2 ** 32 - 1, 3, 3, 12, 2, 2, 0, 0, 255]);
 });

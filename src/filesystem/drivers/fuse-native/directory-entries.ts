@@ -1,4 +1,4 @@
-import type { ImageFileSystem } from './interface.ts';
+import type { ImageFileSystem } from '../../image-file-system.ts';
 
 const HEADER = 10; // inode and mode, 32 bits each, and the name's length, 16 bits
 const NAME_MAX = 255;

@@ -1,1 +1,2 @@
-export { type FuseNativeMount, type FuseNativeMountOptions, mountFuseNative } from './mount.ts';
+export { type FuseNativeMount, mountFuseNative } from './mount.ts';
+export type { FuseNativeMountOptions } from './mount-options.ts';

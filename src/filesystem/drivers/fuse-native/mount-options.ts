@@ -1,7 +1,10 @@
-export interface FuseMountOptions {
-  /** Let users other than the mounting one in, as containers need. Without root, /etc/fuse.conf must allow it. */
-  readonly allowOther?: boolean;
-  /** Keep set-user-id bits and device nodes working, as containers expect. Only root can. */
+import type { MountOptions } from '../../mounted-file-system.ts';
+
+export interface FuseNativeMountOptions extends MountOptions {
+  /**
+   * Keep set-user-id bits and device nodes working in the mount itself; only root can. On by default for root.
+   * An overlay on top has its own say about both and does not need it.
+   */
   readonly suidAndDevices?: boolean;
 }
 
@@ -14,7 +17,7 @@ const FOREVER_SECONDS = 31_536_000;
 const MAX_BACKGROUND = 256;
 
 /** The `-o` string for libfuse 2. What an option leaves open is on for root and off for others. */
-export function formatMountOptions(options: FuseMountOptions, isRoot: boolean): string {
+export function formatMountOptions(options: FuseNativeMountOptions, isRoot: boolean): string {
   const words = [
     'ro',
     'default_permissions',

@@ -1,7 +1,10 @@
 import { access, constants as fsConstants, realpath, stat } from 'node:fs/promises';
 import { getSystemErrorName } from 'node:util';
 import { ImgcredError, systemErrorCode } from '../../../errors/index.ts';
+import { ROOT_INODE } from '../../../index/index.ts';
 import { type Logger, silentLogger } from '../../../observability/index.ts';
+import type { ImageFileSystem } from '../../image-file-system.ts';
+import type { MountedFileSystem } from '../../mounted-file-system.ts';
 import {
   type FuseNativeBinding,
   HANDLER_COUNT,
@@ -10,18 +13,11 @@ import {
   loadBinding,
   toByteString,
 } from './binding.ts';
-import type { ImageFileSystem, MountedFileSystem } from './interface.ts';
-import { type FuseMountOptions, formatMountOptions } from './mount-options.ts';
+import { type FuseNativeMountOptions, formatMountOptions } from './mount-options.ts';
 import { mountedDevice } from './mount-table.ts';
 import { createOperations } from './operations.ts';
 import { PathResolver } from './path-resolver.ts';
 import { unmountPath } from './unmount.ts';
-
-export interface FuseNativeMountOptions extends FuseMountOptions {
-  readonly logger?: Logger;
-  /** The inode of the root directory. */
-  readonly rootInode?: number;
-}
 
 export interface FuseNativeMount extends MountedFileSystem {
   readonly driver: 'fuse-native';
@@ -89,7 +85,7 @@ class Session implements FuseNativeMount {
     const operations = createOperations({
       binding: this.#binding,
       fs: this.#fs,
-      paths: new PathResolver(this.#fs, this.#options.rootInode ?? 1),
+      paths: new PathResolver(this.#fs, ROOT_INODE),
       logger: this.#logger,
       stop: this.#stop.signal,
       started: this.#started.resolve,

@@ -1,8 +1,8 @@
 import { constants } from 'node:os';
 import type { Logger } from '../../../observability/index.ts';
+import type { ImageFileSystem } from '../../image-file-system.ts';
 import type { ByteString, FuseNativeBinding, Handler, Request } from './binding.ts';
 import { type PackedDirectory, packDirectory } from './directory-entries.ts';
-import type { ImageFileSystem } from './interface.ts';
 import type { PathResolver } from './path-resolver.ts';
 import { STAT_WORDS, STATFS_WORDS, writeStat, writeStatfs } from './stat-words.ts';
 

@@ -1,5 +1,5 @@
+import type { ImageFileSystem } from '../../image-file-system.ts';
 import type { ByteString } from './binding.ts';
-import type { ImageFileSystem } from './interface.ts';
 
 // Characters of paths kept: a byte each, so this is about the memory. 4 MiB are some 80,000 paths of 50 bytes.
 const DEFAULT_LIMIT = 4 * 1024 * 1024;

@@ -1,4 +1,5 @@
-import type { Attributes, FileSystemStatistics } from './interface.ts';
+import type { Attributes } from '../../../index/index.ts';
+import type { FileSystemStatistics } from '../../image-file-system.ts';
 
 const BLOCK = 512;
 const WORD = 0x1_0000_0000;
@@ -28,13 +29,16 @@ export function writeStat(words: Uint32Array, attributes: Attributes): void {
   words[14] = Math.floor(mtimeSeconds / WORD); // the upper half, −1 for times before 1970
 }
 
-/** Writes `statistics` in the order of fuse-native's `populate_statvfs`. Nothing is ever free: it is read-only. */
+/** Writes `statistics` in the order of fuse-native's `populate_statvfs`, whose words have 32 bits. */
 export function writeStatfs(words: Uint32Array, statistics: FileSystemStatistics): void {
+  const largest = WORD - 1;
   words.fill(0);
   words[0] = statistics.blockSize;
   words[1] = statistics.blockSize;
-  words[2] = Math.min(statistics.blocks, WORD - 1);
-  words[5] = Math.min(statistics.files, WORD - 1);
+  words[2] = Math.min(statistics.blocks, largest);
+  words[3] = words[4] = Math.min(statistics.freeBlocks, largest);
+  words[5] = Math.min(statistics.files, largest);
+  words[6] = words[7] = Math.min(statistics.freeFiles, largest);
   words[10] = statistics.nameMax;
 }
 

@@ -19,6 +19,7 @@ const Settings = z.object({
   statePath: z.string().optional(),
   resume: z.boolean().default(false),
   threads: z.number().optional(),
+  suidAndDevices: z.boolean().optional(),
 });
 export type ServerSettings = z.input<typeof Settings>;
 
@@ -46,6 +47,7 @@ async function main(settings: z.output<typeof Settings>): Promise<void> {
   const options = {
     logger: createLogger({ level: 'debug', write: (line) => process.stderr.write(line) }),
     ...(settings.threads === undefined ? {} : { threads: settings.threads }),
+    ...(settings.suidAndDevices === undefined ? {} : { suidAndDevices: settings.suidAndDevices }),
     ...(statePath === undefined ? {} : { statePath }),
     ...(backing === undefined
       ? {}

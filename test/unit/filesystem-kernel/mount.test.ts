@@ -67,15 +67,17 @@ describe('a mount by the kernel driver', () => {
     await using place_ = scratch();
     const mountpoint = place(place_.directory);
     const { server } = await ServerProcess.start({ mountpoints: [mountpoint] });
-    const user = Bun.spawn(['sh', '-c', 'echo in; read line'], {
-      cwd: mountpoint,
+    const user = Bun.spawn(['sh', '-c', `exec 9< ${mountpoint}/big; echo in; read line; sha256sum <&9`], {
       stdio: ['pipe', 'pipe', 'ignore'],
     });
-    await user.stdout.getReader().read();
-    expect(await server.end()).toBe(0);
+    const output = user.stdout.getReader();
+    await output.read();
+    await server.ask('unmount');
     expect((await run(['findmnt', mountpoint])).out).toBe('');
+    user.stdin.write('\n');
     user.stdin.end();
-    await user.exited;
+    expect(Buffer.from((await output.read()).value ?? []).toString()).toStartWith(bigSum);
+    expect(await server.exited).toBe(0);
   });
 
   test('gives up a read whose reader is interrupted', async () => {

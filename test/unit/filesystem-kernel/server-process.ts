@@ -46,6 +46,10 @@ export class ServerProcess {
     return this.#child.pid;
   }
 
+  get exited(): Promise<number> {
+    return this.#child.exited;
+  }
+
   async ask(line: string): Promise<ServerMessage> {
     this.#child.stdin.write(`${line}\n`);
     this.#child.stdin.flush();

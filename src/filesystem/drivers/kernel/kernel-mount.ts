@@ -43,6 +43,11 @@ export interface KernelMountOptions {
    * ({@link resumeKernel}). Without it the mount ends with its server.
    */
   readonly statePath?: string;
+  /**
+   * Whether set-user-id bits, file capabilities and device nodes count in the mount itself; on by default for
+   * root. An overlay on top decides for itself. A mount with them belongs into a directory of mode 0700.
+   */
+  readonly suidAndDevices?: boolean;
   /** The source column in the table of mounts. */
   readonly name?: string;
 }
@@ -58,7 +63,10 @@ export interface KernelMount {
   readonly closed: Promise<void>;
   /** Requests that wait for bytes, and backing files registered. */
   stats(): { waiting: number; backings: number };
-  /** Unmounts and frees everything. Detaches when the mount is in use. Callable twice. */
+  /**
+   * Takes the mount away and lets go of `threadData`. When it is in use it is detached: reads that would
+   * wait fail with EIO, and what is local is read from `fs` until `closed`. Callable twice.
+   */
   unmount(): Promise<void>;
   /** Stops serving without unmounting: a successor goes on with a duplicate of `descriptor`. */
   handOver(): Promise<void>;
@@ -87,6 +95,7 @@ export async function mountKernel(
   const fresh = await mountFuse({
     mountpoint,
     allowOther: options.allowOther ?? isRoot,
+    suidAndDevices: options.suidAndDevices ?? isRoot,
     name: options.name ?? 'imgcred',
   });
   try {
@@ -182,8 +191,10 @@ async function serve(
   const unmount = async () => {
     if (ending !== undefined) return ending;
     const { busy } = await unmountFuse(mountpoint, how);
-    if (busy) logger.info('unmounted while in use: the kernel lets go with the last user', { mountpoint });
-    return end(false);
+    if (!busy) return end(false);
+    logger.warn('mount was busy: detached, it ends with its last open file', { mountpoint });
+    server.stop(false);
+    await threads.withdraw(attached);
   };
   return {
     mountpoint,

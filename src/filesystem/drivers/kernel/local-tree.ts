@@ -5,20 +5,18 @@ import type { ReplyStatistics } from './replies.ts';
 import type { ServedTree } from './served-tree.ts';
 import type { ThreadData, ThreadLayer } from './thread-messages.ts';
 
-/** A tree over the mapped index and the layers' local bytes: what a server thread answers from. */
-export interface LocalTree extends ServedTree {
-  close(): void;
-}
-
-/** Maps the index and answers from it. `data.indexPath` has been validated on arrival and never changes. */
-export function openLocalTree(data: ThreadData): LocalTree {
+/**
+ * A tree over the mapped index and the layers' local bytes: what a server thread answers from.  `data.indexPath` has been
+ * validated on arrival and never changes.
+ */
+export function openLocalTree(data: ThreadData): ServedTree {
   return new IndexedTree(openImageIndex(Bun.mmap(data.indexPath)), data.layers);
 }
 
 const openImageIndex: (b: Uint8Array) => ImageIndex = () => {
   throw new Error('no index yet');
 };
-class IndexedTree implements LocalTree {
+class IndexedTree implements ServedTree {
   readonly #index: ImageIndex;
   readonly #descriptors: readonly number[];
   readonly #presence: readonly Int32Array[];
@@ -89,10 +87,6 @@ class IndexedTree implements LocalTree {
       files: this.#index.inodeCount,
       nameMax: NAME_MAX,
     };
-  }
-
-  close(): void {
-    // The mapping goes with its last reference; the descriptors are the content store's.
   }
 
   #readLayer(layer: number, offset: number, into: Uint8Array): boolean {

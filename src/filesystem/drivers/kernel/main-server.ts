@@ -27,6 +27,7 @@ export class MainServer {
   readonly #passthrough: Passthrough | undefined;
   readonly #logger: Logger;
   readonly #request = new Request();
+  #stopped = false;
   readonly #waiting = new Map<string, AbortController>();
 
   constructor(
@@ -63,11 +64,16 @@ export class MainServer {
     else if (outcome === Outcome.FORWARD) this.#answerLater(request);
   }
 
-  /** Gives up all that waits; the kernel gets EINTR, or nothing when `silently` (another server will answer). */
+  /** Gives up all that waits, now and from now on, answering EIO; or nothing when `silently`, because another server will answer. */
   stop(silently: boolean): void {
-    const waiting = [...this.#waiting.values()];
-    if (silently) this.#waiting.clear();
-    for (const controller of waiting) controller.abort();
+    this.#stopped = true;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const [key, controller] of waiting) {
+      controller.abort();
+      const [high = 0, low = 0] = key.split(':').map(Number);
+      if (!silently) this.#fail(low, high, Errno.EIO);
+    }
   }
 
   #answerLater(request: Request): void {
@@ -95,6 +101,10 @@ export class MainServer {
 
   async #read(request: Request): Promise<void> {
     const { node, offset, uniqueLow, uniqueHigh } = request;
+    if (this.#stopped) {
+      this.#fail(uniqueLow, uniqueHigh, Errno.EIO);
+      return;
+    }
     const length = this.#handler.readLength(request, MAX_READ_SIZE);
     const reply = new Reply(length);
     await this.#whileWaiting(uniqueLow, uniqueHigh, async (signal) => {
@@ -168,5 +178,5 @@ export class MainServer {
 
 // The kernel's repetition of a request has another top bit; to an interrupt it may appear under either.
 function requestKey(low: number, high: number): string {
-  return `${high & 0x7fff_ffff}:${low}`;
+  return `${(high & 0x7fff_ffff) >>> 0}:${low}`;
 }

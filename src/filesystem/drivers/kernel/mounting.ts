@@ -11,6 +11,7 @@ import {
   libc,
   MNT_DETACH,
   MS_NODEV,
+  MS_NOSUID,
   MS_RDONLY,
   O_CLOEXEC,
   O_NONBLOCK,
@@ -23,6 +24,8 @@ export interface MountRequest {
   readonly mountpoint: string;
   /** Whether users other than the mounting one may look inside. Containers with user namespaces need it. */
   readonly allowOther: boolean;
+  /** Whether set-user-id bits and device nodes count. `fusermount3` says no to all but root. */
+  readonly suidAndDevices: boolean;
   /** The source column of /proc/self/mounts. */
   readonly name: string;
 }
@@ -35,8 +38,7 @@ export interface FreshMount {
 
 /**
  * Mounts a FUSE file system: by mount(2) where the process may (root, or the owner of a user and mount
- * namespace), otherwise with the help of `fusermount3`. Set-user-id bits count, as they do in a container's
- * own root file system, but device nodes do not; `fusermount3` switches both off for all but root.
+ * namespace), otherwise with the help of `fusermount3`.
  *
  * @throws ImgcredError FUSE_UNAVAILABLE, MOUNT_FAILED
  */
@@ -65,7 +67,7 @@ export function openFuseDevice(): number {
   );
 }
 
-function mountDirectly({ mountpoint, allowOther, name }: MountRequest): number {
+function mountDirectly({ mountpoint, allowOther, suidAndDevices, name }: MountRequest): number {
   const descriptor = openFuseDevice();
   const source = cString(name);
   const target = cString(mountpoint);
@@ -76,7 +78,7 @@ function mountDirectly({ mountpoint, allowOther, name }: MountRequest): number {
     `fd=${descriptor},rootmode=40000,user_id=${uid},group_id=${gid},default_permissions,max_read=${MAX_READ_SIZE}` +
       (allowOther ? ',allow_other' : ''),
   );
-  const flags = MS_RDONLY | MS_NODEV;
+  const flags = MS_RDONLY | (suidAndDevices ? 0 : MS_NOSUID | MS_NODEV);
   if (libc.mount(ptr(source), ptr(target), ptr(type), flags, ptr(data)) === -1) {
     const number = errno();
     libc.close(descriptor);

@@ -148,6 +148,7 @@ export const Errno = {
   EINVAL: 22,
   EROFS: 30,
   ERANGE: 34,
+  ENAMETOOLONG: 36,
   ENOSYS: 38,
   ELOOP: 40,
   ENODATA: 61,

@@ -1,5 +1,15 @@
 import { O_ACCMODE } from './libc.ts';
-import { Errno, Opcode, OpenFlag, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, WRITE_OPCODES } from './protocol.ts';
+import {
+  Errno,
+  NAME_MAX,
+  Opcode,
+  OpenFlag,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  WRITE_OPCODES,
+} from './protocol.ts';
 import type { Reply } from './replies.ts';
 import type { Request } from './requests.ts';
 import { errnoOf, type ServedTree } from './served-tree.ts';
@@ -119,6 +129,7 @@ export class RequestHandler {
   #lookup(request: Request, reply: Reply): number {
     const name = request.lookupName();
     if (name === undefined) return Errno.EINVAL;
+    if (name.length > NAME_MAX) return Errno.ENAMETOOLONG;
     const parent = request.node;
     if (equal(name, DOT)) {
       // Only file handles that outlived the cache ask this way (FUSE_EXPORT_SUPPORT).

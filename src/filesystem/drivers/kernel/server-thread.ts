@@ -32,8 +32,7 @@ interface AttachedMount {
   readonly mount: number;
   readonly descriptor: number;
   /** Absent: every request is the main thread's. */
-  readonly handler: RequestHandler | undefined;
-  readonly close: () => void;
+  handler: RequestHandler | undefined;
 }
 
 const WAKE = 0xffff_ffff;
@@ -125,8 +124,13 @@ function obey(epoll: number, commands: MessagePort): boolean {
     if (command.kind === 'stop') return false;
     if (command.kind === 'attach') {
       self.postMessage({ kind: 'attached', mount: command.mount, failure: attach(epoll, command) });
+      continue;
+    }
+    const attached = mounts.get(command.mount);
+    if (command.kind === 'withdraw') {
+      if (attached !== undefined) attached.handler = undefined;
+      self.postMessage({ kind: 'withdrawn', mount: command.mount });
     } else {
-      const attached = mounts.get(command.mount);
       if (attached !== undefined) drop(epoll, attached);
       self.postMessage({ kind: 'detached', mount: command.mount });
     }
@@ -141,7 +145,6 @@ function attach(epoll: number, command: ThreadCommand & { kind: 'attach' }): str
       mount: command.mount,
       descriptor: command.descriptor,
       handler: tree === undefined ? undefined : new RequestHandler(tree, command.trackFrom),
-      close: () => tree?.close(),
     });
     watch(epoll, command.descriptor, command.mount, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE);
     return undefined;
@@ -154,7 +157,6 @@ function attach(epoll: number, command: ThreadCommand & { kind: 'attach' }): str
 function drop(epoll: number, attached: AttachedMount): void {
   libc.epoll_ctl(epoll, EPOLL_CTL_DEL, attached.descriptor, null);
   mounts.delete(attached.mount);
-  attached.close();
 }
 
 function watch(epoll: number, descriptor: number, id: number, interest: number): void {

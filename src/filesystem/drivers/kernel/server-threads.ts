@@ -78,6 +78,12 @@ export class ServerThreads {
     return mount;
   }
 
+  /** Has the threads leave every request of the mount to the main thread, and forget its index and content. */
+  async withdraw(mount: number): Promise<void> {
+    const threads = await (this.#threads ?? []);
+    await Promise.all(threads.map((thread) => tell(thread, { kind: 'withdraw', mount })));
+  }
+
   /** Has the threads forget the mount; when it resolves, none of them touches its descriptor any more. */
   async detach(mount: number): Promise<void> {
     const threads = await (this.#threads ?? []);
@@ -145,10 +151,11 @@ export class ServerThreads {
 
 function tell(
   thread: ServerThread,
-  command: ThreadCommand & { kind: 'attach' | 'detach' },
+  command: Exclude<ThreadCommand, { kind: 'stop' }>,
 ): Promise<string | undefined> {
   return new Promise((resolve) => {
-    thread.waiting.set(`${command.kind}ed ${command.mount}`, resolve);
+    const answer = { attach: 'attached', detach: 'detached', withdraw: 'withdrawn' }[command.kind];
+    thread.waiting.set(`${answer} ${command.mount}`, resolve);
     thread.commands.postMessage(command);
     wake(thread);
   });

@@ -29,6 +29,8 @@ export type ThreadCommand =
       readonly trackFrom: number;
     }
   | { readonly kind: 'detach'; readonly mount: number }
+  /** From now on every request is the main thread's: index and content are about to close. */
+  | { readonly kind: 'withdraw'; readonly mount: number }
   | { readonly kind: 'stop' };
 
 /** The first message to a thread, through its ordinary inbox. */
@@ -41,7 +43,7 @@ export interface ThreadStart {
 export type ThreadReport =
   | { readonly kind: 'ready' }
   | { readonly kind: 'attached'; readonly mount: number; readonly failure: string | undefined }
-  | { readonly kind: 'detached'; readonly mount: number }
+  | { readonly kind: 'detached' | 'withdrawn'; readonly mount: number }
   /** The kernel ended the connection (unmounted, or aborted); `errno` is ENODEV when that was orderly. */
   | { readonly kind: 'gone'; readonly mount: number; readonly errno: number }
   | { readonly kind: 'request'; readonly mount: number; readonly bytes: Uint8Array }

@@ -35,9 +35,4 @@ describe.each(DRIVERS)('programs run from $name', ({ name }) => {
     const printed = await output(unprivileged([tree.path('bin/probe-static-capable')]));
     expect(printed).toBe(`uid 65534 euid 65534\n${NET_BIND_SERVICE}\n`);
   });
-
-  test('device nodes work', async () => {
-    expect(await output(['head', '-c', '3', tree.path('special/zero')])).toBe('\0\0\0');
-    expect(await output(['cat', tree.path('special/null')])).toBe('');
-  });
 });

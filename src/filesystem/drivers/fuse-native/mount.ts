@@ -133,9 +133,9 @@ class Session implements FuseNativeMount {
     // By its device: after somebody else's umount the path may carry another's mount.
     const device = await mountedDevice(this.mountpoint);
     if (device === undefined || device !== this.#device) return;
-    const how = await unmountPath(this.mountpoint);
-    if (how === 'unmounted') await this.closed;
-    else this.#logger.warn('mount was busy: detached, it ends with its last open file');
+    const outcome = await unmountPath(this.mountpoint, device);
+    if (outcome === 'ended') await this.closed;
+    else this.#logger.warn('mount was busy: it is out of sight and ends with its last open file');
   }
 
   // Called by the addon once the kernel has let go and no thread of libfuse's is left: `thread` is needed till here.

@@ -1,30 +1,44 @@
 import { dlopen, FFIType } from 'bun:ffi';
+import { writeFile } from 'node:fs/promises';
 import { ImgcredError } from '../../../errors/index.ts';
 
+const MNT_FORCE = 1;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 
-/** How a mount went: wholly, or only out of sight because something still used it. */
-export type UnmountOutcome = 'unmounted' | 'detached';
+/** Whether the kernel's connection ended with the mount, or lives until the last open file is closed. */
+export type UnmountOutcome = 'ended' | 'detached';
 
 /**
- * Takes the mount at `path` away; when it is busy, lazily.
+ * Takes the FUSE mount at `path` away, also when it is in use: then its open files fail from now on.
  *
  * As root by umount2(2), which for FUSE does not wait for the file system's process, so that the process which
- * serves the mount may call it. Otherwise by fusermount.
+ * serves the mount may call it. Otherwise by fusermount, and what is busy by the kernel's control files.
  *
+ * @param device `major:minor` of the mount
  * @throws ImgcredError MOUNT_FAILED when neither works
  */
-export async function unmountPath(path: string): Promise<UnmountOutcome> {
+export async function unmountPath(path: string, device: string): Promise<UnmountOutcome> {
   if (process.geteuid?.() === 0) {
-    if (umount2(path, UMOUNT_NOFOLLOW)) return 'unmounted';
-    if (umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH)) return 'detached';
+    if (umount2(path, UMOUNT_NOFOLLOW)) return 'ended';
+    // FORCE aborts the connection before DETACH takes the mount out of the tree.
+    if (umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH)) return 'ended';
   }
-  const failure = (await fusermount(['-u', '--', path])) ?? 'unmounted';
-  if (failure === 'unmounted') return failure;
-  const lazily = (await fusermount(['-u', '-z', '--', path])) ?? 'detached';
-  if (lazily === 'detached') return lazily;
-  throw new ImgcredError('MOUNT_FAILED', `cannot unmount ${path}: ${lazily}`);
+  if ((await fusermount(['-u', '--', path])) === undefined) return 'ended';
+  const refused = await fusermount(['-u', '-z', '--', path]);
+  if (refused === undefined) return (await abortConnection(device)) ? 'ended' : 'detached';
+  throw new ImgcredError('MOUNT_FAILED', `cannot unmount ${path}: ${refused}`);
+}
+
+/** Who mounted may end the connection, where the control file system is mounted. */
+async function abortConnection(device: string): Promise<boolean> {
+  const minor = device.slice(device.indexOf(':') + 1);
+  try {
+    await writeFile(`/sys/fs/fuse/connections/${minor}/abort`, '1');
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 let libc: ReturnType<typeof openLibc> | undefined;

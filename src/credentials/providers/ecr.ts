@@ -110,7 +110,7 @@ function fetchHandler(fetch: Fetch) {
       const response = await fetch(`${request.protocol}//${request.hostname}${port}${request.path}`, {
         method: request.method,
         headers: request.headers,
-        body: typeof request.body === 'string' ? request.body : null,
+        body: request.body ?? null,
         redirect: 'error',
         ...(abortSignal instanceof AbortSignal ? { signal: abortSignal } : {}),
       });
@@ -133,7 +133,7 @@ interface SdkRequest {
   readonly path: string;
   readonly method: string;
   readonly headers: Record<string, string>;
-  readonly body?: unknown;
+  readonly body?: string | Uint8Array<ArrayBuffer> | undefined;
 }
 
 function decodeToken(

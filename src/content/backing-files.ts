@@ -20,6 +20,7 @@ const PIECE_BYTES = 1024 * 1024;
 export class BackingFiles {
   readonly #made = new Map<string, Promise<string | undefined>>();
   readonly #leased = new Set<string>();
+  readonly #asked = new Set<number>();
   // One at a time: copying is bound by the disk, and reads that somebody waits for use the same one.
   #last: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -44,6 +45,17 @@ export class BackingFiles {
     const made = this.#last.then(() => this.#make(ino, name, size));
     this.#last = made.catch(() => {});
     return this.#remember(name, made);
+  }
+
+  /** The file's backing file if it is there. Where it is not, the second call for the same file begins to make it. */
+  ready(ino: number): string | undefined {
+    const name = this.#name(ino);
+    if (name === undefined || this.#closed) return undefined;
+    const path = this.store.directory.filePath(name);
+    if (this.#leased.has(name) || this.#lease(name, this.index.size(ino))) return path;
+    if (this.#asked.has(ino)) void this.get(ino);
+    else this.#asked.add(ino);
+    return undefined;
   }
 
   async verify(ino: number): Promise<'good' | 'damaged' | 'not-local'> {
@@ -74,10 +86,8 @@ export class BackingFiles {
     const path = this.store.directory.filePath(name);
     leases.take(name);
     const stat = fs.statSync(path, { throwIfNoEntry: false });
-    if (stat?.size !== size) {
-      leases.release(name);
-      return false;
-    }
+    if (stat?.size !== size || this.#leased.has(name)) leases.release(name);
+    if (stat?.size !== size) return false;
     this.#leased.add(name);
     this.store.directory.touch(path);
     return true;

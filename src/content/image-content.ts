@@ -237,6 +237,15 @@ export class ImageContent {
     return this.#backing.get(ino);
   }
 
+  /**
+   * The same without waiting, for an open(2) that should not: answers a backing file that is ready. A file that
+   * is opened a second time gets one made in the background, so that what runs once is not copied.
+   */
+  backingFileNow(ino: number): string | undefined {
+    if (this.index.size(ino) < (this.options.backingFileBytes ?? 256 * 1024)) return undefined;
+    return this.#backing.ready(ino);
+  }
+
   /** Reads a wholly local file from disk and compares its sha256. Damaged spans are dropped, to be fetched again. */
   verifyFile(ino: number): Promise<'good' | 'damaged' | 'not-local'> {
     return this.#backing.verify(ino);

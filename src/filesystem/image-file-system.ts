@@ -1,5 +1,5 @@
 import type { ImageContent } from '../content/index.ts';
-import type { Attributes, DirectoryEntry, ImageIndex } from '../index/index.ts';
+import type { Attributes, DirectoryEntry, Extent, ImageIndex } from '../index/index.ts';
 
 /** What statfs(2) says of an image. */
 export interface FileSystemStatistics {
@@ -28,6 +28,8 @@ export interface ImageFileSystem {
   parent(directory: number): number;
   getxattr(ino: number, name: Uint8Array): Uint8Array | undefined;
   listxattr(ino: number): Uint8Array[];
+  /** Where a file has data, in order of offset; between extents there are holes. */
+  extents(ino: number): readonly Extent[];
   /** Bytes read, 0 at the end of the file, -1 when any of them is not local: then call `read`. */
   readNow(ino: number, offset: number, into: Uint8Array): number;
   /** @throws ContentError, within the read deadline */
@@ -49,6 +51,7 @@ export function createImageFileSystem(index: ImageIndex, content: ImageContent):
     parent: (directory) => index.parent(directory),
     getxattr: (ino, name) => index.xattr(ino, name),
     listxattr: (ino) => index.xattrNames(ino),
+    extents: (ino) => index.extents(ino),
     readNow: (ino, offset, into) => content.readNow(ino, offset, into),
     read: (ino, offset, into, signal) => content.read(ino, offset, into, signal),
     statfs: () => ({

@@ -8,7 +8,6 @@ export function dataLayout(dataDirectory: string) {
   return {
     root: dataDirectory,
     socket: at('imgcred.sock'),
-    adminToken: at('admin.token'),
     /** Image indexes by their sha256. */
     indexes: at('indexes'),
     /** One file a layer: what makes registration resumable. */

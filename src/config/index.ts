@@ -1,4 +1,5 @@
 export * from './bytes.ts';
 export * from './config.ts';
 export * from './directories.ts';
+export * from './self.ts';
 export * from './version.ts';

@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   NOT_FOUND: { exit: 5, status: 404 },
   MANIFEST_UNKNOWN: { exit: 5, status: 404 },
   CONFLICT: { exit: 6, status: 409 },
+  QUEUE_FULL: { exit: 6, status: 429 },
   REGISTRY_UNREACHABLE: { exit: 7, status: 502 },
   REGISTRY_ERROR: { exit: 7, status: 502 },
   NOT_AN_IMAGE: { exit: 8, status: 422 },

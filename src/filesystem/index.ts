@@ -1,6 +1,17 @@
+export { type FuseNativeMountOptions, mountFuseNative } from './drivers/fuse-native/index.ts';
+export {
+  duplicateDescriptorOf,
+  type KernelDriverProbe,
+  type KernelMount,
+  mountKernel,
+  probeKernelDriver,
+  resumeKernel,
+} from './drivers/kernel/index.ts';
 export {
   createImageFileSystem,
   type FileSystemStatistics,
   type ImageFileSystem,
 } from './image-file-system.ts';
+export { type MountEntry, mountedDevice, parseMountTable, readMountTable } from './mount-table.ts';
 export type { FuseDriver, MountedFileSystem, MountOptions } from './mounted-file-system.ts';
+export * from './syscalls.ts';

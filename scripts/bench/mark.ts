@@ -1,0 +1,50 @@
+/** One measured mark. `value` is in `unit`; when it is a ratio, `against` names the other side. */
+export interface Mark {
+  readonly name: string;
+  readonly value: number;
+  readonly unit: string;
+  readonly against?: string;
+  /** The least or the most that `value` may be. */
+  readonly least?: number;
+  readonly most?: number;
+  /** What the ratio was made of, or what else is worth a line. */
+  readonly detail?: string;
+}
+
+/** A suite: measures in `directory`, which it may fill and must leave without mounts or processes. */
+export type Suite = (directory: string) => Promise<Mark[]>;
+
+export function holds({ value, least, most }: Mark): boolean {
+  return (least === undefined || value >= least) && (most === undefined || value <= most);
+}
+
+/** Runs a program to its end; throws what it said when it fails. */
+export async function output(command: readonly string[]): Promise<string> {
+  const child = Bun.spawn([...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [code, out, err] = await Promise.all([
+    child.exited,
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
+  if (code !== 0) throw new Error(`${command.join(' ')}: ${err.trim() || `exit code ${code}`}`);
+  return out;
+}
+
+/** Milliseconds that `command` takes. */
+export async function timed(command: readonly string[]): Promise<number> {
+  const begin = performance.now();
+  await output(command);
+  return performance.now() - begin;
+}
+
+/** The middle of several measurements, each made anew by `measure`. */
+export async function median(rounds: number, measure: () => Promise<number>): Promise<number> {
+  const values: number[] = [];
+  for (let round = 0; round < rounds; round++) values.push(await measure());
+  return values.sort((a, b) => a - b)[Math.floor(rounds / 2)] ?? Number.NaN;
+}
+
+/** Writes out and forgets all that the kernel caches: pages, names and inodes. Takes root. */
+export async function dropCaches(): Promise<void> {
+  await output(['sh', '-c', 'sync; echo 3 > /proc/sys/vm/drop_caches']);
+}

@@ -1,0 +1,93 @@
+import { chmodSync, rmSync } from 'node:fs';
+import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import type { GatewayApp } from '../gateway/index.ts';
+
+/** An HTTP server of the API, and how busy it is. */
+export interface HttpServer {
+  /** Requests that have not been answered to the end. */
+  readonly pending: number;
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+// A container's output may be silent for as long as it runs: no answer is ended for being idle.
+const NO_IDLE_TIMEOUT = 0;
+
+/**
+ * Serves the API on a Unix socket, which this process's user alone may open. A file left by a dead server is
+ * replaced: the caller holds the data directory's lock.
+ */
+export function serveOnSocket(app: GatewayApp, path: string): HttpServer {
+  rmSync(path, { force: true });
+  const before = process.umask(0o177);
+  try {
+    const server = Bun.serve({
+      unix: path,
+      fetch: (request) => app.fetch(request, { local: true, origin: 'unix socket' }),
+    });
+    chmodSync(path, 0o600);
+    return {
+      get pending() {
+        return server.pendingRequests;
+      },
+      address: path,
+      async stop() {
+        await server.stop(true);
+        rmSync(path, { force: true });
+      },
+    };
+  } catch (cause) {
+    throw new ImgcredError(
+      'DATA_DIR',
+      `the socket ${path} can't be made (${systemErrorCode(cause) ?? 'unknown error'})`,
+      {
+        hint:
+          path.length > 107
+            ? 'the path is too long for a Unix socket: choose a shorter --data-dir'
+            : 'check the data directory',
+        cause,
+      },
+    );
+  } finally {
+    process.umask(before);
+  }
+}
+
+/**
+ * Serves the API on a TCP address.
+ *
+ * @throws ImgcredError PORT_IN_USE; USAGE for an address that is not this machine's
+ */
+export function serveOnAddress(app: GatewayApp, listen: string): HttpServer {
+  const colon = listen.lastIndexOf(':');
+  const hostname = listen.slice(0, colon).replace(/^\[|\]$/g, '');
+  const port = Number(listen.slice(colon + 1));
+  try {
+    const server = Bun.serve({
+      hostname,
+      port,
+      idleTimeout: NO_IDLE_TIMEOUT,
+      fetch: (request, self) =>
+        app.fetch(request, { local: false, origin: self.requestIP(request)?.address }),
+    });
+    return {
+      get pending() {
+        return server.pendingRequests;
+      },
+      address: `${listen.slice(0, colon)}:${server.port}`,
+      stop: () => server.stop(true),
+    };
+  } catch (cause) {
+    const code = systemErrorCode(cause);
+    if (code === 'EADDRINUSE') {
+      throw new ImgcredError('PORT_IN_USE', `${listen} is in use by another program`, {
+        hint: 'stop it, or choose another address with --listen',
+        cause,
+      });
+    }
+    throw new ImgcredError('USAGE', `can't listen on ${listen} (${code ?? 'unknown error'})`, {
+      hint: 'name an address of this machine and a free port with --listen',
+      cause,
+    });
+  }
+}

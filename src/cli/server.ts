@@ -1,0 +1,204 @@
+import { type Config, dataLayout, prepareDataDirectory } from '../config/index.ts';
+import { type Database, lockDataDirectory, openDatabase } from '../database/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import {
+  administrationRoutes,
+  containerRoutes,
+  createGateway,
+  DEFAULT_WORKSPACE,
+  ImageRegistration,
+  imageRoutes,
+  LayerIndexes,
+  type Route,
+  secretRoutes,
+} from '../gateway/index.ts';
+import { LogStore } from '../logs/index.ts';
+import type { Logger } from '../observability/index.ts';
+import { ChangeSignals, ordersSignal, QUEUE_SIGNAL, type WorkerLink } from '../protocol/index.ts';
+import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
+import { Scheduler, workerRoutes } from '../scheduler/index.ts';
+import { openSecrets, type Secrets } from '../secrets/index.ts';
+import { HttpWorkerLink, Worker } from '../worker/index.ts';
+import { readTokenFile } from './api-client.ts';
+import { type HttpServer, serveOnAddress, serveOnSocket } from './http-server.ts';
+import { registryOptions } from './registry-options.ts';
+
+/** The roles that run in this process. */
+export interface RunningServer {
+  /** The TCP address, where there is one. */
+  readonly address: string | undefined;
+  readonly socket: string | undefined;
+  /** Resolves once no request is being answered and no container of ours runs. */
+  idle(): Promise<void>;
+  /** Stops serving. Containers go on; the next worker on this data directory takes them over. */
+  stop(): Promise<void>;
+}
+
+const IDLE_POLL_MS = 20;
+const PARALLEL_LAYERS = 2;
+
+/**
+ * Starts the configured roles on the data directory, which it locks.
+ *
+ * @throws ImgcredError DATA_DIR, DATA_DIR_LOCKED, DATABASE, MASTER_KEY, PORT_IN_USE…: nothing is left running then
+ */
+export async function startServer(config: Config, logger: Logger): Promise<RunningServer> {
+  const cleanups: (() => Promise<void> | void)[] = [];
+  const stop = async () => {
+    for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  };
+  try {
+    const layout = prepareDataDirectory(config.data_dir);
+    const lock = lockDataDirectory(layout.root);
+    cleanups.push(() => lock.release());
+    const registry = registryOptions(config, logger);
+    const signals = new ChangeSignals();
+    const servers: HttpServer[] = [];
+    const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
+    const plane = control ? await openControlPlane(config, registry, signals, logger) : undefined;
+    if (plane !== undefined) {
+      cleanups.push(() => plane.database.close());
+      servers.push(serveOnSocket(plane.app, layout.socket));
+      cleanups.push(() => servers[0]?.stop());
+      if (config.listen !== 'none') {
+        const server = serveOnAddress(plane.app, config.listen);
+        servers.push(server);
+        cleanups.push(() => server.stop());
+      }
+    }
+    let worker: Worker | undefined;
+    if (config.roles.includes('worker')) {
+      worker = await startWorker(config, plane?.scheduler, registry, logger);
+      const started = worker;
+      cleanups.push(() => started.stop());
+    }
+    return {
+      address: servers[1]?.address,
+      socket: servers[0]?.address,
+      async idle() {
+        while (
+          servers.some((server) => server.pending > 0) ||
+          (worker?.busy ?? false) ||
+          (plane?.busy() ?? false)
+        ) {
+          await Bun.sleep(IDLE_POLL_MS);
+        }
+      },
+      stop,
+    };
+  } catch (thrown) {
+    await stop();
+    throw thrown;
+  }
+}
+
+async function openControlPlane(
+  config: Config,
+  registry: RegistryClientOptions,
+  signals: ChangeSignals,
+  logger: Logger,
+) {
+  const layout = dataLayout(config.data_dir);
+  const database = openDatabase(layout.root);
+  try {
+    const secrets = await openSecrets(database, layout.root, {
+      ...(config.master_key_file === undefined ? {} : { masterKeyFile: config.master_key_file }),
+    });
+    if (secrets.adminTokenFile !== undefined)
+      logger.info('admin token written', { file: secrets.adminTokenFile });
+    await secrets.workspaces.ensure(DEFAULT_WORKSPACE);
+    const logs = new LogStore(layout.logs);
+    const scheduler = config.roles.includes('scheduler')
+      ? new Scheduler({
+          database,
+          secrets: secrets.store,
+          logs,
+          signals,
+          indexDirectory: layout.indexes,
+          logger: logger.with({ role: 'scheduler' }),
+        })
+      : undefined;
+    const app = createGateway({
+      database,
+      tokens: secrets.tokens,
+      routes: config.roles.includes('gateway')
+        ? gatewayRoutes(config, database, secrets, logs, registry, signals, logger)
+        : [],
+      logger: logger.with({ role: 'gateway' }),
+      mounted:
+        scheduler === undefined ? [] : [{ prefix: '/v1/worker', app: workerRoutes(scheduler, database) }],
+    });
+    const busy = () => {
+      const counts = database.queue.counts();
+      return ['pending', 'assigned', 'preparing', 'running', 'stopping'].some(
+        (state) => (counts[state] ?? 0) > 0,
+      );
+    };
+    return { database, scheduler, app, busy };
+  } catch (thrown) {
+    database.close();
+    throw thrown;
+  }
+}
+
+function gatewayRoutes(
+  config: Config,
+  database: Database,
+  secrets: Secrets,
+  logs: LogStore,
+  registry: RegistryClientOptions,
+  signals: ChangeSignals,
+  logger: Logger,
+): Route[] {
+  const layout = dataLayout(config.data_dir);
+  const registration = new ImageRegistration({
+    database,
+    secrets: secrets.store,
+    credentials: secrets.imageCredentials,
+    layers: new LayerIndexes(layout.layerIndexes, PARALLEL_LAYERS),
+    indexDirectory: layout.indexes,
+    connect: (host, provider) => new RegistryClient(host, provider, registry),
+    logger: logger.with({ role: 'gateway' }),
+  });
+  return [
+    ...imageRoutes(registration),
+    ...containerRoutes({ logs, signals }),
+    ...secretRoutes({
+      store: secrets.store,
+      verify: registration.verify,
+      onChange: () => {
+        signals.signal(QUEUE_SIGNAL);
+        for (const worker of database.workers.list()) signals.signal(ordersSignal(worker.id));
+      },
+    }),
+    ...administrationRoutes(database, secrets),
+  ];
+}
+
+async function startWorker(
+  config: Config,
+  scheduler: WorkerLink | undefined,
+  registry: RegistryClientOptions,
+  logger: Logger,
+): Promise<Worker> {
+  const layout = dataLayout(config.data_dir);
+  let link: WorkerLink;
+  if (scheduler !== undefined) link = scheduler;
+  else {
+    if (config.gateway === undefined) {
+      throw new ImgcredError(
+        'USAGE',
+        'a worker without a scheduler in its process needs to know where that is',
+        {
+          hint: 'add --gateway URL and --token-file FILE',
+        },
+      );
+    }
+    link = await HttpWorkerLink.connect({
+      url: config.gateway,
+      ...(config.token_file === undefined ? {} : { token: await readTokenFile(config.token_file) }),
+      ...(config.gateway_ca === undefined ? {} : { caFile: config.gateway_ca }),
+    });
+  }
+  return Worker.start({ config, layout, link, registry, logger: logger.with({ role: 'worker' }) });
+}

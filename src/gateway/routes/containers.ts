@@ -1,0 +1,181 @@
+import { z } from 'zod';
+import {
+  CONTAINER_STATES,
+  type ContainerRow,
+  isFinal,
+  type WorkspaceDatabase,
+} from '../../database/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
+import type { LogStore } from '../../logs/index.ts';
+import {
+  type ChangeSignals,
+  containerSignal,
+  createContainerSchema,
+  ordersSignal,
+  QUEUE_SIGNAL,
+} from '../../protocol/index.ts';
+import { findImage } from '../find-image.ts';
+import { parameter, queryFlag, type Route, readBody, readQuery } from '../routing.ts';
+import { ndjson } from '../streams.ts';
+import { containerView } from '../views.ts';
+
+// How long a waiter sleeps at most: a scheduler in another process can't signal us.
+const POLL_MS = 500;
+/** Requests that one workspace may have waiting and running at once. */
+const QUEUE_LIMIT = 10_000;
+
+export function containerRoutes(options: { logs: LogStore; signals: ChangeSignals }): Route[] {
+  const { logs, signals } = options;
+  return [
+    {
+      method: 'post',
+      path: '/v1/containers',
+      role: 'runner',
+      summary: 'Run a command in an image',
+      async handle(c, { workspace }) {
+        const { image: named, name, ...spec } = await readBody(c, createContainerSchema);
+        const image = findImage(workspace, named);
+        if (workspace.containers.countLive() >= QUEUE_LIMIT) {
+          throw new ImgcredError(
+            'QUEUE_FULL',
+            `the workspace has ${QUEUE_LIMIT} containers that have not ended`,
+            {
+              hint: 'wait until some of them have',
+            },
+          );
+        }
+        const key = c.req.header('idempotency-key');
+        const { container, created } = workspace.containers.create({
+          imageId: image.id,
+          imageReference: image.reference,
+          name,
+          spec: JSON.parse(JSON.stringify(spec)),
+          idempotencyKey: key,
+        });
+        signals.signal(QUEUE_SIGNAL);
+        return c.json(containerView(container), created ? 201 : 200);
+      },
+    },
+    {
+      method: 'get',
+      path: '/v1/containers',
+      role: 'runner',
+      summary: 'List containers',
+      handle(c, { workspace }) {
+        const query = readQuery(
+          c,
+          z.object({ all: queryFlag, limit: z.coerce.number().int().min(1).max(1000).default(100) }),
+        );
+        const states = query.all ? CONTAINER_STATES : CONTAINER_STATES.filter((state) => !isFinal(state));
+        return c.json({
+          containers: workspace.containers.list({ states, limit: query.limit }).map(containerView),
+        });
+      },
+    },
+    {
+      method: 'get',
+      path: '/v1/containers/:id',
+      role: 'runner',
+      summary: 'Show a container; with wait=true, once it has ended',
+      async handle(c, { workspace }) {
+        const { wait } = readQuery(c, z.object({ wait: queryFlag }));
+        let row = workspace.containers.get(parameter(c, 'id'));
+        while (wait && !isFinal(row.state) && !c.req.raw.signal.aborted) {
+          await signals.wait([containerSignal(row.id)], POLL_MS, c.req.raw.signal);
+          row = workspace.containers.get(row.id);
+        }
+        return c.json(containerView(row));
+      },
+    },
+    {
+      method: 'get',
+      path: '/v1/containers/:id/logs',
+      role: 'runner',
+      summary: 'What a container has written: text, or chunks as application/x-ndjson',
+      handle(c, { workspace }) {
+        const query = readQuery(
+          c,
+          z.object({
+            follow: queryFlag,
+            tail: z.coerce.number().int().min(0).optional(),
+            since: z.coerce.date().optional(),
+            stream: z.enum(['stdout', 'stderr']).optional(),
+          }),
+        );
+        const row = workspace.containers.get(parameter(c, 'id'));
+        const abort = c.req.raw.signal;
+        const chunks = logs.read(row.id, {
+          ...(query.tail === undefined ? {} : { tail: query.tail }),
+          ...(query.since === undefined ? {} : { since: query.since.getTime() }),
+          ...(query.follow ? { after: untilEnded(workspace, row, signals, abort) } : {}),
+        });
+        const wanted = filterStream(chunks, query.stream);
+        if (c.req.header('accept')?.includes('application/x-ndjson')) return ndjson(wanted);
+        return new Response(bytesOf(wanted), { headers: { 'content-type': 'application/octet-stream' } });
+      },
+    },
+    {
+      method: 'post',
+      path: '/v1/containers/:id/stop',
+      role: 'runner',
+      summary: 'Stop a container: its stop signal, then SIGKILL; with kill, SIGKILL at once',
+      async handle(c, { workspace }) {
+        const { kill } = await readBody(c, z.strictObject({ kill: z.boolean().default(false) }));
+        const row = workspace.containers.requestStop(parameter(c, 'id'), kill ? 'killed' : 'stopped');
+        signals.signal(containerSignal(row.id));
+        if (row.workerId !== undefined) signals.signal(ordersSignal(row.workerId));
+        return c.json(containerView(row), 202);
+      },
+    },
+    {
+      method: 'delete',
+      path: '/v1/containers/:id',
+      role: 'runner',
+      summary: 'Forget a container that has ended, with its logs',
+      async handle(c, { workspace }) {
+        const row = workspace.containers.get(parameter(c, 'id'));
+        workspace.containers.delete(row.id);
+        await logs.remove(row.id);
+        return c.json({ id: row.id });
+      },
+    },
+  ];
+}
+
+/** After each pass over the output: waits for more, and ends one pass after the container has ended. */
+function untilEnded(
+  workspace: WorkspaceDatabase,
+  row: ContainerRow,
+  signals: ChangeSignals,
+  abort: AbortSignal,
+) {
+  let ended = false;
+  return async () => {
+    if (ended || abort.aborted) return false;
+    // Looked at before waiting: what ended between the pass and now has no more signals to send.
+    ended = isFinal(workspace.containers.find(row.id)?.state ?? 'cancelled');
+    if (!ended) await signals.wait([containerSignal(row.id)], POLL_MS, abort);
+    return !abort.aborted;
+  };
+}
+
+async function* filterStream<T extends { stream: string }>(
+  chunks: AsyncIterable<T>,
+  stream: string | undefined,
+) {
+  for await (const chunk of chunks) if (stream === undefined || chunk.stream === stream) yield chunk;
+}
+
+function bytesOf(chunks: AsyncIterable<{ data: string }>): ReadableStream<Uint8Array> {
+  const iterator = chunks[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      const next = await iterator.next();
+      if (next.done) controller.close();
+      else controller.enqueue(Buffer.from(next.value.data, 'base64'));
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
+}

@@ -1,0 +1,81 @@
+import type { Context, Hono } from 'hono';
+import { z } from 'zod';
+import type { WorkspaceDatabase } from '../database/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import type { Identity, Role } from './identity.ts';
+
+/** What the authentication put into a request's context. */
+export interface GatewayEnvironment {
+  Variables: { identity: Identity };
+  Bindings: { local: boolean; origin: string | undefined };
+}
+export type GatewayContext = Context<GatewayEnvironment>;
+export type GatewayApp = Hono<GatewayEnvironment>;
+
+/** What a handler is given beside the HTTP context. */
+export interface Scope {
+  readonly identity: Identity;
+  readonly workspace: WorkspaceDatabase;
+}
+
+export type Method = 'get' | 'post' | 'put' | 'delete';
+
+/** One route: the role that it needs stands beside it, and nothing is reachable that is not in such a list. */
+export interface Route {
+  readonly method: Method;
+  readonly path: string;
+  readonly role: Role;
+  readonly summary: string;
+  handle(c: GatewayContext, scope: Scope): Response | Promise<Response>;
+}
+
+const LARGEST_BODY = 8 << 20;
+
+/**
+ * The request's JSON body, checked.
+ *
+ * @throws ImgcredError INVALID_INPUT naming the field
+ */
+export async function readBody<T>(c: GatewayContext, schema: z.ZodType<T>): Promise<T> {
+  const text = await c.req.text();
+  if (text.length > LARGEST_BODY) throw new ImgcredError('INVALID_INPUT', 'the body is larger than 8 MiB');
+  let json: unknown;
+  try {
+    json = text === '' ? {} : JSON.parse(text);
+  } catch {
+    throw new ImgcredError('INVALID_INPUT', 'the body is not JSON', {
+      hint: 'send content-type: application/json',
+    });
+  }
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw invalid(parsed.error);
+}
+
+/** A query parameter, checked. @throws ImgcredError INVALID_INPUT */
+export function readQuery<T>(c: GatewayContext, schema: z.ZodType<T>): T {
+  const parsed = schema.safeParse(c.req.query());
+  if (parsed.success) return parsed.data;
+  throw invalid(parsed.error);
+}
+
+/** `true`/`false` as query parameters spell it. */
+export const queryFlag = z
+  .enum(['true', 'false'])
+  .default('false')
+  .transform((value) => value === 'true');
+
+// zod's messages name what was expected, never the value: a mistyped body may hold a credential.
+function invalid(error: z.ZodError): ImgcredError {
+  const issue = error.issues[0];
+  const path = issue?.path.map(String).join('.') ?? '';
+  return new ImgcredError(
+    'INVALID_INPUT',
+    `${path === '' ? 'the request' : path}: ${issue?.message ?? 'is not as expected'}`,
+  );
+}
+
+/** Path parameter `name`, which Hono has decoded. */
+export function parameter(c: GatewayContext, name: string): string {
+  return c.req.param(name) ?? '';
+}

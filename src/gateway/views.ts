@@ -1,0 +1,90 @@
+import type { ContainerRow, ImageRow, SecretRow } from '../database/index.ts';
+
+/** What the API shows of an image. */
+export function imageView(image: ImageRow) {
+  return {
+    id: image.id,
+    reference: image.reference,
+    registry: image.registry,
+    repository: image.repository,
+    tag: image.tag ?? null,
+    platform: image.platform,
+    manifest_digest: image.manifestDigest,
+    index_digest: image.indexDigest,
+    layers: image.layers.map((layer) => ({
+      digest: layer.digest,
+      diff_id: layer.diffId,
+      media_type: layer.mediaType,
+      size: layer.size,
+    })),
+    compressed_bytes: image.compressedBytes,
+    uncompressed_bytes: image.uncompressedBytes,
+    index_bytes: image.indexBytes,
+    file_count: image.fileCount,
+    credential_secret_name: image.credential?.secretName ?? null,
+    credential_secret_id: image.credential?.secretId ?? null,
+    created_at: iso(image.createdAt),
+    updated_at: iso(image.updatedAt),
+  };
+}
+
+/** What the API shows of a container: its request, its state, and what its image cost. */
+export function containerView(row: ContainerRow) {
+  const error = row.state === 'failed' ? failureOf(row.reason) : null;
+  return {
+    id: row.id,
+    name: row.name ?? null,
+    image_id: row.imageId ?? null,
+    image_reference: row.imageReference,
+    state: row.state,
+    command: Array.isArray(row.spec.command) ? row.spec.command : null,
+    env: row.spec.env ?? {},
+    overrides: row.spec.overrides ?? {},
+    worker_id: row.workerId ?? null,
+    attempt: row.attempt,
+    exit_code: row.exitCode ?? null,
+    reason: error?.message ?? row.reason ?? null,
+    error,
+    fetch: row.fetchReport ?? null,
+    created_at: iso(row.createdAt),
+    assigned_at: isoOrNull(row.assignedAt),
+    started_at: isoOrNull(row.startedAt),
+    finished_at: isoOrNull(row.finishedAt),
+  };
+}
+
+/** What the API shows of a secret: never its value. */
+export function secretView(secret: SecretRow) {
+  return {
+    id: secret.id,
+    name: secret.name,
+    kind: secret.kind,
+    registry: secret.registry ?? null,
+    credential_type: secret.credentialType ?? null,
+    version: secret.currentVersion,
+    created_by: secret.createdBy,
+    created_at: iso(secret.createdAt),
+    updated_at: iso(secret.updatedAt),
+  };
+}
+
+export function iso(time: number): string {
+  return new Date(time).toISOString();
+}
+
+export function isoOrNull(time: number | undefined): string | null {
+  return time === undefined ? null : iso(time);
+}
+
+// A worker's failure is stored as its JSON; what the scheduler found itself is plain text.
+function failureOf(reason: string | undefined): { code: string; message: string; hint?: string } | null {
+  if (reason === undefined) return null;
+  if (reason.startsWith('{')) {
+    const parsed: unknown = JSON.parse(reason);
+    if (typeof parsed === 'object' && parsed !== null && 'code' in parsed && 'message' in parsed) {
+      const hint = 'hint' in parsed && typeof parsed.hint === 'string' ? { hint: parsed.hint } : {};
+      return { code: String(parsed.code), message: String(parsed.message), ...hint };
+    }
+  }
+  return { code: 'CONTAINER_FAILED', message: reason };
+}

@@ -1,0 +1,235 @@
+import { mkdirSync } from 'node:fs';
+import { type BlobSource, type ContentStore, type FetchCause, ImageContent } from '../content/index.ts';
+import {
+  anonymousProvider,
+  type CredentialProvider,
+  createProviderFromCredentials,
+  RotatingProvider,
+  type Secret,
+  unmarshalCredentials,
+} from '../credentials/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import {
+  createImageFileSystem,
+  type FuseDriver,
+  type ImageFileSystem,
+  type KernelMount,
+  type MountedFileSystem,
+  mountFuseNative,
+  mountKernel,
+  resumeKernel,
+} from '../filesystem/index.ts';
+import { type ImageIndex, openImageIndex } from '../index/index.ts';
+import type { Logger } from '../observability/index.ts';
+import { parseDigest } from '../reference/index.ts';
+import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
+import type { AccessProofs } from './access-proofs.ts';
+import type { MountRequest, MountStats, MountView } from './messages.ts';
+
+export interface LiveMountContext {
+  readonly store: ContentStore;
+  readonly registry: RegistryClientOptions;
+  readonly proofs: AccessProofs;
+  readonly driver: FuseDriver;
+  readonly readTimeoutMs: number;
+  /** Where a mount's state lies that a successor resumes from. */
+  readonly statePath: (mountId: string) => string;
+  readonly logger: Logger;
+}
+
+/** An image that this process serves at a mount point, with the credential that reads it. */
+export class LiveMount {
+  readonly request: MountRequest;
+  readonly content: ImageContent;
+  readonly index: ImageIndex;
+  readonly #provider: RotatingProvider;
+  readonly #client: RegistryClient;
+  readonly #mounted: MountedFileSystem | KernelMount;
+  readonly #context: LiveMountContext;
+
+  private constructor(parts: {
+    request: MountRequest;
+    content: ImageContent;
+    index: ImageIndex;
+    provider: RotatingProvider;
+    client: RegistryClient;
+    mounted: MountedFileSystem | KernelMount;
+    context: LiveMountContext;
+  }) {
+    this.request = parts.request;
+    this.content = parts.content;
+    this.index = parts.index;
+    this.#provider = parts.provider;
+    this.#client = parts.client;
+    this.#mounted = parts.mounted;
+    this.#context = parts.context;
+  }
+
+  /**
+   * Proves the credential, then mounts. With `descriptor`, a duplicate of a dead server's, goes on serving its
+   * mount instead; what is in flight there is answered.
+   *
+   * @throws ImgcredError CREDENTIALS_REFUSED, REGISTRY_UNREACHABLE, MOUNT_FAILED, CORRUPT…
+   */
+  static async open(
+    request: MountRequest,
+    credential: Secret<string> | undefined,
+    context: LiveMountContext,
+    descriptor?: number,
+  ): Promise<LiveMount> {
+    const { image } = request;
+    const provider = new RotatingProvider(providerOf(image.registry, credential));
+    const logger = context.logger.with({ mount_id: request.mount_id, image: image.reference });
+    logger.info('using credential provider for OCI image mount', {
+      registry: image.registry,
+      credential_type: provider.type,
+    });
+    const client = new RegistryClient(image.registry, provider, context.registry);
+    let content: ImageContent | undefined;
+    try {
+      // A successor doesn't ask again: its readers are waiting, and their mount was granted.
+      if (descriptor === undefined) await proveAccess(request, credential, client, context, logger);
+      // The file was checked when it arrived; its pages come in as they are looked at.
+      const index = openImageIndex(Bun.mmap(request.index_path));
+      content = new ImageContent(index, context.store, blobSource(client, image.repository), {
+        logger,
+        image: image.reference,
+        readDeadlineMs: context.readTimeoutMs,
+        ...(request.max_fetch_bytes === undefined ? {} : { maxFetchBytes: request.max_fetch_bytes }),
+      });
+      const mounted = await mount(
+        request,
+        createImageFileSystem(index, content),
+        content,
+        context,
+        logger,
+        descriptor,
+      );
+      return new LiveMount({ request, content, index, provider, client, mounted, context });
+    } catch (thrown) {
+      await content?.close();
+      client.close();
+      throw thrown;
+    }
+  }
+
+  /** Proves another credential for this image, and uses it from now on. */
+  async useCredential(credential: Secret<string> | undefined): Promise<void> {
+    const { image } = this.request;
+    const next = providerOf(image.registry, credential);
+    const client = new RegistryClient(image.registry, next, this.#context.registry);
+    try {
+      await proveAccess(this.request, credential, client, this.#context, this.#context.logger);
+    } finally {
+      client.close();
+    }
+    this.#provider.replace(next);
+  }
+
+  view(): MountView {
+    const mounted = this.#mounted;
+    return {
+      mount_id: this.request.mount_id,
+      mountpoint: this.request.mountpoint,
+      image_id: this.request.image.id,
+      workspace_id: this.request.workspace_id,
+      driver: mounted.driver,
+      image_compressed_bytes: this.index.layers.reduce((sum, layer) => sum + layer.size, 0),
+      ...('descriptor' in mounted ? { descriptor: mounted.descriptor } : {}),
+      stats: this.#stats(),
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#mounted.unmount();
+    await this.content.close();
+    this.#client.close();
+  }
+
+  #stats(): MountStats {
+    const stats = this.content.stats();
+    return {
+      bytes_fetched: stats.totalBytesFetched,
+      bytes_fetched_by_cause: Object.fromEntries(
+        Object.entries(stats.bytesFetched).map(([cause, bytes]) => [
+          CAUSE_NAMES[cause as FetchCause] ?? cause,
+          bytes,
+        ]),
+      ),
+      requests: stats.totalRequests,
+      fallbacks: stats.fallBacks.map(
+        (entry) => `${entry.reason}${entry.layer === undefined ? '' : ` (${entry.layer})`}`,
+      ),
+      failures: { ...stats.failures },
+      ...(stats.lastFailure === undefined
+        ? {}
+        : { last_failure: `${stats.lastFailure.failure}: ${stats.lastFailure.message}` }),
+      fetch_limit_reached: stats.fetchLimitReached,
+    };
+  }
+}
+
+const CAUSE_NAMES: Readonly<Record<FetchCause, string>> = {
+  demand: 'demand',
+  readAhead: 'read_ahead',
+  trace: 'trace',
+  background: 'background',
+};
+
+function providerOf(registry: string, credential: Secret<string> | undefined): CredentialProvider {
+  if (credential === undefined) return anonymousProvider(registry);
+  return createProviderFromCredentials(
+    registry,
+    unmarshalCredentials(credential.reveal(), registry).credentials,
+  );
+}
+
+function proveAccess(
+  request: MountRequest,
+  credential: Secret<string> | undefined,
+  client: RegistryClient,
+  context: LiveMountContext,
+  logger: Logger,
+): Promise<void> {
+  const { image } = request;
+  return context.proofs.require(
+    { workspaceId: request.workspace_id, manifestDigest: image.manifest_digest, credential },
+    () => client.proveAccess(image.repository, parseDigest(image.manifest_digest)),
+    logger,
+  );
+}
+
+function blobSource(client: RegistryClient, repository: string): BlobSource {
+  return {
+    readRange: (layer, offset, length, options) =>
+      client.readRange(repository, layer, offset, length, options),
+  };
+}
+
+async function mount(
+  request: MountRequest,
+  fs: ImageFileSystem,
+  content: ImageContent,
+  context: LiveMountContext,
+  logger: Logger,
+  descriptor: number | undefined,
+): Promise<MountedFileSystem | KernelMount> {
+  if (context.driver === 'fuse-native') {
+    if (descriptor !== undefined) {
+      throw new ImgcredError('UNSUPPORTED', 'the fuse-native driver can’t take over a mount', {
+        hint: 'use --fuse-driver=kernel',
+      });
+    }
+    mkdirSync(request.mountpoint, { recursive: true, mode: 0o700 });
+    return mountFuseNative(fs, request.mountpoint, { logger });
+  }
+  const options = {
+    logger,
+    threadData: { indexPath: request.index_path, ...content.shared() },
+    backingFile: (ino: number) => content.backingFile(ino),
+    statePath: context.statePath(request.mount_id),
+  };
+  if (descriptor !== undefined) return resumeKernel(fs, request.mountpoint, descriptor, options);
+  mkdirSync(request.mountpoint, { recursive: true, mode: 0o700 });
+  return mountKernel(fs, request.mountpoint, options);
+}

@@ -1,0 +1,156 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { ImgcredError, isErrorCode, systemErrorCode } from '../errors/index.ts';
+import {
+  type ContainerReport,
+  type ContainerRequest,
+  generateWorkerKey,
+  type LogChunk,
+  openRequest,
+  sealedRequestSchema,
+  WORKER_PATHS,
+  type WorkerKey,
+  type WorkerLink,
+  type WorkerOrders,
+  type WorkerRegistration,
+  workerOrdersSchema,
+} from '../protocol/index.ts';
+
+export interface HttpWorkerLinkOptions {
+  readonly url: string;
+  readonly token?: string;
+  /** Certificate authority of the scheduler, PEM. */
+  readonly caFile?: string;
+}
+
+const errorBody = z.object({
+  error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
+});
+// Beyond the longest wait that is asked for, the connection itself is in doubt.
+const PATIENCE_MS = 30_000;
+
+/** The scheduler on another machine: the worker makes every connection, so that it may stand behind a NAT. */
+export class HttpWorkerLink implements WorkerLink {
+  readonly #url: string;
+  readonly #token: string | undefined;
+  readonly #ca: string | undefined;
+  readonly #key: WorkerKey;
+
+  private constructor(options: HttpWorkerLinkOptions, key: WorkerKey) {
+    this.#url = options.url.replace(/\/+$/, '');
+    this.#token = options.token;
+    this.#ca = options.caFile === undefined ? undefined : readFileSync(options.caFile, 'utf8');
+    this.#key = key;
+  }
+
+  /** Makes a link with a fresh key pair; no connection is made before it is used. */
+  static async connect(options: HttpWorkerLinkOptions): Promise<HttpWorkerLink> {
+    return new HttpWorkerLink(options, await generateWorkerKey());
+  }
+
+  register(registration: WorkerRegistration, signal?: AbortSignal): Promise<{ worker_id: string }> {
+    const body = { ...registration, public_key: this.#key.publicKey };
+    return this.#call(WORKER_PATHS.register, body, z.object({ worker_id: z.string() }), signal);
+  }
+
+  async nextRequest(
+    worker_id: string,
+    wait_ms: number,
+    signal?: AbortSignal,
+  ): Promise<ContainerRequest | null> {
+    const shape = z.object({ request: sealedRequestSchema.nullable() });
+    const { request } = await this.#call(WORKER_PATHS.next, { worker_id, wait_ms }, shape, signal, wait_ms);
+    return request === null ? null : openRequest(request, this.#key);
+  }
+
+  heartbeat(worker_id: string, signal?: AbortSignal): Promise<WorkerOrders> {
+    return this.#call(WORKER_PATHS.heartbeat, { worker_id }, workerOrdersSchema, signal);
+  }
+
+  nextOrders(worker_id: string, wait_ms: number, signal?: AbortSignal): Promise<WorkerOrders> {
+    return this.#call(WORKER_PATHS.orders, { worker_id, wait_ms }, workerOrdersSchema, signal, wait_ms);
+  }
+
+  async report(
+    worker_id: string,
+    container_id: string,
+    attempt: number,
+    report: ContainerReport,
+  ): Promise<void> {
+    await this.#call(WORKER_PATHS.report, { worker_id, container_id, attempt, report }, z.object({}));
+  }
+
+  async appendLog(
+    worker_id: string,
+    container_id: string,
+    attempt: number,
+    sequence: number,
+    chunks: readonly LogChunk[],
+  ): Promise<void> {
+    await this.#call(WORKER_PATHS.log, { worker_id, container_id, attempt, sequence, chunks }, z.object({}));
+  }
+
+  async fetchIndex(worker_id: string, index_digest: string, signal?: AbortSignal): Promise<Uint8Array> {
+    return new Uint8Array(
+      await (await this.#post(WORKER_PATHS.index, { worker_id, index_digest }, signal, 0)).arrayBuffer(),
+    );
+  }
+
+  async #call<T>(
+    path: string,
+    body: unknown,
+    schema: z.ZodType<T>,
+    signal?: AbortSignal,
+    waitMs = 0,
+  ): Promise<T> {
+    const response = await this.#post(path, body, signal, waitMs);
+    return schema.parse(await response.json());
+  }
+
+  async #post(
+    path: string,
+    body: unknown,
+    signal: AbortSignal | undefined,
+    waitMs: number,
+  ): Promise<Response> {
+    const late = AbortSignal.timeout(waitMs + PATIENCE_MS);
+    let response: Response;
+    try {
+      response = await fetch(`${this.#url}${path}`, {
+        method: 'POST',
+        redirect: 'error',
+        headers: {
+          'content-type': 'application/json',
+          ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
+        },
+        body: JSON.stringify(body),
+        signal: signal === undefined ? late : AbortSignal.any([signal, late]),
+        timeout: false,
+        ...(this.#ca === undefined ? {} : { tls: { ca: this.#ca } }),
+      } as RequestInit);
+    } catch (cause) {
+      if (signal?.aborted) throw signal.reason;
+      throw new ImgcredError(
+        'SERVER_UNREACHABLE',
+        `the scheduler at ${this.#url} does not answer (${systemErrorCode(cause) ?? 'no connection'})`,
+        {
+          hint: 'the worker goes on trying; check --gateway and the network',
+          cause,
+        },
+      );
+    }
+    if (response.ok) return response;
+    const answer = errorBody.safeParse(await response.json().catch(() => undefined));
+    if (!answer.success) {
+      throw new ImgcredError(
+        'SERVER_UNREACHABLE',
+        `${this.#url} answers with HTTP ${response.status}, not as an imgcred scheduler`,
+        {
+          hint: 'check --gateway',
+        },
+      );
+    }
+    const { code, message, hint } = answer.data.error;
+    throw new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
+  }
+}

@@ -51,7 +51,7 @@ export class KekRepository {
   }
 
   list(): KekRow[] {
-    return this.#connection.all(`${SELECT} ORDER BY created_at, id`, {}, readKek);
+    return this.#connection.all(`${SELECT} ORDER BY rowid`, {}, readKek);
   }
 
   get(id: string): KekRow | undefined {

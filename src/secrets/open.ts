@@ -33,7 +33,7 @@ export interface Secrets {
 export async function openSecrets(
   database: Database,
   dataDirectory: string,
-  options: KeySourceOptions & SecretStoreOptions = {},
+  options: KeySourceOptions & SecretStoreOptions & { readonly now?: () => number } = {},
 ): Promise<Secrets> {
   const keyring = await Keyring.open(database, findKeySource(dataDirectory, options), options.random);
   const workspaces = new WorkspaceKeys(database, keyring);

@@ -4,9 +4,8 @@ import type { LayerDecoder } from './layer-decoder.ts';
 import { RawInflater } from './raw-inflater.ts';
 import type { SpanRecorder } from './span-recorder.ts';
 import { SPAN_CROSSES_MEMBERS, SPAN_ENDS_STREAM } from './span-table.ts';
+import { WINDOW_BYTES } from './window.ts';
 
-/** How far back deflate may refer (RFC 1951 §2). */
-export const WINDOW_BYTES = 32 * 1024;
 const NO_WINDOW = new Uint8Array(0);
 
 type State = 'header' | 'deflate' | 'trailer' | 'trailing';

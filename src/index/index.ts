@@ -1,4 +1,10 @@
 export { IndexError } from './error.ts';
+export { openImageIndex } from './image-reader.ts';
+export { buildImageIndex } from './image-writer.ts';
+export { inflateSpan } from './inflate-span.ts';
+export { decodeLayerIndex, encodeLayerIndex } from './layer-codec.ts';
+export { indexLayer } from './layer-indexer.ts';
+export { DEFAULT_LIMITS, DEFAULT_SPAN_SIZE } from './limits.ts';
 export {
   type Attributes,
   type DirectoryEntry,
@@ -12,5 +18,7 @@ export {
   type LayerIndex,
   type LayerSource,
   ROOT_INODE,
+  type SpanCoding,
   type SpanInfo,
 } from './types.ts';
+export { validateImageIndex } from './validate.ts';

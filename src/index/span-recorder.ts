@@ -1,6 +1,7 @@
 import { GrowableBytes } from './growable-bytes.ts';
 import { readSpanInfo, SPAN_MATERIALISED, SPAN_RECORD_BYTES, writeSpanRecord } from './span-table.ts';
 import type { SpanInfo } from './types.ts';
+import { compressWindow } from './window.ts';
 
 /** Where a span begins in the compressed stream, and the window that it needs. */
 export interface SpanStart {
@@ -66,8 +67,7 @@ export class SpanRecorder {
     if (this.pending === 0) return;
     const start = this.start;
     if (start === undefined) throw new Error('a span ended that never began');
-    const window =
-      start.window.length === 0 ? start.window : Bun.zstdCompressSync(start.window, { level: 3 });
+    const window = compressWindow(start.window);
     const materialised = this.pending > this.options.largestSpan;
     const record = {
       compressedOffset: start.compressedOffset,

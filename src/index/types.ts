@@ -73,6 +73,14 @@ export interface SpanInfo {
   readonly materialised: boolean;
 }
 
+/** How a gzip span's bits relate to the stream that they are cut from. */
+export interface SpanCoding {
+  /** It holds the last block of its deflate stream. */
+  readonly endsStream: boolean;
+  /** It runs over the end of a gzip member into the next. */
+  readonly crossesMembers: boolean;
+}
+
 /** A name in a directory. `mode` has the file type bits only. */
 export interface DirectoryEntry {
   readonly name: Uint8Array;
@@ -140,6 +148,8 @@ export interface ImageIndex {
   span(layer: number, number: number): SpanInfo;
   /** The number of the span that holds the byte at `uncompressedOffset` of the layer's tar. */
   spanAt(layer: number, uncompressedOffset: number): number;
+  /** What only inflating the span has to know. */
+  spanCoding(layer: number, number: number): SpanCoding;
   /** What a span needs besides its compressed bytes: up to 32 KiB of output before it (gzip), else empty. */
   window(layer: number, number: number): Uint8Array;
 }

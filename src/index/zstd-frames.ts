@@ -136,3 +136,17 @@ export class ZstdFrameWalker {
     return 'frame-end';
   }
 }
+
+/** Bytes that the frames in `stream` promise to hold in all; -1 when one promises nothing or is broken. */
+export function zstdContentSize(stream: Uint8Array): number {
+  const walker = new ZstdFrameWalker();
+  let total = 0;
+  for (let at = 0; at < stream.length; at = walker.at) {
+    const step = walker.step(stream, at);
+    if (step === 'broken' || step === 'more') return -1;
+    if (step === 'skippable-end') continue;
+    if (walker.contentSize < 0) return -1;
+    total += walker.contentSize;
+  }
+  return total;
+}

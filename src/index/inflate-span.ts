@@ -1,0 +1,114 @@
+import { zstdDecompressSync } from 'node:zlib';
+import { type DeflatePiece, spliceDeflate } from './deflate-splice.ts';
+import { IndexError } from './error.ts';
+import { GZIP_TRAILER_BYTES, GzipHeaderReader } from './gzip-header.ts';
+import { RawInflater } from './raw-inflater.ts';
+import type { ImageIndex, SpanCoding, SpanInfo } from './types.ts';
+import { zstdContentSize } from './zstd-frames.ts';
+
+/**
+ * The uncompressed bytes of a span, checked against its sha256 before they are returned.
+ * @param compressed exactly the `compressedLength` bytes of the layer from `compressedOffset` on
+ * @throws IndexError CORRUPT when they are not what was indexed
+ */
+export function inflateSpan(index: ImageIndex, span: SpanInfo, compressed: Uint8Array): Uint8Array {
+  const layer = index.layers[span.layer];
+  if (layer === undefined) throw new RangeError(`the image has no layer ${span.layer}`);
+  const bytes =
+    compressed.length !== span.compressedLength
+      ? undefined
+      : layer.compression === 'gzip'
+        ? inflateGzipSpan(
+            span,
+            compressed,
+            index.window(span.layer, span.number),
+            index.spanCoding(span.layer, span.number),
+          )
+        : layer.compression === 'zstd'
+          ? inflateZstdSpan(compressed, span.uncompressedLength)
+          : compressed;
+  const intact =
+    bytes !== undefined &&
+    bytes.length === span.uncompressedLength &&
+    Buffer.from(span.sha256.buffer, span.sha256.byteOffset, 32).equals(
+      new Bun.CryptoHasher('sha256').update(bytes).digest(),
+    );
+  if (!intact) {
+    throw new IndexError('CORRUPT', `span ${span.number} of layer ${layer.digest} is not what was indexed`, {
+      hint: 'the registry, or something on the way to it, served wrong bytes',
+    });
+  }
+  return bytes;
+}
+
+function inflateGzipSpan(
+  span: SpanInfo,
+  compressed: Uint8Array,
+  window: Uint8Array,
+  coding: SpanCoding,
+): Uint8Array | undefined {
+  const piece = {
+    data: compressed,
+    bits: span.bits,
+    endBits: span.endBits,
+    window,
+    endsStream: coding.endsStream,
+  };
+  const fast = coding.crossesMembers ? undefined : inflateSpliced(piece, span.uncompressedLength);
+  return fast ?? inflateByHand(piece, span.uncompressedLength);
+}
+
+/** By the platform's inflate (libdeflate); undefined where it refuses. */
+function inflateSpliced(piece: DeflatePiece, length: number): Uint8Array | undefined {
+  try {
+    const bytes = Bun.inflateSync(new Uint8Array(spliceDeflate(piece)), { library: 'libdeflate' });
+    return bytes.length === piece.window.length + length ? bytes.subarray(piece.window.length) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Block by block, over the borders of gzip members; undefined for broken data. */
+function inflateByHand(piece: DeflatePiece, length: number): Uint8Array | undefined {
+  const { data, bits } = piece;
+  const output = new Uint8Array(length);
+  let inflater = new RawInflater(
+    bits === 0 ? 0 : (data[0] ?? 0) >>> bits,
+    bits === 0 ? 0 : 8 - bits,
+    piece.window,
+  );
+  let at = bits === 0 ? 0 : 1;
+  for (let filled = 0; filled < length; ) {
+    const stop = inflater.run(data, at, output, filled);
+    at += inflater.inputUsed;
+    filled += inflater.written;
+    if (stop === 'broken' || (stop === 'input' && filled < length)) return undefined;
+    if (stop !== 'end' || filled === length) continue;
+    const next = nextMember(data, at + GZIP_TRAILER_BYTES);
+    if (next === undefined) return undefined;
+    at = next;
+    inflater = new RawInflater();
+  }
+  return output;
+}
+
+/** Where the deflate data of the gzip member that begins at `from` begins. */
+function nextMember(data: Uint8Array, from: number): number | undefined {
+  const header = new GzipHeaderReader();
+  for (let at = from; at < data.length; at++) {
+    const step = header.push(data[at] ?? 0);
+    if (step === 'done') return at + 1;
+    if (step === 'not-gzip') return undefined;
+  }
+  return undefined;
+}
+
+function inflateZstdSpan(compressed: Uint8Array, length: number): Uint8Array | undefined {
+  try {
+    // The shorter way allocates what the frames promise, so they must promise what was indexed.
+    if (zstdContentSize(compressed) === length) return Bun.zstdDecompressSync(compressed);
+    return zstdDecompressSync(compressed, { maxOutputLength: length });
+  } catch {
+    return undefined;
+  }
+}

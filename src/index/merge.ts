@@ -1,0 +1,204 @@
+import { printableName } from './entry-name.ts';
+import { IndexError } from './error.ts';
+import { ImageTree, ROOT_NODE } from './image-tree.ts';
+import { EntryReader, EntryType } from './layer-entries.ts';
+import { shortDigest } from './layer-indexer.ts';
+import { type PathBytes, PathError, PathResolver } from './path-resolver.ts';
+import type { LayerIndex } from './types.ts';
+import { removeLower, type Whiteout, whiteoutOf } from './whiteouts.ts';
+
+/** The merged tree, and the entries that its inodes refer to. */
+export interface MergedImage {
+  readonly tree: ImageTree;
+  readonly readers: readonly EntryReader[];
+}
+
+/** A hard link whose target has to be looked for again when the whole layer is in. */
+interface OpenLink {
+  readonly entry: number;
+  /** The node that was linked to an inode of a lower layer for the time being; -1 = none yet. */
+  readonly node: number;
+}
+
+/**
+ * Merges layers, lowest first, as unpacking them one after the other would: with whiteouts, opaque directories,
+ * and links across layers.
+ * @throws IndexError NOT_AN_IMAGE that names the entry
+ * @see https://github.com/opencontainers/image-spec/blob/main/layer.md#applying-changesets
+ */
+export function mergeLayers(layers: readonly LayerIndex[]): MergedImage {
+  const readers = layers.map((layer) => new EntryReader(layer.entries));
+  const tree = new ImageTree(layers.map((layer) => layer.entries));
+  const resolver = new PathResolver(tree, readers);
+  layers.forEach((layer, number) => {
+    new LayerMerge(tree, readers, resolver, layer, number).run();
+  });
+  return { tree, readers };
+}
+
+class LayerMerge {
+  private readonly reader: EntryReader;
+  private openLinks: OpenLink[] = [];
+
+  constructor(
+    private readonly tree: ImageTree,
+    readers: readonly EntryReader[],
+    private readonly resolver: PathResolver,
+    private readonly layer: LayerIndex,
+    private readonly number: number,
+  ) {
+    this.reader = readers[number] ?? new EntryReader(new Uint8Array(0));
+  }
+
+  run(): void {
+    for (let entry = 0; entry < this.layer.entries.length; entry = this.reader.next(entry)) {
+      this.guard(entry, () => this.apply(entry));
+    }
+    this.closeLinks();
+  }
+
+  private guard(entry: number, work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      if (!(thrown instanceof PathError)) throw thrown;
+      const name = printableName(this.reader.path(entry));
+      throw new IndexError(
+        'NOT_AN_IMAGE',
+        `layer ${shortDigest(this.layer.source.digest)}: entry '${name}' is refused: ${thrown.message}`,
+        {
+          cause: thrown,
+          hint: 'the layer is broken or hostile: build the image again, or ask who published it',
+        },
+      );
+    }
+  }
+
+  private pathOf(entry: number): PathBytes {
+    const start = this.reader.pathOffset(entry);
+    return {
+      layer: this.number,
+      bytes: this.layer.entries,
+      start,
+      end: start + this.reader.pathLength(entry),
+    };
+  }
+
+  private apply(entry: number): void {
+    const { tree, reader } = this;
+    const path = this.pathOf(entry);
+    const type = reader.type(entry);
+    if (path.start === path.end) {
+      if (type !== EntryType.directory) throw new PathError('the root can only be a directory');
+      tree.describeInode(tree.inode(ROOT_NODE), this.number, entry);
+      tree.touch(ROOT_NODE, this.number);
+      return;
+    }
+    const last = this.resolver.lastComponent(path);
+    const whiteout = whiteoutOf(path.bytes, last, path.end);
+    if (whiteout !== undefined) {
+      this.hide(path, last, whiteout);
+      return;
+    }
+    const directory = this.resolver.directoryOf(path, this.number);
+    const existing = tree.find(directory, path.bytes, last, path.end);
+    if (type === EntryType.directory && existing !== -1 && tree.isDirectory(existing)) {
+      tree.describeInode(tree.inode(existing), this.number, entry);
+      tree.touch(existing, this.number);
+      return;
+    }
+    if (existing !== -1) tree.remove(existing);
+    if (type === EntryType.hardLink) {
+      this.link(entry, path, directory, last);
+      return;
+    }
+    const inode = tree.addInode(this.number, entry, type === EntryType.directory);
+    tree.touch(tree.add(directory, this.number, last, path.end - last, inode), this.number);
+  }
+
+  private hide(path: PathBytes, last: number, whiteout: Whiteout): void {
+    if (whiteout.kind === 'invalid') throw new PathError('it is a whiteout of nothing');
+    if (whiteout.kind === 'foreign') return;
+    const directory = this.resolver.directoryOf(path, undefined);
+    if (directory === -1) return;
+    if (whiteout.kind === 'opaque') {
+      removeLower(this.tree, directory, this.number, true);
+      return;
+    }
+    const node = this.tree.find(directory, path.bytes, last + whiteout.skip, path.end);
+    if (node !== -1) removeLower(this.tree, node, this.number, false);
+  }
+
+  private link(entry: number, path: PathBytes, directory: number, last: number): void {
+    const { tree } = this;
+    tree.touch(directory, this.number);
+    const target = this.linkTarget(entry);
+    if (target === -1) {
+      this.openLinks.push({ entry, node: -1 });
+      return;
+    }
+    const node = tree.add(directory, this.number, last, path.end - last, tree.inode(target));
+    tree.touch(node, this.number);
+    if (tree.stamp(target) !== this.number) this.openLinks.push({ entry, node });
+  }
+
+  /** The node of a link's target; -1 when there is none (yet). */
+  private linkTarget(entry: number): number {
+    const link = this.reader.link(entry);
+    const path = { layer: this.number, bytes: link, start: 0, end: link.length };
+    if (link.length === 0) throw new PathError('it is a hard link to the root');
+    const directory = this.resolver.directoryOf(path, undefined);
+    if (directory === -1) return -1;
+    const node = this.tree.find(directory, link, this.resolver.lastComponent(path), link.length);
+    if (node !== -1 && this.tree.isDirectory(node)) {
+      throw new PathError(`its target '${printableName(link)}' is a directory`);
+    }
+    return node;
+  }
+
+  /**
+   * Links whose target came later in the layer. One that was tied to a lower layer's file is tied again when
+   * this layer brought its own file of that name: both belong to one file in the tree that the layer was made of.
+   */
+  private closeLinks(): void {
+    for (let open = this.openLinks; open.length > 0; ) {
+      const left: OpenLink[] = [];
+      for (const link of open) this.guard(link.entry, () => this.close(link) || left.push(link));
+      const [first] = left;
+      if (first !== undefined && left.length === open.length) {
+        this.guard(first.entry, () => {
+          const target = printableName(this.reader.link(first.entry));
+          throw new PathError(`its hard link target '${target}' does not exist`);
+        });
+      }
+      open = left;
+    }
+  }
+
+  /** @returns whether nothing is left to do */
+  private close({ entry, node }: OpenLink): boolean {
+    const { tree } = this;
+    if (node !== -1) {
+      const own = tree.alive(node) && this.isOwnName(entry, node);
+      const target = own ? this.linkTarget(entry) : -1;
+      if (target !== -1 && tree.stamp(target) === this.number) tree.setInode(node, tree.inode(target));
+      return true;
+    }
+    const target = this.linkTarget(entry);
+    if (target === -1) return false;
+    const path = this.pathOf(entry);
+    const directory = this.resolver.directoryOf(path, this.number);
+    const last = this.resolver.lastComponent(path);
+    // A later entry of the same name has taken the link's place.
+    if (tree.find(directory, path.bytes, last, path.end) !== -1) return true;
+    tree.touch(tree.add(directory, this.number, last, path.end - last, tree.inode(target)), this.number);
+    return true;
+  }
+
+  /** Whether the node is the one that this very entry made: nodes are used again once removed. */
+  private isOwnName(entry: number, node: number): boolean {
+    const name = this.tree.name(node);
+    const path = this.pathOf(entry);
+    return name.byteOffset === path.bytes.byteOffset + this.resolver.lastComponent(path);
+  }
+}

@@ -1,0 +1,118 @@
+import { printableName } from './entry-name.ts';
+import { IMPLICIT, type ImageTree, ROOT_NODE } from './image-tree.ts';
+import { type EntryReader, EntryType } from './layer-entries.ts';
+
+const SLASH = 0x2f;
+const DOT = 0x2e;
+/** As many as Linux follows in one path (path_resolution(7)). */
+const MOST_SYMLINKS = 40;
+
+/** A path that leads nowhere within the image; the message says where it ends. */
+export class PathError extends Error {}
+
+/** A path as the merge walks it: bytes of one layer's entries. */
+export interface PathBytes {
+  readonly layer: number;
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Walks paths through the tree. Symlinks in the middle of a path are followed inside the image, with `/` as
+ * their root; those that climb above the root or lead nowhere are refused.
+ */
+export class PathResolver {
+  constructor(
+    private readonly tree: ImageTree,
+    private readonly readers: readonly EntryReader[],
+  ) {}
+
+  /** Where the last component of the path begins. */
+  lastComponent(path: PathBytes): number {
+    const slash = path.bytes.subarray(path.start, path.end).lastIndexOf(SLASH);
+    return path.start + slash + 1;
+  }
+
+  /**
+   * The directory that holds the last component; -1 when there is none.
+   * @param createFor the layer in whose name missing directories are made, or undefined to make none
+   * @throws PathError
+   */
+  directoryOf(path: PathBytes, createFor: number | undefined): number {
+    const { tree } = this;
+    const last = this.lastComponent(path);
+    let directory = ROOT_NODE;
+    for (let at = path.start; at < last; ) {
+      const slash = path.bytes.indexOf(SLASH, at);
+      const child = tree.find(directory, path.bytes, at, slash);
+      if (child === -1) {
+        if (createFor === undefined) return -1;
+        directory = tree.add(directory, path.layer, at, slash - at, tree.addInode(IMPLICIT, 0, true));
+      } else if (tree.isDirectory(child)) directory = child;
+      else {
+        const entered = this.enter(child, createFor);
+        if (entered !== -1) directory = entered;
+        else if (createFor === undefined) return -1;
+        else {
+          // A file of a lower layer gives way to the directory that this layer must have had in its place.
+          if (tree.stamp(child) === createFor) {
+            throw new PathError(
+              `'${printableName(path.bytes.subarray(path.start, slash))}' is not a directory`,
+            );
+          }
+          tree.remove(child);
+          directory = tree.add(directory, path.layer, at, slash - at, tree.addInode(IMPLICIT, 0, true));
+        }
+      }
+      at = slash + 1;
+    }
+    return directory;
+  }
+
+  /** The directory that a symlink leads to; -1 for what is no symlink. */
+  private enter(node: number, createFor: number | undefined): number {
+    const target = this.symlinkTarget(node);
+    if (target === undefined) return -1;
+    const budget = { left: MOST_SYMLINKS };
+    const found = this.follow(node, target, budget);
+    if (found === -1 || !this.tree.isDirectory(found)) {
+      if (createFor === undefined) return -1;
+      throw new PathError(
+        `the symlink '${printableName(this.tree.name(node))}' in its path does not lead to a directory`,
+      );
+    }
+    return found;
+  }
+
+  private symlinkTarget(node: number): Uint8Array | undefined {
+    const inode = this.tree.inode(node);
+    const reader = this.readers[this.tree.layerOf(inode)];
+    const entry = this.tree.entryOf(inode);
+    return reader !== undefined && reader.type(entry) === EntryType.symlink ? reader.link(entry) : undefined;
+  }
+
+  private follow(node: number, target: Uint8Array, budget: { left: number }): number {
+    const { tree } = this;
+    if (budget.left-- === 0) throw new PathError('its path goes through too many symlinks');
+    let at = target[0] === SLASH ? ROOT_NODE : tree.parent(node);
+    for (let start = 0; start < target.length; ) {
+      const slash = target.indexOf(SLASH, start);
+      const end = slash === -1 ? target.length : slash;
+      const dot = target[start] === DOT;
+      if (end - start === 2 && dot && target[start + 1] === DOT) {
+        if (at === ROOT_NODE) throw new PathError('a symlink in its path leads out of the image');
+        at = tree.parent(at);
+      } else if (end > start && !(end - start === 1 && dot)) {
+        const child = tree.find(at, target, start, end);
+        if (child === -1) return -1;
+        const next = this.symlinkTarget(child);
+        at = next === undefined ? child : this.follow(child, next, budget);
+        if (at === -1) return -1;
+        if (!tree.isDirectory(at) && end < target.length) return -1;
+      }
+      start = end + 1;
+    }
+    return at;
+  }
+}

@@ -171,19 +171,22 @@ async function checkMountpoint(mountpoint: string): Promise<string> {
       },
     );
   }
-  for (const path of served) {
-    if (mountpoint !== path && !mountpoint.startsWith(`${path}/`)) continue;
-    throw new ImgcredError('MOUNT_FAILED', `${mountpoint} is already served by this process, at ${path}`);
-  }
+  let path: string;
   try {
-    const path = await realpath(mountpoint);
+    path = await realpath(mountpoint);
     if (!(await stat(path)).isDirectory()) throw new Error('not a directory');
-    return path;
   } catch (cause) {
     throw new ImgcredError('MOUNT_FAILED', `${mountpoint} is not a directory that can be mounted on`, {
       cause,
     });
   }
+  // libfuse looks at the mountpoint from the JavaScript thread, which here would have to answer itself. (The calls
+  // above wait on other threads.)
+  for (const mounted of served) {
+    if (path !== mounted && !path.startsWith(`${mounted}/`)) continue;
+    throw new ImgcredError('MOUNT_FAILED', `${mountpoint} is already served by this process, at ${mounted}`);
+  }
+  return path;
 }
 
 function mountFailed(mountpoint: string, errno: number, cause: unknown): ImgcredError {

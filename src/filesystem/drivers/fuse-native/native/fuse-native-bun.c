@@ -4,7 +4,7 @@
  *   before it   uv.h (libuv's part), byte strings, libfuse by function pointers, threads that are cleaned up
  *   after it    three answers that the published ones cannot give, and the end of a session told to JavaScript
  *
- * docs/decisions has the reasons (fuse-native-under-bun).
+ * docs/decisions/0006-fuse-native-under-bun.md has the reasons.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 29
@@ -19,8 +19,11 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include "glibc-baseline.h"
 
 #include <fuse.h>
 #include <fuse_lowlevel.h>
@@ -229,8 +232,9 @@ extern const char libfuse_image_end[] __attribute__((visibility("hidden")));
 
 /* An anonymous file; where the kernel forbids executable ones (vm.memfd_noexec), a file that has no name any more. */
 static int open_anonymous_file(void) {
-  int fd = memfd_create("libfuse.so.2", MFD_CLOEXEC | 0x10 /* MFD_EXEC: Linux 6.3 on */);
-  if (fd < 0) fd = memfd_create("libfuse.so.2", MFD_CLOEXEC);
+  /* By number, since glibc has had the function only from 2.27 on. 0x10 is MFD_EXEC, which Linux knows from 6.3 on. */
+  int fd = (int) syscall(SYS_memfd_create, "libfuse.so.2", MFD_CLOEXEC | 0x10);
+  if (fd < 0) fd = (int) syscall(SYS_memfd_create, "libfuse.so.2", MFD_CLOEXEC);
   if (fd >= 0) return fd;
   const char *directory = getenv("TMPDIR");
   return open(directory == NULL || *directory == '\0' ? "/tmp" : directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0700);

@@ -44,3 +44,16 @@ export function syncData(fd: number): Promise<void> {
     fs.fdatasync(fd, (error) => (error === null ? resolve() : reject(error))),
   );
 }
+
+const COPY_BYTES = 1024 * 1024;
+
+/** Copies the first `length` bytes of one file to byte `position` of another. @throws where they are not there */
+export async function copyRange(from: number, to: number, position: number, length: number): Promise<void> {
+  const piece = new Uint8Array(Math.min(COPY_BYTES, length));
+  for (let done = 0; done < length; done += piece.length) {
+    const part = piece.subarray(0, Math.min(piece.length, length - done));
+    if ((await readFully(from, part, done)) !== part.length)
+      throw new Error('a temporary file was cut short');
+    await writeFully(to, part, position + done);
+  }
+}

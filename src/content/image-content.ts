@@ -4,7 +4,7 @@ import { BackingFiles } from './backing-files.ts';
 import type { BlobSource } from './blob-source.ts';
 import { type Clock, sleep, systemClock } from './clock.ts';
 import { Completion, type LocalState, type PrefetchOptions, type PrefetchResult } from './completion.ts';
-import { ContentError, cancelled, classifyFailure, toContentError } from './content-error.ts';
+import { ContentError, cancelled, toContentError } from './content-error.ts';
 import { ContentCounters, type ContentStats } from './content-stats.ts';
 import type { ContentStore } from './content-store.ts';
 import { FileMap, type FilePart, fillGaps } from './file-parts.ts';
@@ -89,6 +89,7 @@ export class ImageContent {
     this.#fetcher = new SpanFetcher(index, this.#contents, source, {
       clock,
       logger: named,
+      image: options.image ?? 'the image',
       counters: this.#counters,
       maxFetchBytes: options.maxFetchBytes ?? Number.POSITIVE_INFINITY,
       maxRequestBytes: options.maxRequestBytes ?? 8 * 1024 * 1024,
@@ -255,9 +256,8 @@ export class ImageContent {
   async close(): Promise<void> {
     if (this.#abort.signal.aborted) return;
     this.#abort.abort();
-    this.#fetcher.close();
     this.#watch.close();
-    await this.#backing.close();
+    await Promise.all([this.#fetcher.close(), this.#backing.close()]);
     await Promise.all(this.#contents.map((content) => this.store.release(content)));
   }
 
@@ -332,15 +332,15 @@ export class ImageContent {
 
   #tooLate(flights: readonly SpanFlight[]): ContentError {
     const late = flights.find((flight) => !flight.settled);
-    const seconds = this.#deadlineMs / 1000;
-    const what = `layer ${late?.content.layout.digest ?? ''} did not answer within ${seconds} s`;
-    if (late?.lastError === undefined) {
-      return toContentError(new Error('timed out'), what);
-    }
-    const last = toContentError(late.lastError, what);
-    return new ContentError(classifyFailure(late.lastError), last.code, `${what}: ${last.message}`, {
-      hint: last.hint,
-      cause: late.lastError,
+    const image = this.options.image ?? 'the image';
+    const what = `reading ${image}: no answer for layer ${late?.content.layout.digest} within ${this.#deadlineMs / 1000} s`;
+    const cause = late?.lastError ?? new Error('the registry is silent');
+    const reason = toContentError(cause, what);
+    // The attempts' errors are named already; the deadline is what the reader has to know first.
+    if (reason !== cause) return reason;
+    return new ContentError(reason.failure, reason.code, `${what}: ${reason.message}`, {
+      hint: reason.hint,
+      cause,
     });
   }
 

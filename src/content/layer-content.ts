@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { systemErrorCode } from '../errors/index.ts';
 import type { Clock } from './clock.ts';
 import { ContentError } from './content-error.ts';
-import { readFully, readFullySync, syncData, writeFully } from './file-io.ts';
+import { copyRange, readFully, readFullySync, syncData, writeFully } from './file-io.ts';
 import { layerFileShape, type OpenLayerFile } from './layer-file.ts';
 import { type LayerLayout, TAG_BYTES } from './layer-layout.ts';
 import { Presence } from './presence.ts';
@@ -20,7 +20,6 @@ export interface LayerSurroundings {
 
 // A burst of spans shares one fdatasync; what a kill loses is at most this much fetching.
 const SYNC_DELAY_MS = 200;
-const COPY_BYTES = 1024 * 1024;
 
 /** The local bytes of one layer: one sparse file, shared by all images in this process that have the layer. */
 export class LayerContent {
@@ -29,16 +28,19 @@ export class LayerContent {
   readonly transfers = new Map<number, Promise<void>>();
   readonly #unsynced = new Set<number>();
   readonly #tagsOffset: number;
+  // Reads and writes under way. The file must outlive them: its descriptor's number will be another file's.
+  readonly #pending = new Set<Promise<unknown>>();
+  #file: OpenLayerFile | undefined;
   #cancelSync: (() => void) | undefined;
   #syncing: Promise<void> = Promise.resolve();
-  #closed = false;
 
   /** @param file undefined: nothing can be kept (a read-only directory without this layer) */
   constructor(
     readonly layout: LayerLayout,
-    private readonly file: OpenLayerFile | undefined,
+    file: OpenLayerFile | undefined,
     private readonly surroundings: LayerSurroundings,
   ) {
+    this.#file = file;
     this.presence = Presence.allocate(layout.spanCount);
     this.#tagsOffset = layerFileShape(layout.spanCount, layout.uncompressedSize).tagsOffset;
     if (file !== undefined) this.#readTags(file.fd);
@@ -49,7 +51,7 @@ export class LayerContent {
    * has the span; a thread may read it as long as the lease of its image lasts.
    */
   get fd(): number {
-    return this.file?.fd ?? -1;
+    return this.#file?.fd ?? -1;
   }
 
   has(n: number): boolean {
@@ -59,9 +61,9 @@ export class LayerContent {
   /** Looks whether another process has stored span `n` in the meantime. */
   refresh(n: number): boolean {
     if (this.presence.has(n)) return true;
-    if (this.file === undefined) return false;
+    if (this.#file === undefined) return false;
     const tag = new Uint8Array(TAG_BYTES);
-    if (readFullySync(this.file.fd, tag, this.#tagsOffset + n * TAG_BYTES) !== TAG_BYTES) return false;
+    if (readFullySync(this.#file.fd, tag, this.#tagsOffset + n * TAG_BYTES) !== TAG_BYTES) return false;
     if (!this.#tagMatches(n, tag, 0)) return false;
     this.presence.set(n);
     return true;
@@ -69,7 +71,7 @@ export class LayerContent {
 
   /** The same for all spans at once. */
   refreshAll(): void {
-    if (this.file !== undefined) this.#readTags(this.file.fd);
+    if (this.#file !== undefined) this.#readTags(this.#file.fd);
   }
 
   /** Fills `into` from byte `offset` of the uncompressed layer, whose spans must be present. False: they are not. */
@@ -79,26 +81,16 @@ export class LayerContent {
 
   /** The same without blocking the event loop. */
   async read(into: Uint8Array, offset: number): Promise<boolean> {
-    return this.fd >= 0 && (await readFully(this.fd, into, offset)) === into.length;
+    const file = this.#file;
+    return file !== undefined && (await this.#track(readFully(file.fd, into, offset))) === into.length;
   }
 
   /**
    * Stores the verified bytes of span `n`, which begin at byte `offset` of the layer. Once it answers true the
    * span is present; it is durable a moment later. False: it could not be kept, and that has been said.
    */
-  async keep(n: number, bytes: Uint8Array, offset: number): Promise<boolean> {
-    if (this.presence.has(n)) return true;
-    if (this.file?.writable !== true || this.#closed || !(await this.surroundings.reserve(bytes.length)))
-      return false;
-    try {
-      await writeFully(this.file.fd, bytes, offset);
-    } catch (error) {
-      if (systemErrorCode(error) === undefined) throw error;
-      this.surroundings.keepingFailed(error);
-      return false;
-    }
-    this.#kept(n);
-    return true;
+  keep(n: number, bytes: Uint8Array, offset: number): Promise<boolean> {
+    return this.#track(this.#keep(n, bytes, offset));
   }
 
   /**
@@ -109,7 +101,7 @@ export class LayerContent {
    * @param verified the span's bytes; throws at the end where they are not what they should be
    */
   async keepStream(n: number, offset: number, verified: AsyncIterable<Uint8Array>): Promise<void> {
-    if (this.file?.writable !== true) throw notWritable(this.layout.digest);
+    if (this.#file?.writable !== true) throw notWritable(this.layout.digest);
     const path = this.surroundings.incomingPath();
     const fd = fs.openSync(path, 'wx+', 0o600);
     try {
@@ -120,57 +112,83 @@ export class LayerContent {
         length += bytes.length;
       }
       await this.surroundings.reserve(length);
-      const piece = new Uint8Array(COPY_BYTES);
-      for (let done = 0; done < length; done += COPY_BYTES) {
-        const part = piece.subarray(0, Math.min(COPY_BYTES, length - done));
-        if ((await readFully(fd, part, done)) !== part.length) throw notWritable(this.layout.digest);
-        await writeFully(this.file.fd, part, offset + done);
-      }
+      const file = this.#file;
+      if (file === undefined) throw notWritable(this.layout.digest);
+      await this.#track(copyRange(fd, file.fd, offset, length).then(() => this.#kept(n)));
     } finally {
       fs.closeSync(fd);
     }
-    this.#kept(n);
   }
 
   /** Drops span `n`, because its bytes turned out to be damaged; the next read fetches it again. */
   forget(n: number): void {
     this.presence.clear(n);
     this.#unsynced.delete(n);
-    if (this.file?.writable === true) {
-      fs.writeSync(this.file.fd, new Uint8Array(TAG_BYTES), 0, TAG_BYTES, this.#tagsOffset + n * TAG_BYTES);
+    if (this.#file?.writable === true) {
+      fs.writeSync(this.#file.fd, new Uint8Array(TAG_BYTES), 0, TAG_BYTES, this.#tagsOffset + n * TAG_BYTES);
     }
   }
 
-  /** Makes what has been kept so far durable: data first, its tags after. */
-  flush(): Promise<void> {
+  /** Makes what has been kept so far durable, with what is being kept: data first, its tags after. */
+  async flush(): Promise<void> {
+    await Promise.allSettled(this.#pending);
+    await this.#syncNow();
+  }
+
+  /** Ends what is under way, flushes and closes. Whoever reads by `fd` must have stopped. */
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await Promise.allSettled(this.#pending);
+    await this.#syncNow(file);
+    if (file !== undefined) fs.closeSync(file.fd);
+  }
+
+  #syncNow(file = this.#file): Promise<void> {
     this.#cancelSync?.();
     this.#cancelSync = undefined;
-    this.#syncing = this.#syncing.then(() => this.#sync());
+    this.#syncing = this.#syncing.then(() => this.#sync(file));
     return this.#syncing;
   }
 
-  /** Flushes and closes. Whoever reads by `fd` must have stopped. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    await this.flush();
-    if (this.file !== undefined) fs.closeSync(this.file.fd);
+  #track<Value>(operation: Promise<Value>): Promise<Value> {
+    this.#pending.add(operation);
+    const done = () => this.#pending.delete(operation);
+    operation.then(done, done);
+    return operation;
+  }
+
+  async #keep(n: number, bytes: Uint8Array, offset: number): Promise<boolean> {
+    const file = this.#file;
+    if (this.presence.has(n)) return true;
+    if (file?.writable !== true || !(await this.surroundings.reserve(bytes.length))) return false;
+    try {
+      await writeFully(file.fd, bytes, offset);
+    } catch (error) {
+      if (systemErrorCode(error) === undefined) throw error;
+      this.surroundings.keepingFailed(error);
+      return false;
+    }
+    this.#kept(n);
+    return true;
   }
 
   #kept(n: number): void {
     this.presence.set(n);
     this.#unsynced.add(n);
-    this.#cancelSync ??= this.surroundings.clock.after(SYNC_DELAY_MS, () => void this.flush());
+    if (this.#file === undefined) return;
+    this.#cancelSync ??= this.surroundings.clock.after(SYNC_DELAY_MS, () => void this.#syncNow());
   }
 
-  async #sync(): Promise<void> {
+  async #sync(file: OpenLayerFile | undefined): Promise<void> {
     const spans = [...this.#unsynced].sort((a, b) => a - b);
-    if (spans.length === 0 || this.file === undefined) return;
+    if (spans.length === 0 || file === undefined) return;
     this.#unsynced.clear();
     try {
-      await syncData(this.file.fd);
+      await syncData(file.fd);
       for (const [first, last] of runs(spans)) {
         const tags = this.layout.tags.subarray(first * TAG_BYTES, (last + 1) * TAG_BYTES);
-        await writeFully(this.file.fd, tags, this.#tagsOffset + first * TAG_BYTES);
+        await writeFully(file.fd, tags, this.#tagsOffset + first * TAG_BYTES);
       }
     } catch (error) {
       if (systemErrorCode(error) === undefined) throw error;

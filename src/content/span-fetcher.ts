@@ -16,6 +16,8 @@ export interface SpanFetcherOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly counters: ContentCounters;
+  /** What the image is called in messages. */
+  readonly image: string;
   /** Compressed bytes that may be fetched in all. */
   readonly maxFetchBytes: number;
   /** Compressed bytes of one Range request. */
@@ -51,11 +53,11 @@ export class SpanFetcher {
   readonly #queue = new FetchQueue();
   readonly #recent: RecentSpans;
   readonly #aborts = new Set<AbortController>();
+  readonly #transfers = new Set<Promise<void>>();
   #demandRunning = 0;
   #prefetchRunning = 0;
-  #running = 0;
   #scheduled = false;
-  #closed = false;
+  readonly #closing = new AbortController();
   #pendingBytes = 0;
   #bytesPerMs = Number.POSITIVE_INFINITY;
 
@@ -74,7 +76,7 @@ export class SpanFetcher {
   }
 
   get closed(): boolean {
-    return this.#closed;
+    return this.#closing.signal.aborted;
   }
 
   /** The flight of a span, started where there is none. Readers then `wait` by counting themselves in. */
@@ -94,7 +96,7 @@ export class SpanFetcher {
     if (recent !== undefined) {
       flight.land(recent);
       flight.finish();
-    } else if (this.#closed) flight.fail(closedError());
+    } else if (this.closed) flight.fail(closedError());
     else {
       this.#register(flight);
       this.#queue.add(flight);
@@ -114,14 +116,15 @@ export class SpanFetcher {
     } else flight.stopIfUnwanted?.();
   }
 
-  /** Ends all transfers. Waiting readers get an error. */
-  close(): void {
-    this.#closed = true;
+  /** Ends all transfers. Waiting readers get an error. Resolves once what had come in has been kept. */
+  async close(): Promise<void> {
+    this.#closing.abort(closedError());
     for (const flight of this.#queue.drain()) this.#settle(flight, closedError());
     for (const abort of this.#aborts) abort.abort(closedError());
     for (const flights of this.#flights.values()) {
       for (const flight of [...flights.values()]) this.#settle(flight, closedError());
     }
+    await Promise.all(this.#transfers);
   }
 
   #content(layer: number): LayerContent {
@@ -156,7 +159,7 @@ export class SpanFetcher {
   }
 
   #pump(): void {
-    while (this.#demandRunning < this.options.demandConcurrency && this.#running < TRANSFERS_AT_MOST) {
+    while (this.#demandRunning < this.options.demandConcurrency && this.#transfers.size < TRANSFERS_AT_MOST) {
       const head = this.#queue.head(['demand']);
       if (head === undefined) break;
       this.#launch(head, 'demand');
@@ -165,7 +168,7 @@ export class SpanFetcher {
       this.#queue.head(['demand']) === undefined &&
       this.#prefetchRunning < this.options.prefetchConcurrency
     ) {
-      if (this.#running >= TRANSFERS_AT_MOST) return;
+      if (this.#transfers.size >= TRANSFERS_AT_MOST) return;
       const idle = this.#demandRunning === 0;
       const head = this.#queue.head(idle ? ['readAhead', 'trace', 'background'] : ['readAhead', 'trace']);
       if (head === undefined) return;
@@ -182,7 +185,6 @@ export class SpanFetcher {
     }
     const batch = this.#queue.takeBatch(head, { bytes: this.#requestBytes(head.cause), gapBytes: GAP_BYTES });
     for (const flight of batch) flight.state = 'flying';
-    this.#running += 1;
     let occupied = true;
     const count = (by: number) => {
       if (priority === 'demand') this.#demandRunning += by;
@@ -197,17 +199,22 @@ export class SpanFetcher {
       giveUpPlace();
       this.#schedule();
     });
-    void this.#bring(batch, priority).finally(() => {
+    const transfer = this.#bring(batch, priority).finally(() => {
       notStuck();
       giveUpPlace();
-      this.#running -= 1;
+      this.#transfers.delete(transfer);
       this.#schedule();
     });
+    this.#transfers.add(transfer);
   }
 
   #requestBytes(cause: FetchCause): number {
-    const most = cause === 'background' ? BACKGROUND_REQUEST_BYTES : this.options.maxRequestBytes;
-    return Math.min(most, Math.max(SMALLEST_REQUEST_BYTES, this.#bytesPerMs * REQUEST_TARGET_MS));
+    const most = cause === 'background' ? BACKGROUND_REQUEST_BYTES : Number.POSITIVE_INFINITY;
+    return Math.min(
+      most,
+      this.options.maxRequestBytes,
+      Math.max(SMALLEST_REQUEST_BYTES, this.#bytesPerMs * REQUEST_TARGET_MS),
+    );
   }
 
   #requeue(flights: readonly SpanFlight[]): void {
@@ -240,8 +247,9 @@ export class SpanFetcher {
         for (const flight of open) flight.lastError = error;
         failures += 1;
         const unsettled = [...mine].filter((flight) => !flight.settled);
+        if (unsettled.every((flight) => flight.abandoned)) return this.#fail(unsettled, closedError());
         const wanted = unsettled.some((flight) => flight.cause === 'demand' && !flight.abandoned);
-        if (this.#closed || classifyFailure(error) !== 'unreachable' || (!wanted && failures > 1)) {
+        if (this.closed || classifyFailure(error) !== 'unreachable' || (!wanted && failures > 1)) {
           return this.#fail(unsettled, toContentError(error, this.#where(open)));
         }
         const pause = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - 1));
@@ -250,7 +258,7 @@ export class SpanFetcher {
           error: error instanceof Error ? error.message : String(error),
           pauseMs: pause,
         });
-        await sleep(this.options.clock, pause);
+        await sleep(this.options.clock, pause, this.#closing.signal).catch(() => {});
       }
     } catch (error) {
       // Nothing above is meant to throw; a defect must fail the readers, not leave them waiting.
@@ -451,7 +459,13 @@ export class SpanFetcher {
       await spool.run(stream);
     } finally {
       this.#spools.delete(content);
-      this.#requeue(spool.leftOver().filter((flight) => !open.includes(flight)));
+      const leftOver = spool.leftOver().filter((flight) => !open.includes(flight));
+      const wanted = (flight: SpanFlight) => flight.waiters + flight.prefetches > 0;
+      this.#fail(
+        leftOver.filter((flight) => !wanted(flight)),
+        closedError(),
+      );
+      this.#requeue(leftOver.filter(wanted));
       resolve();
     }
   }
@@ -465,10 +479,14 @@ export class SpanFetcher {
       this.#corrupt(flight, error);
       return true;
     }
+    this.options.counters.spansFetched += 1;
     flight.land(flight.bytes);
     const kept = await flight.content.keep(flight.span.number, flight.bytes, flight.span.uncompressedOffset);
-    if (!kept) this.#recent.put(flight.content, flight.span.number, flight.bytes);
-    this.#landed(flight, kept);
+    if (!kept) {
+      this.options.counters.spansNotKept += 1;
+      this.#recent.put(flight.content, flight.span.number, flight.bytes);
+    }
+    this.#settle(flight);
     // Inflating and hashing ran on this thread: let the readers that it served go on before the next span.
     await new Promise((resolve) => setImmediate(resolve));
     return kept;
@@ -480,7 +498,8 @@ export class SpanFetcher {
     this.options.counters.fallBack('no-random-access', flight.content.layout.digest);
     try {
       await landSpanStream(this.index, flight.content, flight.span, compressed);
-      this.#landed(flight, true);
+      this.options.counters.spansFetched += 1;
+      this.#settle(flight);
     } catch (error) {
       if (classifyFailure(error) !== 'corrupt') throw error;
       this.#corrupt(flight, error);
@@ -499,16 +518,10 @@ export class SpanFetcher {
     if (flight.corruptions > 1) this.#settle(flight, toContentError(error, this.#where([flight])));
   }
 
-  #landed(flight: SpanFlight, kept: boolean): void {
-    this.options.counters.spansFetched += 1;
-    if (!kept) this.options.counters.spansNotKept += 1;
-    this.#settle(flight);
-  }
-
   #where(flights: readonly SpanFlight[]): string {
     const first = flights[0];
-    if (first === undefined) return 'reading image content';
-    return `reading layer ${first.content.layout.digest}, byte ${first.span.compressedOffset}`;
+    const { image } = this.options;
+    return `reading ${image}, layer ${first?.content.layout.digest}, byte ${first?.span.compressedOffset}`;
   }
 }
 

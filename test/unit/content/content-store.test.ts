@@ -46,7 +46,7 @@ function age(place: string, one: Made, seconds: number): void {
 describe('the limit', () => {
   test('the longest unused layer makes room for a new one', async () => {
     const place = directory();
-    const opened = await store(place, { limitBytes: 12 * LENGTH });
+    const opened = await store(place, { limitBytes: 11 * LENGTH });
     const [old, recent, fresh] = [made(1), made(2), made(3)];
     await fill(opened, old);
     await fill(opened, recent);

@@ -13,7 +13,7 @@ import { digestOf } from '../../../../src/reference/index.ts';
 
 export interface TestFile {
   readonly name: string;
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
 export interface TestLayer {
@@ -25,7 +25,7 @@ export interface TestImage {
   readonly index: ImageIndex;
   readonly layers: readonly TestLayer[];
   /** Inode and content of each file by its name. */
-  readonly files: ReadonlyMap<string, { readonly ino: number; readonly bytes: Uint8Array }>;
+  readonly files: ReadonlyMap<string, { readonly ino: number; readonly bytes: Uint8Array<ArrayBuffer> }>;
 }
 
 export interface TestImageOptions {
@@ -50,7 +50,7 @@ export async function buildImage(
     indexes.push(await indexLayer(source, pieces(compressed), { spanSize, ...(onSpan && { onSpan }) }));
   }
   const index = openImageIndex(buildImageIndex(indexes));
-  const files = new Map<string, { ino: number; bytes: Uint8Array }>();
+  const files = new Map<string, { ino: number; bytes: Uint8Array<ArrayBuffer> }>();
   for (const { name, bytes } of layers.flat()) {
     files.set(name, { ino: index.lookup(ROOT_INODE, new TextEncoder().encode(name)), bytes });
   }
@@ -72,7 +72,7 @@ export function makeLayer(files: readonly TestFile[], options: TestImageOptions 
 }
 
 /** Bytes that look like nothing in particular and do not compress much; the same for the same seed. */
-export function noise(length: number, seed: number): Uint8Array {
+export function noise(length: number, seed: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   let state = seed * 2654435761 + 1;
   for (let i = 0; i < length; i += 1) {

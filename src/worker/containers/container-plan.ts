@@ -1,0 +1,92 @@
+import { chownSync, readFileSync } from 'node:fs';
+import { systemErrorCode } from '../../errors/index.ts';
+import type { ContainerCgroup, ContainerManifest, ContainerPaths } from './container-files.ts';
+import type { HostFacts } from './host-facts.ts';
+import { writeNetworkFiles } from './network-files.ts';
+import { type Identity, resolveUser } from './passwd.ts';
+import { makeDirectoryInRootfs, resolveInRootfs } from './rootfs-path.ts';
+import type { ContainerRuntime } from './runtime.ts';
+import {
+  buildRuntimeSpec,
+  containerHostname,
+  type RuntimeSpec,
+  stopSignal,
+  workingDirectory,
+} from './runtime-spec.ts';
+
+const DEFAULT_STOP_TIMEOUT_MS = 10_000;
+
+/** All that the supervisor has to know of a container to run it. */
+export interface ContainerPlan {
+  readonly id: string;
+  readonly runtime: ContainerRuntime;
+  /** Without secrets. */
+  readonly spec: RuntimeSpec;
+  readonly interactive: boolean;
+  readonly terminal: boolean;
+  readonly stopSignal: number;
+  readonly stopTimeoutMs: number;
+  readonly cgroup: ContainerCgroup | undefined;
+}
+
+/**
+ * Makes the plan of a container whose root file system is mounted at `paths.merged`: looks its user up in there,
+ * makes the image's working directory, writes the files that are bound over the image's.
+ * @throws ContainerInputError for whatever was asked for and can't be
+ */
+export function planContainer(
+  paths: ContainerPaths,
+  manifest: ContainerManifest,
+  host: HostFacts,
+): ContainerPlan {
+  const { id, image, options } = manifest;
+  const identity = resolveUser(
+    options.user ?? image.User ?? '',
+    { passwd: readInRootfs(paths.merged, '/etc/passwd'), group: readInRootfs(paths.merged, '/etc/group') },
+    options.additionalGroups,
+  );
+  const files = { hosts: paths.hosts, hostname: paths.hostname, resolvConf: paths.resolvConf };
+  const spec = buildRuntimeSpec({
+    id,
+    image,
+    options,
+    identity,
+    host,
+    files,
+    cgroupParent: manifest.cgroupParent,
+  });
+  prepareWorkingDirectory(paths, manifest, identity);
+  writeNetworkFiles(paths, containerHostname(manifest), options.network ?? 'none');
+  const cgroupPath = spec.linux.cgroupsPath;
+  return {
+    id,
+    runtime: manifest.runtime,
+    spec,
+    interactive: options.interactive === true,
+    terminal: options.terminal === true,
+    stopSignal: stopSignal(image, options),
+    stopTimeoutMs: options.stopTimeoutMs ?? DEFAULT_STOP_TIMEOUT_MS,
+    cgroup: cgroupPath === undefined ? undefined : { mode: host.cgroup.mode, path: cgroupPath },
+  };
+}
+
+// As podman: a directory that the image names is made, and its user's; one that was asked for must be there.
+function prepareWorkingDirectory(
+  paths: ContainerPaths,
+  manifest: ContainerManifest,
+  identity: Identity,
+): void {
+  const { path: inside, fromImage } = workingDirectory(manifest.image, manifest.options);
+  const { path, made } = makeDirectoryInRootfs(paths.merged, inside, { create: fromImage });
+  if (made) chownSync(path, identity.uid, identity.gid);
+}
+
+function readInRootfs(root: string, inside: string): string {
+  try {
+    return readFileSync(resolveInRootfs(root, inside).path, 'utf8');
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EISDIR') return '';
+    throw error;
+  }
+}

@@ -1,0 +1,109 @@
+import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
+import { capabilitiesOfMask } from './capabilities.ts';
+
+/**
+ * How this host keeps its control groups. `hybrid`: version 1 with a version 2 tree beside it; `none`: no
+ * control groups that we may write to.
+ */
+export type CgroupMode = 'v1' | 'hybrid' | 'v2' | 'none';
+
+/** What a container's spec depends on, of this host and this process. */
+export interface HostFacts {
+  /** Node's name (`x64`, `arm64`). */
+  readonly architecture: string;
+  /** What this process may hand on. */
+  readonly capabilities: ReadonlySet<string>;
+  readonly cgroup: {
+    readonly mode: CgroupMode;
+    /** `memory`, `cpu`, `pids`, `cpuset`…: those in which limits can be set. */
+    readonly controllers: ReadonlySet<string>;
+    readonly swapAccounting: boolean;
+  };
+  readonly seccomp: boolean;
+  /** Hard limits of this process by their name in lower case (`nofile`); Infinity for none. */
+  readonly hardLimits: ReadonlyMap<string, number>;
+}
+
+const CGROUP_ROOT = '/sys/fs/cgroup';
+// statfs(2), f_type.
+const CGROUP2_MAGIC = 0x63677270;
+const TMPFS_MAGIC = 0x01021994;
+
+const LIMIT_NAMES: Readonly<Record<string, string>> = {
+  'Max open files': 'nofile',
+  'Max processes': 'nproc',
+};
+
+/** Asks the kernel. Reads a few files of /proc and /sys; takes well under a millisecond. */
+export function readHostFacts(): HostFacts {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  return {
+    architecture: process.arch,
+    capabilities: capabilitiesOfMask(/^CapBnd:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'),
+    cgroup: readCgroupFacts(),
+    seccomp: /^Seccomp:/m.test(status),
+    hardLimits: parseLimits(readFileSync('/proc/self/limits', 'utf8')),
+  };
+}
+
+/** The hard limits of /proc/PID/limits that a container inherits. */
+export function parseLimits(text: string): Map<string, number> {
+  const limits = new Map<string, number>();
+  for (const line of text.split('\n')) {
+    const [, label, hard] = /^(Max [a-z ]+?)\s{2,}\S+\s+(\S+)/.exec(line) ?? [];
+    const name = label === undefined ? undefined : LIMIT_NAMES[label];
+    if (name !== undefined) limits.set(name, hard === 'unlimited' ? Number.POSITIVE_INFINITY : Number(hard));
+  }
+  return limits;
+}
+
+function readCgroupFacts(): HostFacts['cgroup'] {
+  const none = { mode: 'none', controllers: new Set<string>(), swapAccounting: false } as const;
+  const type = fileSystemType(CGROUP_ROOT);
+  if (type === CGROUP2_MAGIC) {
+    if (!writable(CGROUP_ROOT)) return none;
+    const controllers = new Set(readWords(`${CGROUP_ROOT}/cgroup.controllers`));
+    // The root group has no memory.swap.max; whether the kernel counts swap shows in any child. It has since 5.8.
+    return { mode: 'v2', controllers, swapAccounting: controllers.has('memory') };
+  }
+  if (type !== TMPFS_MAGIC) return none;
+  const controllers = new Set(
+    ['cpu', 'cpuset', 'memory', 'pids', 'freezer', 'devices'].filter(
+      (name) => existsSync(`${CGROUP_ROOT}/${name}/cgroup.procs`) && writable(`${CGROUP_ROOT}/${name}`),
+    ),
+  );
+  if (controllers.size === 0) return none;
+  const hybrid = fileSystemType(`${CGROUP_ROOT}/unified`) === CGROUP2_MAGIC;
+  return {
+    mode: hybrid ? 'hybrid' : 'v1',
+    controllers,
+    swapAccounting: existsSync(`${CGROUP_ROOT}/memory/memory.memsw.limit_in_bytes`),
+  };
+}
+
+function fileSystemType(path: string): number | undefined {
+  try {
+    return Number(statfsSync(path).type);
+  } catch {
+    return undefined;
+  }
+}
+
+function writable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readWords(path: string): string[] {
+  try {
+    return readFileSync(path, 'utf8')
+      .split(/\s+/)
+      .filter((word) => word !== '');
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,27 @@
+export { cleanContainer } from './clean-container.ts';
+export {
+  adoptContainer,
+  Container,
+  type ContainerStatus,
+  type CreateContainerOptions,
+  createContainer,
+  DEFAULT_CGROUP_PARENT,
+} from './container.ts';
+export type { ContainerExit, ExitReason } from './container-files.ts';
+export { DEFAULT_LOG_ROTATION, type LogRecord, type LogRotation, type LogStream } from './container-log.ts';
+export type {
+  ContainerMount,
+  ContainerOptions,
+  ImageProcessConfig,
+  NetworkMode,
+  ResourceLimit,
+  ResourceLimits,
+} from './container-options.ts';
+export type { ContainerSecret } from './container-secrets.ts';
+export { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
+export { type HostFacts, readHostFacts } from './host-facts.ts';
+export { mountOverlay, overlayOptions } from './overlay.ts';
+export type { ReadLogsOptions } from './read-logs.ts';
+export { type ContainerRuntime, findRuntime } from './runtime.ts';
+export { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from './runtime-spec.ts';
+export { superviseContainer } from './supervisor.ts';

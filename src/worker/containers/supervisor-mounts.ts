@@ -1,0 +1,137 @@
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  becomeSubreaper,
+  MOUNT_FLAGS,
+  mount,
+  readMountTable,
+  SystemCallError,
+  unmount,
+  unshareMounts,
+} from '../../filesystem/index.ts';
+import type { ContainerManifest, ContainerPaths } from './container-files.ts';
+import type { ContainerSecret } from './container-secrets.ts';
+import type { HostFacts } from './host-facts.ts';
+import { mountOverlay } from './overlay.ts';
+import type { RuntimeSpec } from './runtime-spec.ts';
+
+/** Places in the tmpfs that only the supervisor sees. */
+export function privatePaths(paths: ContainerPaths) {
+  return {
+    bundle: join(paths.private, 'bundle'),
+    secrets: join(paths.private, 'secrets'),
+    runtimeState: join(paths.private, 'state'),
+    runtimeLog: join(paths.private, 'runtime.log'),
+    console: join(paths.private, 'console.sock'),
+  } as const;
+}
+
+/**
+ * Gives the supervisor its own view of the mounts, with the root file system and a private tmpfs in it. The
+ * kernel takes all of it down with the supervisor and the container, however they end.
+ */
+export function mountForContainer(paths: ContainerPaths, manifest: ContainerManifest, host: HostFacts): void {
+  unshareMounts();
+  becomeSubreaper();
+  const needed = [paths.directory, ...manifest.lower, ...bindSources(manifest)];
+  detachForeignMounts(needed);
+  if (manifest.runtime.name === 'crun' && host.cgroup.mode === 'hybrid') hideUnifiedHierarchy();
+  mountPrivate(paths.private);
+  for (const directory of [
+    privatePaths(paths).bundle,
+    privatePaths(paths).secrets,
+    privatePaths(paths).runtimeState,
+  ]) {
+    mkdirSync(directory, { mode: 0o700 });
+  }
+  mountOverlay(
+    { lower: manifest.lower, upper: paths.upper, work: paths.work, merged: paths.merged },
+    { userXattr: manifest.userXattr },
+  );
+}
+
+/** Lets go of the private mounts, the root file system first, so that its layers are free when the exit is told. */
+export function unmountContainer(paths: ContainerPaths): void {
+  for (const target of [paths.merged, paths.private]) {
+    try {
+      unmount(target, { detach: true });
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.errno !== 'EINVAL') throw error;
+    }
+  }
+}
+
+/** Writes the bundle's config.json, with root file system and secrets, to the private tmpfs. */
+export function writeBundle(
+  paths: ContainerPaths,
+  spec: RuntimeSpec,
+  secrets: readonly ContainerSecret[],
+): void {
+  const places = privatePaths(paths);
+  const env = new Map(spec.process.env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry]));
+  const mounts = [...spec.mounts];
+  secrets.forEach((secret, number) => {
+    if (secret.kind === 'env') {
+      env.set(secret.name, `${secret.name}=${secret.value.reveal()}`);
+      return;
+    }
+    const source = join(places.secrets, String(number));
+    writeFileSync(source, secret.value.reveal(), { mode: 0o600, flag: 'wx' });
+    chownSync(source, secret.uid ?? 0, secret.gid ?? 0);
+    chmodSync(source, secret.mode ?? 0o444);
+    mounts.push({
+      destination: secret.target,
+      type: 'bind',
+      source,
+      options: ['bind', 'rprivate', 'nosuid', 'nodev', 'noexec', 'ro'],
+    });
+  });
+  const complete: RuntimeSpec = {
+    ...spec,
+    root: { ...spec.root, path: paths.merged },
+    process: { ...spec.process, env: [...env.values()] },
+    mounts,
+  };
+  writeFileSync(join(places.bundle, 'config.json'), JSON.stringify(complete), { mode: 0o600 });
+}
+
+function bindSources(manifest: ContainerManifest): string[] {
+  return (manifest.options.mounts ?? []).flatMap((wanted) => (wanted.type === 'bind' ? [wanted.source] : []));
+}
+
+// A name space of its own starts with a copy of all mounts, those of other containers' images too: they would
+// stay busy for as long as this container runs.
+function detachForeignMounts(needed: readonly string[]): void {
+  for (const { target, type } of readMountTable().reverse()) {
+    if (type !== 'fuse' && !type.startsWith('fuse.')) continue;
+    if (needed.some((path) => path === target || path.startsWith(`${target}/`))) continue;
+    try {
+      unmount(target, { detach: true });
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+    }
+  }
+}
+
+// crun refuses to work where the version 2 tree beside version 1 has a controller. It looks for that tree at its
+// usual place; an empty file system over it, seen by nobody else, leaves version 1, which has the limits.
+function hideUnifiedHierarchy(): void {
+  mount(
+    'tmpfs',
+    '/sys/fs/cgroup/unified',
+    'tmpfs',
+    MOUNT_FLAGS.noSuid | MOUNT_FLAGS.noDev,
+    'size=64k,mode=755',
+  );
+}
+
+function mountPrivate(target: string): void {
+  const flags = MOUNT_FLAGS.noSuid | MOUNT_FLAGS.noDev | MOUNT_FLAGS.noExec;
+  try {
+    // What is in it must not reach a swap device (Linux 6.4).
+    mount('tmpfs', target, 'tmpfs', flags, 'mode=700,noswap');
+  } catch (error) {
+    if (!(error instanceof SystemCallError) || error.errno !== 'EINVAL') throw error;
+    mount('tmpfs', target, 'tmpfs', flags, 'mode=700');
+  }
+}

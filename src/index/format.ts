@@ -56,7 +56,7 @@ export const RECORD_BYTES: Readonly<Record<SectionName, number>> = {
   extents: 32,
   digests: 32,
   layers: 48,
-  spans: 80,
+  spans: 88,
   windows: 1,
 };
 

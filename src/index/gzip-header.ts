@@ -5,6 +5,9 @@ const FLAG_COMMENT = 16;
 const RESERVED_FLAGS = 0xe0;
 const DEFLATE = 8;
 
+/** The shortest header of a member: no name, no time, no flags. */
+export const GZIP_HEADER = new Uint8Array([0x1f, 0x8b, DEFLATE, 0, 0, 0, 0, 0, 0, 0xff]);
+
 /** Bytes of the trailer of a gzip member: CRC-32 and length. */
 export const GZIP_TRAILER_BYTES = 8;
 

@@ -315,10 +315,11 @@ class MappedImageIndex implements ImageIndex {
   }
 
   spanCoding(layer: number, number: number): SpanCoding {
-    const { flags } = readSpanRecord(this.view, this.spanRecord(layer, number));
+    const { flags, crc32 } = readSpanRecord(this.view, this.spanRecord(layer, number));
     return {
       endsStream: (flags & SPAN_ENDS_STREAM) !== 0,
       crossesMembers: (flags & SPAN_CROSSES_MEMBERS) !== 0,
+      crc32,
     };
   }
 

@@ -1,7 +1,7 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { type DeflatePiece, spliceDeflate } from './deflate-splice.ts';
 import { IndexError } from './error.ts';
-import { GZIP_TRAILER_BYTES, GzipHeaderReader } from './gzip-header.ts';
+import { GZIP_HEADER, GZIP_TRAILER_BYTES, GzipHeaderReader } from './gzip-header.ts';
 import { RawInflater } from './raw-inflater.ts';
 import type { ImageIndex, SpanCoding, SpanInfo } from './types.ts';
 import { zstdContentSize } from './zstd-frames.ts';
@@ -54,15 +54,28 @@ function inflateGzipSpan(
     window,
     endsStream: coding.endsStream,
   };
-  const fast = coding.crossesMembers ? undefined : inflateSpliced(piece, span.uncompressedLength);
+  const fast = coding.crossesMembers
+    ? undefined
+    : inflateSpliced(piece, span.uncompressedLength, coding.crc32);
   return fast ?? inflateByHand(piece, span.uncompressedLength);
 }
 
-/** By the platform's inflate (libdeflate); undefined where it refuses. */
-function inflateSpliced(piece: DeflatePiece, length: number): Uint8Array | undefined {
+/**
+ * By the platform's inflate (libdeflate); undefined where it refuses. It is given a gzip file, because only from
+ * a gzip trailer does Bun learn the size, without which it guesses and starts over: half as fast.
+ */
+function inflateSpliced(piece: DeflatePiece, length: number, crc32: number): Uint8Array | undefined {
+  const total = piece.window.length + length;
+  const deflate = spliceDeflate(piece);
+  const file = new Uint8Array(GZIP_HEADER.length + deflate.length + GZIP_TRAILER_BYTES);
+  file.set(GZIP_HEADER);
+  file.set(deflate, GZIP_HEADER.length);
+  const trailer = new DataView(file.buffer, GZIP_HEADER.length + deflate.length);
+  trailer.setUint32(0, crc32, true);
+  trailer.setUint32(4, total, true);
   try {
-    const bytes = Bun.inflateSync(new Uint8Array(spliceDeflate(piece)), { library: 'libdeflate' });
-    return bytes.length === piece.window.length + length ? bytes.subarray(piece.window.length) : undefined;
+    const bytes = Bun.gunzipSync(file, { library: 'libdeflate' });
+    return bytes.length === total ? bytes.subarray(piece.window.length) : undefined;
   } catch {
     return undefined;
   }

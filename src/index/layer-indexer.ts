@@ -45,6 +45,7 @@ export async function indexLayer(
   let compressed = 0;
   const recorder: SpanRecorder = new SpanRecorder({
     largestSpan: capacity,
+    withCrc32: source.compression === 'gzip',
     onSpan: options.onSpan,
     consume: (bytes) => {
       checkExpansion(recorder.position, compressed, limits, name);

@@ -23,6 +23,7 @@ export interface SpanRecorderOptions {
   readonly onSpan?: ((span: SpanInfo, bytes: Uint8Array) => void | Promise<void>) | undefined;
   /** A span with more bytes than these is materialised, and never held whole. */
   readonly largestSpan: number;
+  readonly withCrc32: boolean;
 }
 
 /**
@@ -38,6 +39,7 @@ export class SpanRecorder {
   /** Bytes of the span that is being collected. */
   pending = 0;
   private hasher = new Bun.CryptoHasher('sha256');
+  private crc32 = 0;
   private start: SpanStart | undefined;
   private readonly held: GrowableBytes | undefined;
 
@@ -48,11 +50,13 @@ export class SpanRecorder {
   /** Says where the next span begins; to be called before its first byte. */
   begin(start: SpanStart): void {
     this.start = start;
+    this.crc32 = Bun.hash.crc32(start.window);
   }
 
   bytes(piece: Uint8Array): void {
     if (piece.length === 0) return;
     this.hasher.update(piece);
+    if (this.options.withCrc32) this.crc32 = Bun.hash.crc32(piece, this.crc32);
     this.pending += piece.length;
     this.position += piece.length;
     if (this.held !== undefined) {
@@ -79,6 +83,7 @@ export class SpanRecorder {
       bits: start.bits,
       endBits: end.endBits,
       flags: end.flags | (materialised ? SPAN_MATERIALISED : 0),
+      crc32: this.options.withCrc32 ? this.crc32 : 0,
     };
     this.windows.bytes(window);
     const sha256 = this.hasher.digest();

@@ -2,7 +2,7 @@ import { readI64 } from './growable-bytes.ts';
 import type { SpanInfo } from './types.ts';
 
 /** Bytes of one record of a span table; docs/index-format.md, "Spans". */
-export const SPAN_RECORD_BYTES = 80;
+export const SPAN_RECORD_BYTES = 88;
 
 /** The span's last block is the last of its deflate stream: nothing has to be put behind it. */
 export const SPAN_ENDS_STREAM = 1;
@@ -23,6 +23,8 @@ export interface SpanRecord {
   bits: number;
   endBits: number;
   flags: number;
+  /** gzip only: CRC-32 of the window and the span's bytes, which the fast inflate wants to see. */
+  crc32: number;
 }
 
 function writeU64(view: DataView, at: number, value: number): void {
@@ -42,6 +44,8 @@ export function writeSpanRecord(view: DataView, at: number, span: SpanRecord, sh
   view.setUint8(at + 46, span.flags);
   view.setUint8(at + 47, 0);
   new Uint8Array(view.buffer, view.byteOffset + at + 48, 32).set(sha256);
+  view.setUint32(at + 80, span.crc32, true);
+  view.setUint32(at + 84, 0, true);
 }
 
 export function readSpanRecord(view: DataView, at: number): SpanRecord {
@@ -55,6 +59,7 @@ export function readSpanRecord(view: DataView, at: number): SpanRecord {
     bits: view.getUint8(at + 44),
     endBits: view.getUint8(at + 45),
     flags: view.getUint8(at + 46),
+    crc32: view.getUint32(at + 80, true),
   };
 }
 

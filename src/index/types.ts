@@ -79,6 +79,8 @@ export interface SpanCoding {
   readonly endsStream: boolean;
   /** It runs over the end of a gzip member into the next. */
   readonly crossesMembers: boolean;
+  /** CRC-32 of the window followed by the span's bytes. */
+  readonly crc32: number;
 }
 
 /** A name in a directory. `mode` has the file type bits only. */

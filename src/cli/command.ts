@@ -41,12 +41,76 @@ export interface Command {
 }
 
 /**
- * Splits a command's arguments by its options.
+ * Splits a command's arguments by its options. No message repeats what was typed beyond an option's name: it may
+ * be a secret that went astray.
  *
  * @throws ImgcredError USAGE for an unknown option (with the nearest one), a missing value, or a wrong count
  */
 export function parseInvocation(command: Command, argv: readonly string[]): Invocation {
-  const config = Object.fromEntries(
+  const title = titleOf(command);
+  const { tokens, rest } = ownTokens(command, argv);
+  const values = new Map<string, string[]>();
+  const flags = new Set<string>();
+  const positionals: string[] = [];
+  for (const token of tokens) {
+    if (token.kind === 'positional') positionals.push(token.value);
+    else {
+      const option = Object.hasOwn(command.options, token.name) ? command.options[token.name] : undefined;
+      if (option === undefined) throw unknownOption(command, token.rawName);
+      if (option.refuse !== undefined) {
+        throw new ImgcredError('USAGE', `--${token.name} is refused: ${option.refuse}`, {
+          hint: 'use --creds-env NAMES, --creds-file FILE or --creds-stdin',
+        });
+      }
+      if (option.value === undefined) {
+        if (token.value !== undefined) throw misused(title, token.rawName, 'takes no value');
+        flags.add(token.name);
+      } else {
+        const swallowed = !token.inlineValue && /^-./.test(token.value ?? '');
+        if (token.value === undefined || swallowed) {
+          throw misused(title, token.rawName, `needs a value: ${token.rawName} ${option.value}`);
+        }
+        const earlier = option.multiple === true ? (values.get(token.name) ?? []) : [];
+        values.set(token.name, [...earlier, token.value]);
+      }
+    }
+  }
+  const [least, most] = command.positionals;
+  if (positionals.length < least || positionals.length > most) {
+    const problem = positionals.length < least ? 'an argument is missing' : 'there are too many arguments';
+    throw new ImgcredError('USAGE', `${title}: ${problem}`, {
+      hint: `usage: ${title} ${command.usage ?? ''}`.trim(),
+    });
+  }
+  return {
+    positionals,
+    rest,
+    text: (name) => values.get(name)?.at(-1),
+    texts: (name) => values.get(name) ?? [],
+    flag: (name) => flags.has(name),
+  };
+}
+
+/** Whether `--help` or `-h` stands among a command's own arguments. */
+export function asksForHelp(command: Command, argv: readonly string[]): boolean {
+  return ownTokens(command, argv).tokens.some(
+    (token) => token.kind === 'option' && (token.rawName === '--help' || token.rawName === '-h'),
+  );
+}
+
+type OwnToken =
+  | { readonly kind: 'positional'; readonly value: string }
+  | {
+      readonly kind: 'option';
+      readonly name: string;
+      readonly rawName: string;
+      readonly value: string | undefined;
+      readonly inlineValue: boolean | undefined;
+    };
+
+/** The arguments up to `--`, or up to the first positional where the command stops there, and what follows. */
+function ownTokens(command: Command, argv: readonly string[]): { tokens: OwnToken[]; rest: string[] } {
+  const options = Object.fromEntries(
     Object.entries(command.options).map(([name, option]) => [
       name,
       {
@@ -54,102 +118,45 @@ export function parseInvocation(command: Command, argv: readonly string[]): Invo
           option.value === undefined && option.refuse === undefined
             ? ('boolean' as const)
             : ('string' as const),
-        multiple: option.multiple === true,
         ...(option.short === undefined ? {} : { short: option.short }),
       },
     ]),
   );
-  const title = `imgcred ${command.words.join(' ')}`;
-  refuseOptions(command, argv);
-  let own = [...argv];
-  let rest: string[] = [];
-  if (command.stopsAtFirstPositional === true) {
-    const { tokens } = parseArgs({
-      args: own,
-      options: config,
-      strict: false,
-      allowPositionals: true,
-      tokens: true,
-    });
-    const first = tokens.find((token) => token.kind === 'positional' || token.kind === 'option-terminator');
-    if (first !== undefined) {
-      const cut = first.kind === 'positional' ? first.index + 1 : first.index;
-      rest = own.slice(cut);
-      own = own.slice(0, cut);
-      if (rest[0] === '--') rest = rest.slice(1);
-    }
-  } else {
-    const terminator = own.indexOf('--');
-    if (terminator >= 0) {
-      rest = own.slice(terminator + 1);
-      own = own.slice(0, terminator);
+  // Not strict: the parser's own messages quote what was typed.
+  const parsed = parseArgs({ args: [...argv], options, strict: false, allowPositionals: true, tokens: true });
+  const tokens: OwnToken[] = [];
+  for (const token of parsed.tokens) {
+    if (token.kind === 'option-terminator') return { tokens, rest: argv.slice(token.index + 1) };
+    tokens.push(token);
+    if (token.kind === 'positional' && command.stopsAtFirstPositional === true) {
+      const rest = argv.slice(token.index + 1);
+      return { tokens, rest: rest[0] === '--' ? rest.slice(1) : rest };
     }
   }
-  let parsed: { values: Record<string, unknown>; positionals: string[] };
-  try {
-    parsed = parseArgs({ args: own, options: config, strict: true, allowPositionals: true });
-  } catch (thrown) {
-    throw usageError(command, title, thrown);
-  }
-  const [least, most] = command.positionals;
-  const { values, positionals } = parsed;
-  if (positionals.length < least || positionals.length > most) {
-    throw new ImgcredError(
-      'USAGE',
-      positionals.length < least
-        ? `${title}: an argument is missing`
-        : `${title}: '${positionals[most]}' is one argument too many`,
-      { hint: `usage: ${title} ${command.usage ?? ''}`.trim() },
-    );
-  }
-  return {
-    positionals,
-    rest,
-    text: (name) => {
-      const value = values[name];
-      return typeof value === 'string' ? value : undefined;
-    },
-    texts: (name) => {
-      const value = values[name];
-      return Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : [];
-    },
-    flag: (name) => values[name] === true,
-  };
+  return { tokens, rest: [] };
 }
 
-// Checked before anything is parsed, so that a value that should never have been typed is not repeated.
-function refuseOptions(command: Command, argv: readonly string[]): void {
-  for (const argument of argv) {
-    if (argument === '--') return;
-    const name = /^--([^=]+)/.exec(argument)?.[1];
-    const reason = name === undefined ? undefined : command.options[name]?.refuse;
-    if (reason !== undefined) {
-      throw new ImgcredError('USAGE', `--${name} is refused: ${reason}`, {
-        hint: 'use --creds-env NAMES, --creds-file FILE or --creds-stdin',
-      });
-    }
-  }
+function titleOf(command: Command): string {
+  return `imgcred ${command.words.join(' ')}`;
 }
 
-function usageError(command: Command, title: string, thrown: unknown): ImgcredError {
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  const unknown = /Unknown option '(-{1,2}[^'=]+)/.exec(message)?.[1];
-  if (unknown !== undefined) {
-    const shown = Object.entries(command.options).filter(([, option]) => option.refuse === undefined);
-    const near = nearest(
-      unknown.replace(/^-+/, ''),
-      shown.map(([name]) => name),
-    );
-    return new ImgcredError('USAGE', `${title}: there is no option ${unknown}`, {
-      hint: near === undefined ? `${title} --help lists the options` : `did you mean --${near}?`,
-    });
-  }
-  const option = /Option '([^']+)'/.exec(message)?.[1]?.split(' ').at(-1);
-  return new ImgcredError(
-    'USAGE',
-    `${title}: ${option ?? 'an option'} ${/does not take/.test(message) ? 'takes no value' : 'needs a value'}`,
-    {
-      hint: `${title} --help lists the options`,
-    },
+function unknownOption(command: Command, rawName: string): ImgcredError {
+  const title = titleOf(command);
+  const shown = Object.entries(command.options).filter(([, option]) => option.refuse === undefined);
+  const near = nearest(
+    rawName.replace(/^-+/, ''),
+    shown.map(([name]) => name),
   );
+  return new ImgcredError('USAGE', `${title}: there is no option ${rawName}`, {
+    hint:
+      near === undefined || rawName.length < 3
+        ? `${title} --help lists the options`
+        : `did you mean --${near}?`,
+  });
+}
+
+function misused(title: string, rawName: string, problem: string): ImgcredError {
+  return new ImgcredError('USAGE', `${title}: ${rawName} ${problem}`, {
+    hint: `${title} --help lists the options`,
+  });
 }

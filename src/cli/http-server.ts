@@ -23,7 +23,11 @@ export function serveOnSocket(app: GatewayApp, path: string): HttpServer {
   try {
     const server = Bun.serve({
       unix: path,
-      fetch: (request) => app.fetch(request, { local: true, origin: 'unix socket' }),
+      fetch: (request, self) => {
+        // Bun's types know `idleTimeout` for addresses only, but a socket's answers time out all the same.
+        self.timeout(request, NO_IDLE_TIMEOUT);
+        return app.fetch(request, { local: true, origin: 'unix socket' });
+      },
     });
     chmodSync(path, 0o600);
     return {

@@ -1,5 +1,5 @@
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import { type Command, parseInvocation } from './command.ts';
+import { asksForHelp, type Command, parseInvocation } from './command.ts';
 import { COMMANDS } from './commands/index.ts';
 import { commandHelp, overviewHelp } from './help.ts';
 import { nearest } from './nearest.ts';
@@ -67,15 +67,6 @@ function findCommand(argv: readonly string[]): Command | undefined {
   return COMMANDS.filter((command) => command.words.every((word, at) => argv[at] === word)).sort(
     (a, b) => b.words.length - a.words.length,
   )[0];
-}
-
-function asksForHelp(command: Command, rest: readonly string[]): boolean {
-  for (const argument of rest) {
-    if (argument === '--help' || argument === '-h') return true;
-    if (argument === '--' || (command.stopsAtFirstPositional === true && !argument.startsWith('-')))
-      return false;
-  }
-  return false;
 }
 
 function unknownCommand(typed: string): ImgcredError {

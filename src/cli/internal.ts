@@ -13,7 +13,7 @@ export async function runInternal(argv: readonly string[]): Promise<number | und
       await runMountServer(await Bun.stdin.text());
       return 0;
     case 'internal-container-supervisor':
-      return superviseContainer(argv[1] ?? '');
+      return superviseContainer();
     default:
       return undefined;
   }

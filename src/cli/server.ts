@@ -1,5 +1,6 @@
-import { type Config, dataLayout, prepareDataDirectory } from '../config/index.ts';
-import { type Database, lockDataDirectory, openDatabase } from '../database/index.ts';
+import { join } from 'node:path';
+import { type Config, dataLayout, prepareDataDirectory, type Role } from '../config/index.ts';
+import { type Database, type DataDirectoryLock, lockDataDirectory, openDatabase } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import {
   administrationRoutes,
@@ -49,7 +50,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
   };
   try {
     const layout = prepareDataDirectory(config.data_dir);
-    const lock = lockDataDirectory(layout.root);
+    const lock = lockRoles(layout.root, config.roles);
     cleanups.push(() => lock.release());
     const registry = registryOptions(config, logger);
     const signals = new ChangeSignals();
@@ -68,7 +69,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
     }
     let worker: Worker | undefined;
     if (config.roles.includes('worker')) {
-      worker = await startWorker(config, plane?.scheduler, registry, logger);
+      worker = await startWorker(config, plane?.scheduler, logger);
       const started = worker;
       cleanups.push(() => started.stop());
     }
@@ -178,7 +179,6 @@ function gatewayRoutes(
 async function startWorker(
   config: Config,
   scheduler: WorkerLink | undefined,
-  registry: RegistryClientOptions,
   logger: Logger,
 ): Promise<Worker> {
   const layout = dataLayout(config.data_dir);
@@ -200,5 +200,28 @@ async function startWorker(
       ...(config.gateway_ca === undefined ? {} : { caFile: config.gateway_ca }),
     });
   }
-  return Worker.start({ config, layout, link, registry, logger: logger.with({ role: 'worker' }) });
+  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }) });
+}
+
+/**
+ * Locks the data directory for each role apart: a gateway, a scheduler and a worker may be three processes on one
+ * directory, two gateways may not.
+ */
+function lockRoles(root: string, roles: readonly Role[]): { release(): void } {
+  const locks: DataDirectoryLock[] = [];
+  const release = () => {
+    for (const lock of locks.splice(0)) lock.release();
+  };
+  try {
+    for (const role of [...new Set(roles)].sort()) locks.push(lockDataDirectory(join(root, 'locks', role)));
+  } catch (thrown) {
+    release();
+    if (!(thrown instanceof ImgcredError) || thrown.code !== 'DATA_DIR_LOCKED') throw thrown;
+    const holder = /process \d+/.exec(thrown.message)?.[0] ?? 'another process';
+    throw new ImgcredError('DATA_DIR_LOCKED', `the data directory ${root} is in use by ${holder}`, {
+      hint: thrown.hint,
+      cause: thrown,
+    });
+  }
+  return { release };
 }

@@ -27,6 +27,7 @@ export const ERROR_CODES = {
   FUSE_UNAVAILABLE: { exit: 14, status: 503 },
   RUNTIME_MISSING: { exit: 15, status: 503 },
   MOUNT_FAILED: { exit: 14, status: 500 },
+  FETCH_LIMIT: { exit: 125, status: 500 },
   CONTAINER_FAILED: { exit: 125, status: 500 },
   SERVER_UNREACHABLE: { exit: 16, status: 502 },
   NO_WORKER: { exit: 17, status: 503 },
@@ -70,7 +71,11 @@ export class ImgcredError extends Error {
   /** The body that the API answers, and that `--json` prints: never a stack, never a cause. */
   toJSON(): { error: { code: ErrorCode; message: string; hint?: string } } {
     return {
-      error: { code: this.code, message: this.message, ...(this.hint === undefined ? {} : { hint: this.hint }) },
+      error: {
+        code: this.code,
+        message: this.message,
+        ...(this.hint === undefined ? {} : { hint: this.hint }),
+      },
     };
   }
 }

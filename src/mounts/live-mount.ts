@@ -80,10 +80,6 @@ export class LiveMount {
     const { image } = request;
     const provider = new RotatingProvider(providerOf(image.registry, credential));
     const logger = context.logger.with({ mount_id: request.mount_id, image: image.reference });
-    logger.info('using credential provider for OCI image mount', {
-      registry: image.registry,
-      credential_type: provider.type,
-    });
     const client = new RegistryClient(image.registry, provider, context.registry);
     let content: ImageContent | undefined;
     try {

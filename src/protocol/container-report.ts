@@ -29,7 +29,12 @@ export const containerReportSchema = z.discriminatedUnion('kind', [
     reason: z.string().optional(),
     fetch: fetchReportSchema.optional(),
   }),
-  z.strictObject({ kind: z.literal('failed'), error: failure, exit_code: z.int().min(0).max(255) }),
+  z.strictObject({
+    kind: z.literal('failed'),
+    error: failure,
+    exit_code: z.int().min(0).max(255),
+    fetch: fetchReportSchema.optional(),
+  }),
   z.strictObject({ kind: z.literal('cancelled') }),
 ]);
 export type ContainerReport = z.infer<typeof containerReportSchema>;

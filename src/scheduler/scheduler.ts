@@ -237,7 +237,11 @@ export class Scheduler implements WorkerLink {
       case 'failed': {
         const { code, message, hint } = report.error;
         const reason = JSON.stringify({ code, message, ...(hint === undefined ? {} : { hint }) });
-        return queue.transition(row.id, 'failed', holder, { reason, exitCode: report.exit_code });
+        return queue.transition(row.id, 'failed', holder, {
+          reason,
+          exitCode: report.exit_code,
+          ...(report.fetch === undefined ? {} : { fetchReport: { ...report.fetch } }),
+        });
       }
     }
   }

@@ -1,0 +1,348 @@
+import { join } from 'node:path';
+import { selfCommand } from '../config/index.ts';
+import { ImgcredError, toImgcredError } from '../errors/index.ts';
+import type { MountView } from '../mounts/index.ts';
+import type { Logger } from '../observability/index.ts';
+import type { ContainerReport, ContainerRequest, FetchReport, WorkerLink } from '../protocol/index.ts';
+import { containerOptions } from './container-options.ts';
+import {
+  adoptContainer,
+  type Container,
+  type ContainerExit,
+  type ContainerRuntime,
+  ContainerStartError,
+  cleanContainer,
+  createContainer,
+} from './containers/index.ts';
+import { checkImageCredentials } from './image-credentials.ts';
+import type { ImageIndexes } from './image-indexes.ts';
+import type { LiveMounts } from './live-mounts.ts';
+import { pumpLogs } from './log-pump.ts';
+import { type RunRecord, removeRunRecord, writeRunRecord } from './run-record.ts';
+
+export interface RunContext {
+  readonly link: WorkerLink;
+  readonly workerId: () => string;
+  readonly mounts: LiveMounts;
+  readonly indexes: ImageIndexes;
+  readonly runtime: ContainerRuntime;
+  /** Where the containers' directories and the runs' records lie. */
+  readonly directory: string;
+  readonly logger: Logger;
+}
+
+const OWN_FAILURE = 125;
+const FIRST_RETRY_MS = 100;
+const LONGEST_RETRY_MS = 10_000;
+
+/** One container from the worker taking its request to its last report. */
+export class ContainerRun {
+  readonly containerId: string;
+  readonly attempt: number;
+  /** Resolves when there is nothing more to do for it; never rejects. */
+  readonly ended: Promise<void>;
+  readonly #context: RunContext;
+  readonly #logger: Logger;
+  readonly #leaving = new AbortController();
+  #container: Container | undefined;
+  #mountId: string | undefined;
+  #reported = false;
+  #stop: 'no' | 'stop' | 'kill' = 'no';
+  #abandoned = false;
+  #failure: ImgcredError | undefined;
+
+  private constructor(
+    containerId: string,
+    attempt: number,
+    context: RunContext,
+    work: (run: ContainerRun) => Promise<void>,
+  ) {
+    this.containerId = containerId;
+    this.attempt = attempt;
+    this.#context = context;
+    this.#logger = context.logger.with({ container_id: containerId, attempt });
+    this.ended = work(this).catch((thrown: unknown) => {
+      this.#logger.error('the run ended badly', { error: toImgcredError(thrown).message });
+    });
+  }
+
+  /** Begins to run a request. */
+  static begin(request: ContainerRequest, context: RunContext): ContainerRun {
+    return new ContainerRun(request.container_id, request.attempt, context, (run) => run.#whole(request));
+  }
+
+  /** Goes on with a run that an earlier worker began. */
+  static adopt(record: RunRecord, context: RunContext): ContainerRun {
+    return new ContainerRun(record.container_id, record.attempt, context, (run) => run.#rest(record));
+  }
+
+  /** Whether the scheduler knows of this run: only then does its silence mean something. */
+  get isReported(): boolean {
+    return this.#reported;
+  }
+
+  /** Ends the container by its stop signal, or by SIGKILL. */
+  stop(kill: boolean): void {
+    const before = this.#stop;
+    if (before === 'kill' || (before === 'stop' && !kill)) return;
+    this.#stop = kill ? 'kill' : 'stop';
+    this.#end(kill);
+  }
+
+  /** Ends the container, because something under it is gone. */
+  fail(error: ImgcredError): void {
+    this.#failure ??= error;
+    this.#end(true);
+  }
+
+  /** Ends the container without a report: it is another's now. */
+  abandon(): void {
+    if (this.#abandoned) return;
+    this.#logger.warn('the scheduler has given this container up: ending it');
+    this.#abandoned = true;
+    this.#end(true);
+  }
+
+  /** Lets the container go on without us. */
+  leave(): void {
+    this.#leaving.abort();
+  }
+
+  async #whole(request: ContainerRequest): Promise<void> {
+    const clock = stopwatch();
+    try {
+      if (!(await this.#report({ kind: 'preparing' }))) return;
+      this.#reported = true;
+      checkImageCredentials(request, this.#logger);
+      const indexPath = await this.#context.indexes.path(request.image.index_digest);
+      clock.lap('index');
+      const mount = await this.#context.mounts.acquire(request, indexPath);
+      this.#mountId = mount.mount_id;
+      clock.lap('mount');
+      this.#checkGoingOn();
+      this.#container = await this.#create(request, mount);
+      clock.lap('create');
+      this.#checkGoingOn();
+      const record: RunRecord = {
+        container_id: this.containerId,
+        attempt: this.attempt,
+        mount_id: mount.mount_id,
+        fetched_before: mount.stats.bytes_fetched_by_cause,
+        requests_before: mount.stats.requests,
+        timings_ms: clock.laps,
+      };
+      // The record is there before the scheduler lets the process start: whatever happens then, somebody knows of it.
+      writeRunRecord(this.#context.directory, record);
+      if (!(await this.#report({ kind: 'running' }))) throw new CancelledError();
+      await this.#container.start();
+      clock.lap('start');
+      if (this.#stop !== 'no') this.#end(this.#stop === 'kill');
+      await this.#seeThrough(this.#container, record);
+    } catch (thrown) {
+      await this.#ended(thrown);
+    }
+  }
+
+  async #rest(record: RunRecord): Promise<void> {
+    this.#reported = true;
+    this.#mountId = record.mount_id;
+    try {
+      this.#container = adoptContainer(this.#directory);
+      if (this.#container.status() === 'created')
+        throw new ImgcredError('CONTAINER_FAILED', 'the worker was killed before it started the command', {
+          hint: 'run it again',
+        });
+      await this.#context.mounts.adopt(this.containerId, record.mount_id).catch((thrown: unknown) => {
+        this.#logger.warn('the mount of an adopted container is gone', {
+          error: toImgcredError(thrown).message,
+        });
+      });
+      await this.#seeThrough(this.#container, record);
+    } catch (thrown) {
+      await this.#ended(thrown);
+    }
+  }
+
+  /** From the running process to the report of its end. */
+  async #seeThrough(container: Container, record: RunRecord): Promise<void> {
+    const leaving = this.#leaving.signal;
+    let exit: ContainerExit;
+    try {
+      const logs = pumpLogs(
+        container.readLogs({ follow: true }, leaving),
+        (sequence, chunks) =>
+          this.#context.link.appendLog(
+            this.#context.workerId(),
+            this.containerId,
+            this.attempt,
+            sequence,
+            chunks,
+          ),
+        leaving,
+      );
+      logs.catch(() => {});
+      exit = await container.wait(leaving);
+      await logs;
+    } catch (thrown) {
+      if (leaving.aborted) return;
+      throw thrown;
+    }
+    if (this.#failure !== undefined || this.#abandoned) throw this.#failure ?? new CancelledError();
+    const mount = await this.#context.mounts.show(record.mount_id).catch(() => undefined);
+    await this.#report(exitReport(exit, mount, record));
+    await this.#cleanUp();
+  }
+
+  async #ended(thrown: unknown): Promise<void> {
+    if (!this.#abandoned) {
+      if (thrown instanceof CancelledError) await this.#report({ kind: 'cancelled' });
+      else {
+        const error = this.#failure ?? toImgcredError(thrown);
+        this.#logger.error('container failed', { code: error.code, error: error.message });
+        if (error.code === 'INTERNAL')
+          this.#logger.debug('stack', {
+            stack: String(error.cause instanceof Error ? error.cause.stack : error.cause),
+          });
+        await this.#report({
+          kind: 'failed',
+          error: error.toJSON().error,
+          exit_code: error instanceof ContainerStartError ? error.exitCode : OWN_FAILURE,
+        });
+      }
+    }
+    await this.#cleanUp();
+  }
+
+  async #create(request: ContainerRequest, mount: MountView): Promise<Container> {
+    // What a worker that was killed left of an earlier attempt.
+    await cleanContainer(this.#directory);
+    const { image, options } = containerOptions(request);
+    return createContainer({
+      id: this.containerId,
+      directory: this.#directory,
+      lower: [mount.mountpoint],
+      image,
+      options,
+      runtime: this.#context.runtime,
+      supervisorCommand: [...selfCommand(), 'internal-container-supervisor'],
+    });
+  }
+
+  async #cleanUp(): Promise<void> {
+    await this.#tidy('the container', () => cleanContainer(this.#directory));
+    const mountId = this.#mountId;
+    if (mountId !== undefined)
+      await this.#tidy('the mount', () => this.#context.mounts.release(mountId, this.containerId));
+    removeRunRecord(this.#context.directory, this.containerId);
+  }
+
+  async #tidy(what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (thrown) {
+      this.#logger.warn(`${what} could not be removed`, { error: toImgcredError(thrown).message });
+    }
+  }
+
+  /** Tells the scheduler, as often as it takes. False: it no longer wants to hear of this run. */
+  async #report(report: ContainerReport): Promise<boolean> {
+    for (let retry = FIRST_RETRY_MS; ; retry = Math.min(retry * 2, LONGEST_RETRY_MS)) {
+      try {
+        await this.#context.link.report(this.#context.workerId(), this.containerId, this.attempt, report);
+        return true;
+      } catch (thrown) {
+        const error = toImgcredError(thrown);
+        if (error.code === 'CONFLICT' || this.#leaving.signal.aborted) return false;
+        this.#logger.warn('a report did not get through', {
+          report: report.kind,
+          error: error.message,
+          again_in_ms: retry,
+        });
+        await Bun.sleep(retry);
+      }
+    }
+  }
+
+  #end(kill: boolean): void {
+    const container = this.#container;
+    if (container === undefined) return;
+    const ending = kill ? container.kill('SIGKILL') : container.stop({ signal: this.#leaving.signal });
+    ending.then(
+      () => {},
+      (thrown: unknown) => this.#logger.debug('stopping', { error: toImgcredError(thrown).message }),
+    );
+  }
+
+  #checkGoingOn(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#stop !== 'no' || this.#abandoned) throw new CancelledError();
+  }
+
+  get #directory(): string {
+    return join(this.#context.directory, this.containerId);
+  }
+}
+
+/** The run was ended before its command was started. */
+class CancelledError extends ImgcredError {
+  constructor() {
+    super('CANCELLED', 'the container was stopped before it was started');
+  }
+}
+
+function exitReport(exit: ContainerExit, mount: MountView | undefined, record: RunRecord): ContainerReport {
+  const fetch = mount === undefined ? undefined : fetchReport(mount, record);
+  if (mount?.stats.fetch_limit_reached) {
+    return {
+      kind: 'failed',
+      error: {
+        code: 'FETCH_LIMIT',
+        message: 'the run needed more of its image than --max-fetch allows',
+        hint: 'raise --max-fetch, or leave it out',
+      },
+      exit_code: OWN_FAILURE,
+      ...(fetch === undefined ? {} : { fetch }),
+    };
+  }
+  const reason =
+    exit.reason === 'out-of-memory'
+      ? 'out of memory: the kernel killed it for its memory limit'
+      : (exit.message ?? (exit.exitCode === 0 ? undefined : mount?.stats.last_failure));
+  return {
+    kind: 'exited',
+    exit_code: exit.exitCode,
+    ...(reason === undefined ? {} : { reason }),
+    ...(fetch === undefined ? {} : { fetch }),
+  };
+}
+
+function fetchReport(mount: MountView, record: RunRecord): FetchReport {
+  const byCause = Object.fromEntries(
+    Object.entries(mount.stats.bytes_fetched_by_cause).map(([cause, bytes]) => [
+      cause,
+      Math.max(0, bytes - (record.fetched_before[cause] ?? 0)),
+    ]),
+  );
+  return {
+    image_compressed_bytes: mount.image_compressed_bytes,
+    bytes_fetched: Object.values(byCause).reduce((sum, bytes) => sum + bytes, 0),
+    bytes_fetched_by_cause: byCause,
+    requests: Math.max(0, mount.stats.requests - record.requests_before),
+    fallbacks: mount.stats.fallbacks,
+    driver: mount.driver,
+    timings_ms: record.timings_ms,
+  };
+}
+
+function stopwatch() {
+  const laps: Record<string, number> = {};
+  let last = performance.now();
+  return {
+    laps,
+    lap(name: string) {
+      const now = performance.now();
+      laps[name] = Math.round((now - last) * 10) / 10;
+      last = now;
+    },
+  };
+}

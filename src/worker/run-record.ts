@@ -1,0 +1,57 @@
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+
+/** What the next worker must know to take over a container: no credential, and nothing of the command. */
+const runRecordSchema = z.strictObject({
+  container_id: z.string(),
+  attempt: z.int(),
+  mount_id: z.string(),
+  /** What the mount had fetched when this run began, bytes by cause. */
+  fetched_before: z.record(z.string(), z.int()),
+  requests_before: z.int(),
+  timings_ms: z.record(z.string(), z.number()),
+});
+export type RunRecord = z.infer<typeof runRecordSchema>;
+
+const pathOf = (directory: string, containerId: string) => join(directory, `${containerId}.json`);
+
+/** Keeps a run's record below `directory`; replaced as a whole. */
+export function writeRunRecord(directory: string, record: RunRecord): void {
+  const path = pathOf(directory, record.container_id);
+  writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+export function removeRunRecord(directory: string, containerId: string): void {
+  rmSync(pathOf(directory, containerId), { force: true });
+}
+
+/** The runs that an earlier worker began below `directory` and did not see through. */
+export function findLeftRuns(directory: string): RunRecord[] {
+  const records: RunRecord[] = [];
+  for (const name of readdirSync(directory)) {
+    if (!name.endsWith('.json')) continue;
+    const parsed = runRecordSchema.safeParse(readJson(join(directory, name)));
+    // A record that can't be read is as good as none: its container is cleaned up as one without.
+    if (parsed.success) records.push(parsed.data);
+    else rmSync(join(directory, name), { force: true });
+  }
+  return records;
+}
+
+/** Directories of containers below `directory` without a record: their worker died before anything was started. */
+export function findOrphans(directory: string, records: readonly RunRecord[]): string[] {
+  const known = new Set(records.map((record) => record.container_id));
+  return readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !known.has(entry.name))
+    .map((entry) => join(directory, entry.name));
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}

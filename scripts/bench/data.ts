@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { buildImageIndex } from '../../src/index/image-writer.ts';
-import { indexLayer } from '../../src/index/layer-indexer.ts';
+
+import { buildImageIndex, indexLayer } from '../../src/index/index.ts';
 import { digestOf } from '../../src/reference/index.ts';
 import { output } from './mark.ts';
 

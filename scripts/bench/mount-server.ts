@@ -5,7 +5,7 @@ import { Presence } from '../../src/content/index.ts';
 import { mountFuseNative } from '../../src/filesystem/drivers/fuse-native/index.ts';
 import { mountKernel } from '../../src/filesystem/drivers/kernel/index.ts';
 import { openLocalTree } from '../../src/filesystem/drivers/kernel/local-tree.ts';
-import { openImageIndex } from '../../src/index/image-reader.ts';
+import { openImageIndex } from '../../src/index/index.ts';
 import type { BenchData } from './data.ts';
 
 export interface ServerSettings {

@@ -20,6 +20,7 @@ const Settings = z.object({
   resume: z.boolean().default(false),
   threads: z.number().optional(),
   suidAndDevices: z.boolean().optional(),
+  resend: z.boolean().default(true),
 });
 export type ServerSettings = z.input<typeof Settings>;
 
@@ -48,6 +49,7 @@ async function main(settings: z.output<typeof Settings>): Promise<void> {
     logger: createLogger({ level: 'debug', write: (line) => process.stderr.write(line) }),
     ...(settings.threads === undefined ? {} : { threads: settings.threads }),
     ...(settings.suidAndDevices === undefined ? {} : { suidAndDevices: settings.suidAndDevices }),
+    resend: settings.resend,
     ...(statePath === undefined ? {} : { statePath }),
     ...(backing === undefined
       ? {}

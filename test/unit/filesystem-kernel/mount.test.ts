@@ -190,42 +190,60 @@ describe('passthrough', () => {
 });
 
 describe('a mount whose server is killed', () => {
-  test('goes on under a successor, and its waiting reader gets the right bytes', async () => {
-    await using place_ = scratch();
-    const mountpoint = place(place_.directory);
-    const statePath = path.join(place_.directory, 'state');
-    const settings = { mountpoints: [mountpoint], statePath };
-    const first = await ServerProcess.start({ ...settings, ready: false });
-    const descriptor = duplicateDescriptorOf(first.server.pid, first.ready.descriptor ?? -1);
-    const reader = run(['sha256sum', `${mountpoint}/late`]);
-    await first.server.askUntil('stats', ({ waiting = 0 }) => waiting > 0);
-    await first.server.kill();
-    const second = await ServerProcess.start({ ...settings, resume: true }, { descriptor });
-    expect((await reader).out).toStartWith(bigSum);
-    libc.close(descriptor);
-    expect(await second.server.end()).toBe(0);
-  });
+  test.each([
+    ['repeats requests', true],
+    ['does not repeat requests', false],
+  ])(
+    'goes on under a successor where the kernel %s, and its waiting reader gets the right bytes',
+    async (_, resend) => {
+      await using place_ = scratch();
+      const mountpoint = place(place_.directory);
+      const statePath = path.join(place_.directory, 'state');
+      const settings = { mountpoints: [mountpoint], statePath, resend };
+      const first = await ServerProcess.start({ ...settings, ready: false });
+      const descriptor = duplicateDescriptorOf(first.server.pid, first.ready.descriptor ?? -1);
+      const reader = run(['sha256sum', `${mountpoint}/late`]);
+      await first.server.askUntil('stats', ({ waiting = 0 }) => waiting > 0);
+      await first.server.kill();
+      const second = await ServerProcess.start({ ...settings, resume: true }, { descriptor });
+      expect((await reader).out).toStartWith(bigSum);
+      libc.close(descriptor);
+      expect(await second.server.end()).toBe(0);
+    },
+  );
 
-  test('twenty times during one sha256sum is not noticed by it', async () => {
-    await using place_ = scratch();
-    const mountpoint = place(place_.directory);
-    const bigSize = 256 << 20;
-    const settings = { mountpoints: [mountpoint], statePath: path.join(place_.directory, 'state'), bigSize };
-    let { server, ready } = await ServerProcess.start(settings);
-    const descriptor = duplicateDescriptorOf(server.pid, ready.descriptor ?? -1);
-    const expected = new Bun.CryptoHasher('sha256');
-    for (let at = 0; at < bigSize; at += 1 << 20) {
-      expected.update(Uint8Array.from({ length: 1 << 20 }, (_, i) => contentByte(at + i)));
-    }
-    const reader = run(['sha256sum', `${mountpoint}/late`], { timeoutMs: 60_000 });
-    for (let kills = 0; kills < 20; kills++) {
-      await server.kill();
-      ({ server, ready } = await ServerProcess.start({ ...settings, resume: true }, { descriptor }));
-    }
-    expect((await reader).out).toStartWith(expected.digest('hex'));
-    libc.close(descriptor);
-    expect(await server.end()).toBe(0);
-  }, 90_000);
+  test.each([
+    ['repeats requests', true],
+    ['does not repeat requests', false],
+  ])(
+    'ten times during one sha256sum, where the kernel %s, is not noticed by it',
+    async (_, resend) => {
+      await using place_ = scratch();
+      const mountpoint = place(place_.directory);
+      const bigSize = 128 << 20;
+      const settings = {
+        mountpoints: [mountpoint],
+        statePath: path.join(place_.directory, 'state'),
+        bigSize,
+        resend,
+      };
+      let { server, ready } = await ServerProcess.start(settings);
+      const descriptor = duplicateDescriptorOf(server.pid, ready.descriptor ?? -1);
+      const expected = new Bun.CryptoHasher('sha256');
+      for (let at = 0; at < bigSize; at += 1 << 20) {
+        expected.update(Uint8Array.from({ length: 1 << 20 }, (_, i) => contentByte(at + i)));
+      }
+      const reader = run(['sha256sum', `${mountpoint}/late`], { timeoutMs: 60_000 });
+      for (let kills = 0; kills < 10; kills++) {
+        await server.kill();
+        ({ server, ready } = await ServerProcess.start({ ...settings, resume: true }, { descriptor }));
+      }
+      expect((await reader).out).toStartWith(expected.digest('hex'));
+      libc.close(descriptor);
+      expect(await server.end()).toBe(0);
+    },
+    90_000,
+  );
 
   test('keeps its passthrough files open and agrees with new opens of them', async () => {
     await using place_ = scratch();

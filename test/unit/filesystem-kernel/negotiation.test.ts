@@ -7,7 +7,7 @@ const everything = { major: 7, minor: 45, maxReadahead: 131072, flags: -1, flags
 function answer(offered: typeof everything, passthrough: boolean) {
   const reply = new Reply(256);
   reply.begin(1, 0);
-  const session = negotiate(offered, passthrough, reply);
+  const session = negotiate(offered, { passthrough, resend: true }, reply);
   return { session, view: new DataView(reply.memory.bytes.slice(16, reply.length).buffer) };
 }
 

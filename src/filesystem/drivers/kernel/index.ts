@@ -3,4 +3,4 @@ export { type KernelMount, type KernelMountOptions, mountKernel, resumeKernel } 
 export type { KernelFileSystem } from './main-server.ts';
 export type { BackingFileProvider } from './passthrough.ts';
 export { type KernelDriverProbe, probeKernelDriver } from './probe.ts';
-export type { ThreadData, ThreadLayer } from './thread-messages.ts';
+export type { ThreadData } from './thread-messages.ts';

@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { ImgcredError } from '../../../errors/index.ts';
 import { type Logger, silentLogger } from '../../../observability/index.ts';
 import {
@@ -14,15 +14,15 @@ import {
   SystemCallError,
 } from './libc.ts';
 import { type KernelFileSystem, MainServer } from './main-server.ts';
+import { createState, inheritState, type MountState, transientState } from './mount-state.ts';
 import { type FreshMount, mountedDevice, mountFuse, unmountFuse } from './mounting.ts';
 import { hasPassthrough, hasResend, negotiate, type Session } from './negotiation.ts';
-import { OpenTable } from './open-table.ts';
 import { type BackingFileProvider, Passthrough } from './passthrough.ts';
 import { Errno, NOTIFY_RESEND, Opcode, OUT_HEADER_SIZE, REQUEST_BUFFER_SIZE } from './protocol.ts';
 import { Reply } from './replies.ts';
 import { Request } from './requests.ts';
 import { ServerThreads } from './server-threads.ts';
-import type { ThreadData } from './thread-messages.ts';
+import { COUNTERS, type ThreadData } from './thread-messages.ts';
 
 export interface KernelMountOptions {
   /** Whether other users may look inside; on by default for root. */
@@ -39,7 +39,7 @@ export interface KernelMountOptions {
   /** Backing files that the kernel holds open at a time. 1,024 by default. */
   readonly backingFileLimit?: number;
   /**
-   * A file that outlives this process, on a local file system: what a successor must know to go on
+   * A file that outlives this process, best on a tmpfs such as /run: what a successor must know to go on
    * ({@link resumeKernel}). Without it the mount ends with its server.
    */
   readonly statePath?: string;
@@ -48,8 +48,20 @@ export interface KernelMountOptions {
    * root. An overlay on top decides for itself. A mount with them belongs into a directory of mode 0700.
    */
   readonly suidAndDevices?: boolean;
+  /** Whether to have the kernel repeat requests to a successor, where it can; without it they are journalled. */
+  readonly resend?: boolean;
   /** The source column in the table of mounts. */
   readonly name?: string;
+}
+
+export interface KernelMountStats {
+  /** Requests that wait for bytes now. */
+  readonly waiting: number;
+  /** Backing files that the kernel holds open for this process. */
+  readonly backings: number;
+  /** Reads that the threads answered on their own, and the bytes of their answers. */
+  readonly threadReads: number;
+  readonly threadBytes: number;
 }
 
 /** A mount that this process serves. */
@@ -61,8 +73,7 @@ export interface KernelMount {
   readonly session: Session;
   /** Resolves once the kernel has ended the connection, whoever unmounted. */
   readonly closed: Promise<void>;
-  /** Requests that wait for bytes, and backing files registered. */
-  stats(): { waiting: number; backings: number };
+  stats(): KernelMountStats;
   /**
    * Takes the mount away and lets go of `threadData`. When it is in use it is detached: reads that would
    * wait fail with EIO, and what is local is read from `fs` until `closed`. Callable twice.
@@ -75,8 +86,6 @@ export interface KernelMount {
 const DEFAULT_THREADS = 2;
 const DEFAULT_PASSTHROUGH_FROM = 1024 * 1024;
 const DEFAULT_BACKING_LIMIT = 1024;
-// Files of `passthroughFrom` bytes and more that may be open at the same time before tracking ends.
-const OPEN_SLOTS = 4000;
 const READ_AHEAD_KIB = 1024;
 
 /**
@@ -91,7 +100,8 @@ export async function mountKernel(
   options: KernelMountOptions = {},
 ): Promise<KernelMount> {
   const isRoot = process.geteuid?.() === 0;
-  const table = openTable(options.statePath, true);
+  const threads = options.threads ?? DEFAULT_THREADS;
+  const state = options.statePath === undefined ? transientState() : createState(options.statePath, threads);
   const fresh = await mountFuse({
     mountpoint,
     allowOther: options.allowOther ?? isRoot,
@@ -99,8 +109,12 @@ export async function mountKernel(
     name: options.name ?? 'imgcred',
   });
   try {
-    table.session = answerInit(fresh.descriptor, isRoot && options.backingFile !== undefined);
-    const mounted = await serve(fs, mountpoint, fresh, table, options);
+    const wanted = {
+      passthrough: isRoot && options.backingFile !== undefined,
+      resend: options.resend ?? true,
+    };
+    state.table.session = answerInit(fresh.descriptor, wanted);
+    const mounted = await serve(fs, mountpoint, fresh, state, options);
     widenReadAhead(mountpoint);
     return mounted;
   } catch (error) {
@@ -123,8 +137,8 @@ export async function resumeKernel(
   descriptor: number,
   options: KernelMountOptions & { readonly statePath: string },
 ): Promise<KernelMount> {
-  const table = openTable(options.statePath, false);
-  const session = table.session;
+  const state = inheritState(options.statePath, options.threads ?? DEFAULT_THREADS);
+  const session = state.table.session;
   if (session === undefined) {
     throw new ImgcredError('MOUNT_FAILED', `there is no state of the mount at ${mountpoint} to resume from`, {
       hint: 'unmount it and mount it again',
@@ -134,20 +148,14 @@ export async function resumeKernel(
   const flags = checked(libc.fcntl(descriptor, F_GETFL, 0), 'fcntl on an inherited /dev/fuse descriptor');
   checked(libc.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK), 'fcntl on an inherited /dev/fuse descriptor');
   const how = process.geteuid?.() === 0 ? 'mount' : 'fusermount3';
-  const mounted = await serve(fs, mountpoint, { descriptor, how }, table, options);
-  if (hasResend(session)) repeatRequests(descriptor);
-  else
-    options.logger?.warn('this kernel does not repeat requests: readers that were waiting hang', {
-      mountpoint,
-    });
-  return mounted;
+  return serve(fs, mountpoint, { descriptor, how }, state, options);
 }
 
 async function serve(
   fs: KernelFileSystem,
   mountpoint: string,
   { descriptor, how }: FreshMount,
-  table: OpenTable,
+  { table, journal }: MountState,
   options: KernelMountOptions,
 ): Promise<KernelMount> {
   const session = table.session;
@@ -169,24 +177,40 @@ async function serve(
       : (options.passthroughFrom ?? DEFAULT_PASSTHROUGH_FROM);
   const server = new MainServer(descriptor, fs, passthrough, trackFrom, logger);
   const threads = ServerThreads.shared(options.threads ?? DEFAULT_THREADS);
+  const served = threads.counters();
+  const recorded = !hasResend(session) && options.statePath !== undefined;
+  const leftovers = recorded ? (journal?.leftovers() ?? []) : [];
   const { promise: closed, resolve: markClosed } = Promise.withResolvers<void>();
   let ending: Promise<void> | undefined;
   const end = (silently: boolean) => {
     ending ??= (async () => {
       server.stop(silently);
+      passthrough?.close();
       await threads.detach(attached);
       libc.close(descriptor);
       markClosed();
     })();
     return ending;
   };
-  const attached = await threads.attach(descriptor, options.threadData, trackFrom, {
-    request: (bytes) => server.receive(bytes),
-    gone: (number) => {
-      if (number !== Errno.ENODEV) logger.error('the FUSE connection broke', { mountpoint, errno: number });
-      void end(true);
+  const attached = await threads.attach(
+    {
+      descriptor,
+      data: options.threadData,
+      trackFrom,
+      served,
+      journalPath: recorded ? options.statePath : undefined,
     },
-  });
+    {
+      request: (bytes, record) => server.receive(bytes, () => journal?.clear(record)),
+      lost: (error) => logger.error('a FUSE server thread died', { mountpoint, error }),
+      gone: (number) => {
+        if (number !== Errno.ENODEV) logger.error('the FUSE connection broke', { mountpoint, errno: number });
+        void end(true);
+      },
+    },
+  );
+  if (hasResend(session)) repeatRequests(descriptor);
+  for (const { bytes, record } of leftovers) server.receive(bytes, () => journal?.clear(record));
   let unmounting: Promise<void> | undefined;
   const unmount = async () => {
     if (ending !== undefined) return ending;
@@ -202,7 +226,12 @@ async function serve(
     descriptor,
     session,
     closed,
-    stats: () => ({ waiting: server.waiting, backings: passthrough?.backings ?? 0 }),
+    stats: () => ({
+      waiting: server.waiting,
+      backings: passthrough?.backings ?? 0,
+      threadReads: sumOf(served, 0),
+      threadBytes: sumOf(served, 1),
+    }),
     unmount: () => {
       unmounting ??= unmount();
       return unmounting;
@@ -211,8 +240,15 @@ async function serve(
   };
 }
 
+function sumOf(served: SharedArrayBuffer, counter: number): number {
+  return new Float64Array(served).reduce(
+    (sum, value, i) => (i % COUNTERS === counter ? sum + value : sum),
+    0,
+  );
+}
+
 /** Reads the kernel's first request and settles the session. */
-function answerInit(descriptor: number, passthrough: boolean): Session {
+function answerInit(descriptor: number, wanted: { passthrough: boolean; resend: boolean }): Session {
   const inbox = nativeBuffer(REQUEST_BUFFER_SIZE);
   const length = checked(libc.read(descriptor, inbox.address, REQUEST_BUFFER_SIZE), 'read of INIT');
   const request = new Request();
@@ -221,7 +257,7 @@ function answerInit(descriptor: number, passthrough: boolean): Session {
   }
   const reply = new Reply(256);
   reply.begin(request.uniqueLow, request.uniqueHigh);
-  const session = negotiate(request.init(), passthrough, reply);
+  const session = negotiate(request.init(), wanted, reply);
   checked(libc.write(descriptor, reply.memory.address, reply.length), 'answer to INIT');
   return session;
 }
@@ -235,18 +271,6 @@ function repeatRequests(descriptor: number): void {
     const number = errno();
     if (number !== Errno.ENODEV) throw new SystemCallError('FUSE_NOTIFY_RESEND', number);
   }
-}
-
-function openTable(path: string | undefined, fresh: boolean): OpenTable {
-  const size = OpenTable.sizeFor(OPEN_SLOTS);
-  if (path === undefined) return new OpenTable(new Uint8Array(size));
-  if (fresh) {
-    writeFileSync(path, new Uint8Array(0), { mode: 0o600 });
-    const file = openSync(path, 'r+');
-    ftruncateSync(file, size);
-    closeSync(file);
-  }
-  return new OpenTable(Bun.mmap(path, { shared: true }));
 }
 
 /**

@@ -1,30 +1,44 @@
+import { markTouched } from '../../../content/trace.ts';
 import type { Attributes, DirectoryEntry, Extent, ImageIndex } from '../../../index/index.ts';
+import { openImageIndex } from '../../../index/index.ts';
 import { libc, nativeAddress } from './libc.ts';
 import { NAME_MAX } from './protocol.ts';
 import type { ReplyStatistics } from './replies.ts';
 import type { ServedTree } from './served-tree.ts';
-import type { ThreadData, ThreadLayer } from './thread-messages.ts';
+import type { ThreadData } from './thread-messages.ts';
 
 /**
- * A tree over the mapped index and the layers' local bytes: what a server thread answers from.  `data.indexPath` has been
- * validated on arrival and never changes.
+ * A tree over the mapped index and the layers' local bytes: what a server thread answers from.
+ * `data.indexPath` has been validated on arrival and never changes.
  */
 export function openLocalTree(data: ThreadData): ServedTree {
-  return new IndexedTree(openImageIndex(Bun.mmap(data.indexPath)), data.layers);
+  return new LocalTree(openImageIndex(Bun.mmap(data.indexPath)), data);
 }
 
-const openImageIndex: (b: Uint8Array) => ImageIndex = () => {
-  throw new Error('no index yet');
-};
-class IndexedTree implements ServedTree {
-  readonly #index: ImageIndex;
-  readonly #descriptors: readonly number[];
-  readonly #presence: readonly Int32Array[];
+interface Layer {
+  readonly descriptor: number;
+  readonly presence: Int32Array;
+  readonly touched: Int32Array;
+}
 
-  constructor(index: ImageIndex, layers: readonly ThreadLayer[]) {
+// Extents are decoded once for the files that are being read; a sparse file may have tens of thousands.
+const CACHED_FILES = 256;
+const BLOCK_SIZE = 4096;
+
+class LocalTree implements ServedTree {
+  readonly #index: ImageIndex;
+  readonly #layers: readonly Layer[];
+  readonly #touchCounter: Int32Array;
+  readonly #extents = new Map<number, readonly Extent[]>();
+
+  constructor(index: ImageIndex, data: ThreadData) {
     this.#index = index;
-    this.#descriptors = layers.map(({ descriptor }) => descriptor);
-    this.#presence = layers.map(({ presence }) => new Int32Array(presence));
+    this.#touchCounter = new Int32Array(data.touchCounter);
+    this.#layers = data.layers.map(({ fd, presence, touched }) => ({
+      descriptor: fd,
+      presence: new Int32Array(presence),
+      touched: new Int32Array(touched),
+    }));
   }
 
   getattr(ino: number): Attributes {
@@ -60,19 +74,26 @@ class IndexedTree implements ServedTree {
   }
 
   extents(ino: number): readonly Extent[] {
-    return this.#index.extents(ino);
+    const known = this.#extents.get(ino);
+    if (known !== undefined) return known;
+    const extents = this.#index.extents(ino);
+    if (this.#extents.size >= CACHED_FILES) this.#extents.clear();
+    this.#extents.set(ino, extents);
+    return extents;
   }
 
   readNow(ino: number, offset: number, into: Uint8Array): number {
     const end = offset + into.length;
+    const extents = this.extents(ino);
     let filled = offset;
-    for (const extent of this.#index.extents(ino)) {
+    for (let i = firstEndingAfter(extents, offset); i < extents.length; i++) {
+      const extent = extents[i];
+      if (extent === undefined || extent.fileOffset >= end) break;
       const from = Math.max(filled, extent.fileOffset);
       const to = Math.min(end, extent.fileOffset + extent.length);
-      if (from >= to) continue;
       if (from > filled) into.fill(0, filled - offset, from - offset);
       const at = extent.layerOffset + (from - extent.fileOffset);
-      if (!this.#readLayer(extent.layer, at, into.subarray(from - offset, to - offset))) return -1;
+      if (!this.#readLayer(extent.layer, at, into, from - offset, to - from)) return -1;
       filled = to;
     }
     if (filled < end) into.fill(0, filled - offset);
@@ -80,25 +101,38 @@ class IndexedTree implements ServedTree {
   }
 
   statfs(): ReplyStatistics {
-    const blockSize = 4096;
     return {
-      blockSize,
-      blocks: Math.ceil(this.#index.totalFileBytes / blockSize),
+      blockSize: BLOCK_SIZE,
+      blocks: Math.ceil(this.#index.totalFileBytes / BLOCK_SIZE),
       files: this.#index.inodeCount,
       nameMax: NAME_MAX,
     };
   }
 
-  #readLayer(layer: number, offset: number, into: Uint8Array): boolean {
-    const descriptor = this.#descriptors[layer] ?? -1;
-    const presence = this.#presence[layer];
-    if (descriptor < 0 || presence === undefined) return false;
-    const last = this.#index.spanAt(layer, offset + into.length - 1);
-    for (let span = this.#index.spanAt(layer, offset); span <= last; span++) {
-      if ((Atomics.load(presence, span >>> 5) & (1 << (span & 31))) === 0) return false;
+  #readLayer(number: number, offset: number, into: Uint8Array, at: number, length: number): boolean {
+    const layer = this.#layers[number];
+    if (layer === undefined || layer.descriptor < 0) return false;
+    const first = this.#index.spanAt(number, offset);
+    const last = this.#index.spanAt(number, offset + length - 1);
+    for (let span = first; span <= last; span++) {
+      if ((Atomics.load(layer.presence, span >>> 5) & (1 << (span & 31))) === 0) return false;
     }
-    const address = nativeAddress(into);
-    // A file that somebody shortened reads short; the main thread then fetches what is missing.
-    return libc.pread(descriptor, address, into.length, offset) === into.length;
+    const target = length === into.length ? into : into.subarray(at, at + length);
+    // A file that somebody shortened reads short: the main thread then finds out and fetches what is missing.
+    if (libc.pread(layer.descriptor, nativeAddress(target), length, offset) !== length) return false;
+    for (let span = first; span <= last; span++) markTouched(layer.touched, this.#touchCounter, span);
+    return true;
   }
+}
+
+function firstEndingAfter(extents: readonly Extent[], offset: number): number {
+  let low = 0;
+  let high = extents.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const extent = extents[middle];
+    if (extent !== undefined && extent.fileOffset + extent.length <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

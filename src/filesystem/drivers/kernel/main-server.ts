@@ -13,6 +13,14 @@ export interface KernelFileSystem extends ServedTree {
   read(ino: number, offset: number, into: Uint8Array, signal?: AbortSignal): Promise<number>;
 }
 
+interface WaitingRequest {
+  readonly node: number;
+  readonly uniqueLow: number;
+  readonly uniqueHigh: number;
+  readonly answered: () => void;
+  readonly controller: AbortController;
+}
+
 // Metadata replies of the main thread: the longest is a READDIR of as much as one READ may ask.
 const mainReply = new Reply(MAX_READ_SIZE);
 
@@ -27,8 +35,8 @@ export class MainServer {
   readonly #passthrough: Passthrough | undefined;
   readonly #logger: Logger;
   readonly #request = new Request();
-  #stopped = false;
-  readonly #waiting = new Map<string, AbortController>();
+  #stopped: 'no' | 'failing' | 'silent' = 'no';
+  readonly #waiting = new Map<string, WaitingRequest>();
 
   constructor(
     descriptor: number,
@@ -49,65 +57,66 @@ export class MainServer {
     return this.#waiting.size;
   }
 
-  /** Answers one request, now or when its bytes are there. */
-  receive(bytes: Uint8Array): void {
+  /** Answers one request, now or when its bytes are there; then calls `answered`. */
+  receive(bytes: Uint8Array, answered: () => void = () => {}): void {
+    if (this.#stopped === 'silent') return;
     const request = this.#request;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const malformed = request.decode(bytes, view, bytes.length);
-    if (malformed === -1) return;
-    if (malformed > 0) {
-      this.#fail(request.uniqueLow, request.uniqueHigh, malformed);
+    if (malformed > 0) this.#fail(request.uniqueLow, request.uniqueHigh, malformed);
+    const outcome = malformed === 0 ? this.#handler.handle(request, mainReply) : Outcome.SILENT;
+    if (outcome === Outcome.REPLY) this.#send(mainReply);
+    if (outcome === Outcome.FORWARD) this.#answerSpecially(request, answered);
+    else answered();
+  }
+
+  /**
+   * Gives up all that waits, now and from now on, answering EIO; or nothing when `silently`, because another
+   * server will answer.
+   */
+  stop(silently: boolean): void {
+    this.#stopped = silently ? 'silent' : 'failing';
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { controller, uniqueLow, uniqueHigh, answered } of waiting) {
+      controller.abort();
+      if (silently) continue;
+      this.#fail(uniqueLow, uniqueHigh, Errno.EIO);
+      answered();
+    }
+  }
+
+  #answerSpecially(request: Request, answered: () => void): void {
+    const { opcode, uniqueLow, uniqueHigh } = request;
+    if (opcode === Opcode.READ) {
+      this.#read(request, answered);
       return;
     }
-    const outcome = this.#handler.handle(request, mainReply);
-    if (outcome === Outcome.REPLY) this.#send(mainReply);
-    else if (outcome === Outcome.FORWARD) this.#answerLater(request);
-  }
-
-  /** Gives up all that waits, now and from now on, answering EIO; or nothing when `silently`, because another server will answer. */
-  stop(silently: boolean): void {
-    this.#stopped = true;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const [key, controller] of waiting) {
-      controller.abort();
-      const [high = 0, low = 0] = key.split(':').map(Number);
-      if (!silently) this.#fail(low, high, Errno.EIO);
+    if (opcode === Opcode.OPEN) {
+      this.#open(request, answered);
+      return;
     }
-  }
-
-  #answerLater(request: Request): void {
-    switch (request.opcode) {
-      case Opcode.READ:
-        void this.#read(request);
-        return;
-      case Opcode.OPEN:
-        void this.#open(request);
-        return;
-      case Opcode.RELEASE:
-        this.#passthrough?.release(request);
-        this.#fail(request.uniqueLow, request.uniqueHigh, 0);
-        return;
-      case Opcode.INTERRUPT:
-        this.#interrupt(request);
-        return;
-      case Opcode.DESTROY:
-        this.#fail(request.uniqueLow, request.uniqueHigh, 0);
-        return;
-      default:
-        this.#fail(request.uniqueLow, request.uniqueHigh, Errno.ENOSYS);
+    if (opcode === Opcode.INTERRUPT) {
+      this.#interrupt(request);
+    } else if (opcode === Opcode.RELEASE || opcode === Opcode.DESTROY) {
+      if (opcode === Opcode.RELEASE) this.#passthrough?.release(request);
+      this.#fail(uniqueLow, uniqueHigh, 0);
+    } else {
+      this.#fail(uniqueLow, uniqueHigh, Errno.ENOSYS);
     }
+    answered();
   }
 
-  async #read(request: Request): Promise<void> {
+  #read(request: Request, answered: () => void): void {
     const { node, offset, uniqueLow, uniqueHigh } = request;
-    if (this.#stopped) {
+    if (this.#stopped === 'failing') {
       this.#fail(uniqueLow, uniqueHigh, Errno.EIO);
+      answered();
       return;
     }
     const length = this.#handler.readLength(request, MAX_READ_SIZE);
-    const reply = new Reply(length);
-    await this.#whileWaiting(uniqueLow, uniqueHigh, async (signal) => {
+    void this.#whileWaiting({ node, uniqueLow, uniqueHigh, answered }, async (signal) => {
+      const reply = new Reply(length);
       const got = await this.#fileSystem.read(node, offset, reply.body(length), signal);
       reply.begin(uniqueLow, uniqueHigh);
       reply.took(got);
@@ -116,45 +125,46 @@ export class MainServer {
     });
   }
 
-  async #open(request: Request): Promise<void> {
+  #open(request: Request, answered: () => void): void {
     const { node, uniqueLow, uniqueHigh } = request;
-    const passthrough = this.#passthrough;
-    if (passthrough === undefined) {
-      this.#fail(uniqueLow, uniqueHigh, Errno.EIO);
-      return;
-    }
-    await this.#whileWaiting(uniqueLow, uniqueHigh, async () => {
+    void this.#whileWaiting({ node, uniqueLow, uniqueHigh, answered }, async () => {
       const reply = new Reply(64);
-      await passthrough.open(node, uniqueLow, uniqueHigh, reply);
+      await this.#passthrough?.open(node, uniqueLow, uniqueHigh, reply);
       return reply;
     });
   }
 
   async #whileWaiting(
-    uniqueLow: number,
-    uniqueHigh: number,
+    request: Omit<WaitingRequest, 'controller'>,
     answer: (signal: AbortSignal) => Promise<Reply>,
   ): Promise<void> {
+    const { node, uniqueLow, uniqueHigh, answered } = request;
     const key = requestKey(uniqueLow, uniqueHigh);
     const controller = new AbortController();
-    this.#waiting.set(key, controller);
+    const waiting = { ...request, controller };
+    this.#waiting.set(key, waiting);
+    let reply: Reply | undefined;
+    let number = 0;
     try {
-      const reply = await answer(controller.signal);
-      if (this.#waiting.get(key) === controller) this.#send(reply);
+      reply = await answer(controller.signal);
     } catch (error) {
-      if (this.#waiting.get(key) !== controller) return;
-      const number = controller.signal.aborted ? Errno.EINTR : errnoOf(error);
-      if (number !== Errno.EINTR) this.#logger.error('a read failed', { error: String(error) });
-      this.#fail(uniqueLow, uniqueHigh, number);
-    } finally {
-      if (this.#waiting.get(key) === controller) this.#waiting.delete(key);
+      number = controller.signal.aborted ? Errno.EINTR : errnoOf(error);
+      if (number !== Errno.EINTR) {
+        this.#logger.error('a request failed', { inode: node, error: String(error) });
+      }
     }
+    // Given up by `stop` in the meantime: it has said what there was to say.
+    if (this.#waiting.get(key) !== waiting) return;
+    this.#waiting.delete(key);
+    if (reply === undefined) this.#fail(uniqueLow, uniqueHigh, number);
+    else this.#send(reply);
+    answered();
   }
 
   #interrupt(request: Request): void {
-    const controller = this.#waiting.get(requestKey(request.interruptedLow, request.interruptedHigh));
-    if (controller !== undefined) {
-      controller.abort();
+    const waiting = this.#waiting.get(requestKey(request.interruptedLow, request.interruptedHigh));
+    if (waiting !== undefined) {
+      waiting.controller.abort();
       return;
     }
     // Either it has been answered, and the kernel ignores this; or it is still on its way through a server

@@ -49,12 +49,12 @@ export function hasResend(session: Session): boolean {
 /**
  * Builds the answer to INIT.
  *
- * @param passthrough whether backing files are wanted (they take CAP_SYS_ADMIN)
+ * @param wanted whether backing files (they take CAP_SYS_ADMIN) and repeated requests are of use
  * @throws ImgcredError FUSE_UNAVAILABLE for a kernel whose protocol is too old
  */
 export function negotiate(
   offered: { major: number; minor: number; maxReadahead: number; flags: number; flags2: number },
-  passthrough: boolean,
+  wanted: { readonly passthrough: boolean; readonly resend: boolean },
   reply: Reply,
 ): Session {
   if (offered.major !== FUSE_MAJOR || offered.minor < FUSE_OLDEST_MINOR) {
@@ -65,7 +65,10 @@ export function negotiate(
     );
   }
   const flags = offered.flags & WANTED;
-  const wanted2 = InitFlag2.HAS_RESEND | InitFlag2.ALLOW_IDMAP | (passthrough ? InitFlag2.PASSTHROUGH : 0);
+  const wanted2 =
+    InitFlag2.ALLOW_IDMAP |
+    (wanted.resend ? InitFlag2.HAS_RESEND : 0) |
+    (wanted.passthrough ? InitFlag2.PASSTHROUGH : 0);
   const flags2 = (flags & InitFlag.INIT_EXT) === 0 ? 0 : offered.flags2 & wanted2;
   const minor = Math.min(FUSE_MINOR, offered.minor);
   const { view, bytes } = reply.memory;

@@ -23,6 +23,7 @@ export class Passthrough {
   readonly #argument = nativeBuffer(1024);
   #backings = 0;
   #refused = false;
+  #closed = false;
 
   /** @param limit backing files registered with the kernel at a time, each holding a file open there */
   constructor(
@@ -70,6 +71,11 @@ export class Passthrough {
     reply.finish();
   }
 
+  /** The descriptor is about to close: nothing is registered any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
   /** Takes note of a RELEASE whose handle came from {@link Passthrough.open}. */
   release(request: Request): void {
     const backing = this.#table.released(request.handle - 1, request.uniqueLow, request.uniqueHigh);
@@ -77,7 +83,7 @@ export class Passthrough {
   }
 
   #mayBegin(): boolean {
-    return !this.#refused && !this.#table.overflown && this.#backings < this.#limit;
+    return !this.#closed && !this.#refused && !this.#table.overflown && this.#backings < this.#limit;
   }
 
   /** Registers the file with the kernel; returns its id, 0 when it would not have it. */

@@ -3,6 +3,7 @@
  * it waits in epoll_wait(2), reads requests, and answers them or hands them to the main thread.
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
+import { NOT_RECORDED } from './journal.ts';
 import {
   checked,
   EPOLL_CTL_ADD,
@@ -14,14 +15,18 @@ import {
   EPOLLIN,
   errno,
   libc,
+  type NativeBuffer,
   nativeBuffer,
+  nativeView,
 } from './libc.ts';
 import { openLocalTree } from './local-tree.ts';
-import { Errno, MAX_READ_SIZE, REQUEST_BUFFER_SIZE } from './protocol.ts';
+import { mapJournal } from './mount-state.ts';
+import { Errno, MAX_READ_SIZE, Opcode, OUT_HEADER_SIZE, REQUEST_BUFFER_SIZE } from './protocol.ts';
 import { Reply } from './replies.ts';
 import { Outcome, RequestHandler } from './request-handler.ts';
 import { Request } from './requests.ts';
 import type { ThreadCommand, ThreadReport, ThreadStart } from './thread-messages.ts';
+import { COUNTERS } from './thread-messages.ts';
 
 declare const self: {
   onmessage: ((event: MessageEvent<ThreadStart>) => void) | null;
@@ -33,6 +38,12 @@ interface AttachedMount {
   readonly descriptor: number;
   /** Absent: every request is the main thread's. */
   handler: RequestHandler | undefined;
+  readonly served: Float64Array;
+  /** Where in `served` this thread counts. */
+  readonly counter: number;
+  /** Where requests are read into: this thread's own memory, or its part of the journal. */
+  readonly inbox: NativeBuffer;
+  readonly record: (request: Uint8Array) => number;
 }
 
 const WAKE = 0xffff_ffff;
@@ -43,7 +54,7 @@ const TURN = 64;
 const mounts = new Map<number, AttachedMount>();
 const request = new Request();
 const reply = new Reply(MAX_READ_SIZE);
-const inbox = nativeBuffer(REQUEST_BUFFER_SIZE);
+const ownInbox = nativeBuffer(REQUEST_BUFFER_SIZE);
 const events = nativeBuffer(Math.max(1024, EVENTS * EPOLL_EVENT_SIZE));
 const counter = nativeBuffer(1024);
 
@@ -83,7 +94,7 @@ function serve(epoll: number, wakeDescriptor: number, commands: MessagePort): vo
 
 /** Serves up to {@link TURN} requests; returns whether there may be more. */
 function takeTurn(epoll: number, attached: AttachedMount): boolean {
-  const { descriptor, handler } = attached;
+  const { descriptor, handler, inbox } = attached;
   for (let served = 0; served < TURN; served++) {
     const length = libc.read(descriptor, inbox.address, REQUEST_BUFFER_SIZE);
     if (length === -1) {
@@ -96,23 +107,30 @@ function takeTurn(epoll: number, attached: AttachedMount): boolean {
       return false;
     }
     const malformed = request.decode(inbox.bytes, inbox.view, length);
-    if (malformed === -1) continue;
     if (malformed > 0) {
       reply.begin(request.uniqueLow, request.uniqueHigh);
       reply.fail(malformed);
       reply.finish();
       libc.write(descriptor, reply.memory.address, reply.length);
-      continue;
     }
-    const outcome = handler === undefined ? Outcome.FORWARD : handler.handle(request, reply);
+    const outcome = malformed !== 0 ? Outcome.SILENT : (handler?.handle(request, reply) ?? Outcome.FORWARD);
     if (outcome === Outcome.REPLY) {
       // A failure means that nobody waits any more: interrupted, or unmounted.
       libc.write(descriptor, reply.memory.address, reply.length);
+      if (request.opcode === Opcode.READ) count(attached, reply.length - OUT_HEADER_SIZE);
     } else if (outcome === Outcome.FORWARD) {
-      self.postMessage({ kind: 'request', mount: attached.mount, bytes: inbox.bytes.slice(0, length) });
+      const bytes = inbox.bytes.slice(0, length);
+      self.postMessage({ kind: 'request', mount: attached.mount, bytes, record: attached.record(bytes) });
     }
+    // For the journal: this inbox holds no unanswered request.
+    inbox.view.setUint32(0, 0, true);
   }
   return true;
+}
+
+function count({ served, counter }: AttachedMount, bytes: number): void {
+  served[counter] = (served[counter] ?? 0) + 1;
+  served[counter + 1] = (served[counter + 1] ?? 0) + bytes;
 }
 
 /** Carries out what the main thread asked for; returns false when the thread is to end. */
@@ -139,17 +157,23 @@ function obey(epoll: number, commands: MessagePort): boolean {
 
 /** Starts serving a mount; returns what went wrong. */
 function attach(epoll: number, command: ThreadCommand & { kind: 'attach' }): string | undefined {
+  const { mount, thread, connection } = command;
+  const { descriptor, data, trackFrom, served, journalPath } = connection;
   try {
-    const tree = command.data === undefined ? undefined : openLocalTree(command.data);
-    mounts.set(command.mount, {
-      mount: command.mount,
-      descriptor: command.descriptor,
-      handler: tree === undefined ? undefined : new RequestHandler(tree, command.trackFrom),
+    const journal = journalPath === undefined ? undefined : mapJournal(journalPath);
+    mounts.set(mount, {
+      mount,
+      descriptor,
+      handler: data === undefined ? undefined : new RequestHandler(openLocalTree(data), trackFrom),
+      served: new Float64Array(served),
+      counter: thread * COUNTERS,
+      inbox: journal === undefined ? ownInbox : nativeView(journal.inbox(thread)),
+      record: (bytes) => journal?.keep(thread, bytes) ?? NOT_RECORDED,
     });
-    watch(epoll, command.descriptor, command.mount, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE);
+    watch(epoll, descriptor, mount, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE);
     return undefined;
   } catch (error) {
-    mounts.delete(command.mount);
+    mounts.delete(mount);
     return error instanceof Error ? error.message : String(error);
   }
 }

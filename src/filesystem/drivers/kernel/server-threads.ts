@@ -1,12 +1,15 @@
 import { ptr } from 'bun:ffi';
 import { ImgcredError } from '../../../errors/index.ts';
 import { checked, libc } from './libc.ts';
-import type { ThreadCommand, ThreadData, ThreadReport, ThreadStart } from './thread-messages.ts';
+import type { Connection, ThreadCommand, ThreadReport, ThreadStart } from './thread-messages.ts';
+import { COUNTERS } from './thread-messages.ts';
 
 /** What a mount wants to hear from the threads. */
 export interface MountListener {
   /** A request that the threads do not answer. */
-  request(bytes: Uint8Array): void;
+  request(bytes: Uint8Array, record: number): void;
+  /** A thread died over a defect. The others go on; what it was just answering stays unanswered. */
+  lost(error: string): void;
   /** The kernel ended the connection. Called once. */
   gone(errno: number): void;
 }
@@ -49,25 +52,25 @@ export class ServerThreads {
     return ServerThreads.#shared;
   }
 
+  /** Memory for the threads to count in what they serve of one mount. */
+  counters(): SharedArrayBuffer {
+    return new SharedArrayBuffer(this.#count * COUNTERS * Float64Array.BYTES_PER_ELEMENT);
+  }
+
   /**
-   * Has all threads serve `descriptor`.
+   * Has all threads serve a connection.
    *
    * @returns the number to detach it by
-   * @throws ImgcredError FUSE_UNAVAILABLE when a thread cannot start, MOUNT_FAILED when it cannot open `data`
+   * @throws ImgcredError FUSE_UNAVAILABLE when a thread cannot start, MOUNT_FAILED when it cannot open its data
    */
-  async attach(
-    descriptor: number,
-    data: ThreadData | undefined,
-    trackFrom: number,
-    listener: MountListener,
-  ): Promise<number> {
+  async attach(connection: Connection, listener: MountListener): Promise<number> {
     const mount = this.#next++;
     this.#mounts.set(mount, listener);
     try {
       this.#threads ??= this.#start();
       const threads = await this.#threads;
       const failures = await Promise.all(
-        threads.map((thread) => tell(thread, { kind: 'attach', mount, descriptor, data, trackFrom })),
+        threads.map((thread, number) => tell(thread, { kind: 'attach', mount, thread: number, connection })),
       );
       const failure = failures.find((text) => text !== undefined);
       if (failure !== undefined) throw new ImgcredError('MOUNT_FAILED', failure);
@@ -122,9 +125,9 @@ export class ServerThreads {
       const { promise: stopped, resolve: ended } = Promise.withResolvers<void>();
       const thread: ServerThread = { worker, commands: port1, wakeDescriptor, waiting: new Map(), stopped };
       worker.onerror = (event) => {
-        libc.close(wakeDescriptor);
-        port1.close();
+        // Before it is ready, whoever starts it hears of it; later, its mounts do.
         reject(new Error(event.message));
+        for (const listener of this.#mounts.values()) listener.lost(event.message);
       };
       worker.onmessage = ({ data: report }: MessageEvent<ThreadReport>) => {
         if (report.kind === 'ready') resolve(thread);
@@ -138,7 +141,7 @@ export class ServerThreads {
 
   #hear(thread: ServerThread, report: ThreadReport & { mount: number }): void {
     if (report.kind === 'request') {
-      this.#mounts.get(report.mount)?.request(report.bytes);
+      this.#mounts.get(report.mount)?.request(report.bytes, report.record);
     } else if (report.kind === 'gone') {
       this.#mounts.get(report.mount)?.gone(report.errno);
     } else {

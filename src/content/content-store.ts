@@ -42,6 +42,7 @@ export class ContentStore implements LayerSurroundings {
   readonly #layers = new Map<string, { content: LayerContent; references: number }>();
   #usedBytes = 0;
   #pausedUntil = Number.NEGATIVE_INFINITY;
+  #freedAt = Number.NEGATIVE_INFINITY;
   #pauseReason: string | undefined;
   #evicting: Promise<void> | undefined;
   #closed = false;
@@ -132,9 +133,16 @@ export class ContentStore implements LayerSurroundings {
     return true;
   }
 
+  makeRoomAfter(error: unknown): boolean {
+    const code = systemErrorCode(error);
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') return false;
+    if (this.#freeIdle(FREED_ON_FULL_DISK)) this.#freedAt = this.clock.now();
+    // Several writes fail at once: the room that the first one made is the others' too.
+    return this.clock.now() - this.#freedAt < 1_000;
+  }
+
   keepingFailed(error: unknown): void {
     const code = systemErrorCode(error);
-    if ((code === 'ENOSPC' || code === 'EDQUOT') && this.#freeIdle(FREED_ON_FULL_DISK)) return;
     this.#pause(code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk is full' : `writing fails (${code})`);
   }
 

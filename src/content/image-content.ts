@@ -97,6 +97,7 @@ export class ImageContent {
       prefetchConcurrency: options.prefetchConcurrency ?? 2,
       stuckAfterMs,
       prefetchDeadlineMs: Math.max(120_000, this.#deadlineMs),
+      silenceMs: this.#deadlineMs,
       recentBytes: options.recentBytes ?? 64 * 1024 * 1024,
     });
     const aheadBytes = options.readAheadBytes ?? 32 * 1024 * 1024;

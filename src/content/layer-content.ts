@@ -12,7 +12,9 @@ export interface LayerSurroundings {
   readonly clock: Clock;
   /** Makes room for `bytes` under the limit; false: there is none, do not keep them. */
   reserve(bytes: number): Promise<boolean>;
-  /** A write or sync failed: no more keeping for a while, said once. */
+  /** A write failed. True: room has been made since, it is worth another try. */
+  makeRoomAfter(error: unknown): boolean;
+  /** Writing fails for good: no more keeping for a while, said once. */
   keepingFailed(error: unknown): void;
   /** A fresh name for a temporary file on the store's file system. */
   incomingPath(): string;
@@ -162,15 +164,18 @@ export class LayerContent {
     const file = this.#file;
     if (this.presence.has(n)) return true;
     if (file?.writable !== true || !(await this.surroundings.reserve(bytes.length))) return false;
-    try {
-      await writeFully(file.fd, bytes, offset);
-    } catch (error) {
-      if (systemErrorCode(error) === undefined) throw error;
-      this.surroundings.keepingFailed(error);
-      return false;
+    for (let again = false; ; again = true) {
+      try {
+        await writeFully(file.fd, bytes, offset);
+        this.#kept(n);
+        return true;
+      } catch (error) {
+        if (systemErrorCode(error) === undefined) throw error;
+        if (!again && this.surroundings.makeRoomAfter(error)) continue;
+        this.surroundings.keepingFailed(error);
+        return false;
+      }
     }
-    this.#kept(n);
-    return true;
   }
 
   #kept(n: number): void {

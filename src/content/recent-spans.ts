@@ -22,7 +22,8 @@ export class RecentSpans {
   put(content: LayerContent, n: number, bytes: Uint8Array): void {
     const key = `${content.layout.key}/${n}`;
     if (this.#spans.has(key)) return;
-    this.#spans.set(key, bytes);
+    // An uncompressed layer's span is a view of the whole answer: that much memory is not what the bound means.
+    this.#spans.set(key, bytes.length < bytes.buffer.byteLength ? bytes.slice() : bytes);
     this.#bytes += bytes.length;
     for (const [oldest, old] of this.#spans) {
       // The newest stays whatever its size: somebody is about to read it.

@@ -3,25 +3,21 @@ import type { ImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { BlobSource, FetchPriority } from './blob-source.ts';
 import { type Clock, sleep } from './clock.ts';
-import { ContentError, classifyFailure, toContentError } from './content-error.ts';
-import type { ContentCounters, FallBack, FetchCause } from './content-stats.ts';
+import { classifyFailure, toContentError } from './content-error.ts';
+import type { ContentCounters, FetchCause } from './content-stats.ts';
 import { FetchQueue } from './fetch-queue.ts';
 import type { LayerContent } from './layer-content.ts';
 import { LayerSpool } from './layer-spool.ts';
-import { RecentSpans } from './recent-spans.ts';
+import { type RangeRequestOptions, RangeRequests } from './range-requests.ts';
 import { SpanFlight } from './span-flight.ts';
-import { landSpan, landSpanStream } from './span-landing.ts';
+import { SpanLanding } from './span-landing.ts';
 
-export interface SpanFetcherOptions {
+export interface SpanFetcherOptions extends RangeRequestOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly counters: ContentCounters;
   /** What the image is called in messages. */
   readonly image: string;
-  /** Compressed bytes that may be fetched in all. */
-  readonly maxFetchBytes: number;
-  /** Compressed bytes of one Range request. */
-  readonly maxRequestBytes: number;
   readonly demandConcurrency: number;
   readonly prefetchConcurrency: number;
   /** Milliseconds after which a transfer no longer counts against the concurrency. */
@@ -34,11 +30,6 @@ export interface SpanFetcherOptions {
 
 // Stuck transfers give their place away; this many in all is the end, whatever they do.
 const TRANSFERS_AT_MOST = 64;
-// A request is sized to take about this long at the speed seen so far, so that a slow line gets small ones.
-const REQUEST_TARGET_MS = 2_000;
-const SMALLEST_REQUEST_BYTES = 256 * 1024;
-// Nobody waits for background bytes, but a reader may be waiting for the line that they occupy.
-const BACKGROUND_REQUEST_BYTES = 2 * 1024 * 1024;
 const GAP_BYTES = 64 * 1024;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 5_000;
@@ -51,23 +42,27 @@ export class SpanFetcher {
   readonly #flights = new Map<LayerContent, Map<number, SpanFlight>>();
   readonly #spools = new Map<LayerContent, { spool: LayerSpool; done: Promise<void> }>();
   readonly #queue = new FetchQueue();
-  readonly #recent: RecentSpans;
+  readonly #requests: RangeRequests;
+  readonly #landing: SpanLanding;
   readonly #aborts = new Set<AbortController>();
   readonly #transfers = new Set<Promise<void>>();
   #demandRunning = 0;
   #prefetchRunning = 0;
   #scheduled = false;
   readonly #closing = new AbortController();
-  #pendingBytes = 0;
-  #bytesPerMs = Number.POSITIVE_INFINITY;
 
   constructor(
     private readonly index: ImageIndex,
     private readonly contents: readonly LayerContent[],
-    private readonly source: BlobSource,
+    source: BlobSource,
     private readonly options: SpanFetcherOptions,
   ) {
-    this.#recent = new RecentSpans(options.recentBytes);
+    this.#requests = new RangeRequests(index, source, options);
+    this.#landing = new SpanLanding(index, {
+      ...options,
+      settle: (flight, error) => this.#settle(flight, error),
+      where: (flight) => this.#where([flight]),
+    });
   }
 
   /** Spans that are queued without anybody waiting for them. */
@@ -92,10 +87,12 @@ export class SpanFetcher {
       return known;
     }
     const flight = new SpanFlight(content, this.index.span(layer, n), cause);
-    const recent = this.#recent.get(content, n);
+    const recent = this.#landing.recent.get(content, n);
     if (recent !== undefined) {
       flight.land(recent);
-      flight.finish();
+      // What could not be kept when it came may be kept now.
+      const { uncompressedOffset } = flight.span;
+      void content.keep(n, recent, uncompressedOffset).finally(() => flight.finish());
     } else if (this.closed) flight.fail(closedError());
     else {
       this.#register(flight);
@@ -183,7 +180,10 @@ export class SpanFetcher {
       if (!spool.spool.adopt(head)) void spool.done.then(() => this.#requeue([head]));
       return;
     }
-    const batch = this.#queue.takeBatch(head, { bytes: this.#requestBytes(head.cause), gapBytes: GAP_BYTES });
+    const batch = this.#queue.takeBatch(head, {
+      bytes: this.#requests.requestBytes(head.cause),
+      gapBytes: GAP_BYTES,
+    });
     for (const flight of batch) flight.state = 'flying';
     let occupied = true;
     const count = (by: number) => {
@@ -206,15 +206,6 @@ export class SpanFetcher {
       this.#schedule();
     });
     this.#transfers.add(transfer);
-  }
-
-  #requestBytes(cause: FetchCause): number {
-    const most = cause === 'background' ? BACKGROUND_REQUEST_BYTES : Number.POSITIVE_INFINITY;
-    return Math.min(
-      most,
-      this.options.maxRequestBytes,
-      Math.max(SMALLEST_REQUEST_BYTES, this.#bytesPerMs * REQUEST_TARGET_MS),
-    );
   }
 
   #requeue(flights: readonly SpanFlight[]): void {
@@ -296,11 +287,17 @@ export class SpanFetcher {
     const settled = this.#announceTransfers(open);
     try {
       if (first.span.materialised) {
-        await this.#deliverStream(first, this.#pieces(first, priority, abort.signal));
+        await this.#landing.deliverStream(first, this.#requests.pieces(first, priority, abort.signal));
         return undefined;
       }
       const offset = first.span.compressedOffset;
-      const answer = await this.#ask(first, offset, last.compressedEnd - offset, priority, abort.signal);
+      const answer = await this.#requests.ask(
+        first,
+        offset,
+        last.compressedEnd - offset,
+        priority,
+        abort.signal,
+      );
       if (answer.kind === 'whole') {
         for (const flight of open) flight.stopIfUnwanted = undefined;
         inTime();
@@ -317,7 +314,10 @@ export class SpanFetcher {
       }
       for (const flight of open) {
         const start = flight.span.compressedOffset - offset;
-        await this.#deliver(flight, answer.bytes.subarray(start, start + flight.span.compressedLength));
+        await this.#landing.deliver(
+          flight,
+          answer.bytes.subarray(start, start + flight.span.compressedLength),
+        );
       }
       return undefined;
     } catch (error) {
@@ -340,115 +340,17 @@ export class SpanFetcher {
     };
   }
 
-  /** One Range request, counted. A `range` answer has exactly the bytes that were asked for. */
-  async #ask(
-    flight: SpanFlight,
-    offset: number,
-    length: number,
-    priority: FetchPriority,
-    signal: AbortSignal,
-  ) {
-    const { counters, clock } = this.options;
-    const layer = this.index.layers[flight.span.layer];
-    if (layer === undefined) throw new RangeError(`the image has no layer number ${flight.span.layer}`);
-    this.#admit(length);
-    this.#pendingBytes += length;
-    counters.requests[flight.cause] += 1;
-    const begun = clock.now();
-    try {
-      const answer = await abortable(
-        this.source.readRange(layer, offset, length, { signal, priority }),
-        signal,
-      );
-      if (answer.kind === 'whole') return answer;
-      counters.bytesFetched[flight.cause] += answer.bytes.length;
-      if (answer.bytes.length !== length) {
-        throw new Error(`the registry sent ${answer.bytes.length} bytes where ${length} were asked for`);
-      }
-      const speed = length / Math.max(1, clock.now() - begun);
-      this.#bytesPerMs = Number.isFinite(this.#bytesPerMs) ? this.#bytesPerMs * 0.7 + speed * 0.3 : speed;
-      return answer;
-    } finally {
-      this.#pendingBytes -= length;
-    }
-  }
-
-  #admit(length: number): void {
-    const { counters, maxFetchBytes } = this.options;
-    if (counters.totalBytesFetched + this.#pendingBytes + length <= maxFetchBytes) return;
-    counters.fetchLimitReached = true;
-    throw new ContentError(
-      'local',
-      'CONTAINER_FAILED',
-      `the limit of ${maxFetchBytes} fetched bytes is reached`,
-      {
-        hint: 'raise --max-fetch, or leave it away',
-      },
-    );
-  }
-
-  /** The compressed bytes of a span that is too large for one request. */
-  async *#pieces(
-    flight: SpanFlight,
-    priority: FetchPriority,
-    signal: AbortSignal,
-  ): AsyncGenerator<Uint8Array> {
-    const end = flight.compressedEnd;
-    for (let position = flight.span.compressedOffset; position < end; ) {
-      const length = Math.min(this.options.maxRequestBytes, end - position);
-      const answer = await this.#ask(flight, position, length, priority, signal);
-      if (answer.kind === 'range') {
-        yield answer.bytes;
-        position += length;
-        continue;
-      }
-      let at = 0;
-      for await (const chunk of this.#counted(flight, answer.stream)) {
-        const from = Math.max(0, position - at);
-        const piece = chunk.subarray(from, Math.max(from, end - at));
-        at += chunk.length;
-        position += piece.length;
-        if (piece.length > 0) yield piece;
-        if (position >= end) return;
-      }
-      throw new Error(`the body ended at byte ${at}, before byte ${end}`);
-    }
-  }
-
-  async *#counted(flight: SpanFlight, stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    const fallBack = this.#rangeIgnored(flight);
-    for await (const chunk of stream) {
-      this.#arrived(flight.cause, fallBack, chunk.length);
-      yield chunk;
-    }
-  }
-
-  #rangeIgnored(flight: SpanFlight): FallBack {
-    const { counters, logger } = this.options;
-    const { digest } = flight.content.layout;
-    if (!counters.fallBacks.some((known) => known.reason === 'range-ignored' && known.layer === digest)) {
-      logger.warn('the registry ignores Range requests: the layer is transferred whole', { layer: digest });
-    }
-    return counters.fallBack('range-ignored', digest);
-  }
-
-  #arrived(cause: FetchCause, fallBack: FallBack, count: number): void {
-    this.#admit(count);
-    this.options.counters.bytesFetched[cause] += count;
-    fallBack.bytes += count;
-  }
-
   async #spool(open: readonly SpanFlight[], stream: AsyncIterable<Uint8Array>): Promise<void> {
     const [first] = open;
     if (first === undefined) return;
     const { content } = first;
     const { cause } = first;
-    const fallBack = this.#rangeIgnored(first);
+    const fallBack = this.#requests.rangeIgnored(first);
     const spool = new LayerSpool(this.index, first.span.layer, content, {
-      arrived: (count) => this.#arrived(cause, fallBack, count),
+      arrived: (count) => this.#requests.arrived(cause, fallBack, count),
       announce: (flight) => this.#register(flight),
-      deliver: (flight, compressed) => this.#deliver(flight, compressed),
-      deliverStream: (flight, compressed) => this.#deliverStream(flight, compressed),
+      deliver: (flight, compressed) => this.#landing.deliver(flight, compressed),
+      deliverStream: (flight, compressed) => this.#landing.deliverStream(flight, compressed),
     });
     for (const flight of open) spool.adopt(flight);
     for (const flight of this.#queue.takeMatching((queued) => queued.content === content))
@@ -470,54 +372,6 @@ export class SpanFetcher {
     }
   }
 
-  /** Verifies, hands out, keeps. Answers whether the span was kept. */
-  async #deliver(flight: SpanFlight, compressed: Uint8Array): Promise<boolean> {
-    if (flight.settled) return true;
-    try {
-      flight.bytes = landSpan(this.index, flight.span, compressed);
-    } catch (error) {
-      this.#corrupt(flight, error);
-      return true;
-    }
-    this.options.counters.spansFetched += 1;
-    flight.land(flight.bytes);
-    const kept = await flight.content.keep(flight.span.number, flight.bytes, flight.span.uncompressedOffset);
-    if (!kept) {
-      this.options.counters.spansNotKept += 1;
-      this.#recent.put(flight.content, flight.span.number, flight.bytes);
-    }
-    this.#settle(flight);
-    // Inflating and hashing ran on this thread: let the readers that it served go on before the next span.
-    await new Promise((resolve) => setImmediate(resolve));
-    return kept;
-  }
-
-  /** The same for a span that is too large for memory: it goes through a file, and readers read from there. */
-  async #deliverStream(flight: SpanFlight, compressed: AsyncIterable<Uint8Array>): Promise<boolean> {
-    if (flight.settled) return true;
-    this.options.counters.fallBack('no-random-access', flight.content.layout.digest);
-    try {
-      await landSpanStream(this.index, flight.content, flight.span, compressed);
-      this.options.counters.spansFetched += 1;
-      this.#settle(flight);
-    } catch (error) {
-      if (classifyFailure(error) !== 'corrupt') throw error;
-      this.#corrupt(flight, error);
-    }
-    return true;
-  }
-
-  #corrupt(flight: SpanFlight, error: unknown): void {
-    flight.corruptions += 1;
-    flight.lastError = error;
-    this.options.logger.warn('a span does not have its sha256', {
-      layer: flight.content.layout.digest,
-      span: flight.span.number,
-      again: flight.corruptions === 1,
-    });
-    if (flight.corruptions > 1) this.#settle(flight, toContentError(error, this.#where([flight])));
-  }
-
   #where(flights: readonly SpanFlight[]): string {
     const first = flights[0];
     const { image } = this.options;
@@ -527,14 +381,4 @@ export class SpanFetcher {
 
 function closedError(): ImgcredError {
   return new ImgcredError('CANCELLED', 'the read was cancelled');
-}
-
-/** A source that does not heed its signal must not hold a reader's place. */
-function abortable<Value>(work: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  if (signal.aborted) return Promise.reject(signal.reason);
-  const { promise, resolve, reject } = Promise.withResolvers<Value>();
-  const aborted = () => reject(signal.reason);
-  signal.addEventListener('abort', aborted, { once: true });
-  work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
-  return promise;
 }

@@ -49,7 +49,7 @@ describe('a disk that is full', () => {
     run('mount', '-o', `remount,size=${100 * SPAN}`, place);
     await clock.advance(31_000);
     expect(opened.notKeeping).toBeUndefined();
-    expect(await reader.completeAll()).toMatchObject({ missing: 0 });
+    expect(await reader.completeAll()).toMatchObject({ missing: 0, stopped: undefined });
     expect((await reader.localState()).local).toBe(true);
   });
 

@@ -435,6 +435,74 @@ describe('a server that ignores Range', () => {
   });
 });
 
+describe('a whole layer whose body falls silent', () => {
+  test('is given up after the deadline, and the next read asks anew', async () => {
+    const clock = new ManualClock();
+    const source = new MemorySource(image.layers);
+    source.answer = () => ({
+      kind: 'whole',
+      stream: (async function* () {
+        yield image.layers[0]?.compressed.slice(0, SPAN) ?? new Uint8Array();
+        await new Promise(() => {});
+      })(),
+    });
+    const reader = content(image.index, await store(), source, { clock });
+    const read = reader.read(big.ino, 15 * SPAN, new Uint8Array(10)).catch((thrown: unknown) => thrown);
+    await source.requested(1);
+    await turn();
+    await clock.advance(60_000);
+    expect(await read).toMatchObject({ failure: 'unreachable' });
+    source.answer = undefined;
+    const again = readBig(reader, 15 * SPAN, 10);
+    while (source.requests.length < 2) await clock.advance(1_000);
+    await again;
+  });
+});
+
+describe('a layer without random access', () => {
+  test('is brought once, in bounded requests, and read from disk', async () => {
+    const bytes = noise(14 * 1024 * 1024, 5);
+    const frame = await buildImage([[{ name: 'file', bytes }]], { compression: 'zstd', frameSize: 1e9 });
+    const file = fileOf(frame, 'file');
+    expect(frame.index.span(0, 0).materialised).toBe(true);
+    const source = new MemorySource(frame.layers);
+    const place = directory();
+    const reader = content(frame.index, await store(place, { limitBytes: 1e6 }), source, {
+      maxRequestBytes: 1e6,
+    });
+    const into = new Uint8Array(100_000);
+    await Promise.all(
+      [0, 5e6, 13e6].map(async (offset) => {
+        expect(await reader.read(file.ino, offset, new Uint8Array(10))).toBe(10);
+      }),
+    );
+    expect(await reader.read(file.ino, 7_000_000, into)).toBe(into.length);
+    expect(into).toEqual(bytes.slice(7_000_000, 7_100_000));
+    expect(source.requests.length).toBeGreaterThan(5);
+    for (const { length } of source.requests) expect(length).toBeLessThanOrEqual(1e6);
+    expect(source.bytesAsked).toBe(frame.layers[0]?.compressed.length ?? 0);
+    expect(reader.stats().fallBacks.map((one) => one.reason)).toEqual(['no-random-access']);
+    expect(fs.readdirSync(`${place}/incoming`)).toEqual([]);
+  });
+
+  test('whose bytes are wrong twice is corrupt, and nothing of it is kept', async () => {
+    const bytes = noise(14 * 1024 * 1024, 5);
+    const frame = await buildImage([[{ name: 'file', bytes }]], { compression: 'zstd', frameSize: 1e9 });
+    const file = fileOf(frame, 'file');
+    const source = new MemorySource(frame.layers);
+    source.answer = ({ offset, length }) => {
+      const wrong = frame.layers[0]?.compressed.slice(offset, offset + length) ?? new Uint8Array();
+      if (offset === 0) wrong[5_000_000] = (wrong[5_000_000] ?? 0) ^ 0x10;
+      return { kind: 'range', bytes: wrong };
+    };
+    const reader = content(frame.index, await store(), source);
+    const error = await reader.read(file.ino, 0, new Uint8Array(10)).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ failure: 'corrupt' });
+    expect(source.requests.filter((request) => request.offset === 0)).toHaveLength(2);
+    expect((await reader.localState()).local).toBe(false);
+  });
+});
+
 describe('limits', () => {
   test('no more is fetched than allowed; what is local is still served', async () => {
     const source = new MemorySource(image.layers);

@@ -1,7 +1,6 @@
-import { createReadStream, mkdirSync } from 'node:fs';
-import { appendFile, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { appendFile, type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { systemErrorCode } from '../errors/index.ts';
 import { type LogChunk, logChunkSchema } from '../protocol/index.ts';
@@ -14,6 +13,7 @@ type StoredChunk = z.infer<typeof storedChunk>;
 
 const DEFAULT_FILE_BYTES = 16 << 20;
 const TAIL_READ_BYTES = 256 << 10;
+const PIECE_BYTES = 64 << 10;
 
 /**
  * The output of containers, a file of JSON lines each. Once a file is full it becomes the older one of two, so
@@ -53,7 +53,13 @@ export class LogStore {
     const first = sequence + chunks.length - fresh.length;
     const text = fresh.map((chunk, at) => `${JSON.stringify({ n: first + at, ...chunk })}\n`).join('');
     const path = this.#path(containerId);
-    await appendFile(path, text, { mode: 0o600 });
+    try {
+      await appendFile(path, text, { mode: 0o600 });
+    } catch (thrown) {
+      // A part of it may stand there: the next attempt looks.
+      this.#next.delete(containerId);
+      throw thrown;
+    }
     this.#next.set(containerId, first + fresh.length);
     if ((await stat(path)).size >= this.#fileBytes) await rename(path, `${path}.1`);
   }
@@ -63,19 +69,28 @@ export class LogStore {
    * look again: that is how a reader follows.
    *
    * @param options.since only chunks from this time on, ms since 1970
-   * @param options.tail only the last so many lines of text
+   * @param options.stream only what was written to this one
+   * @param options.tail only the last so many lines of what the other options leave
    */
   async *read(
     containerId: string,
-    options: { since?: number; tail?: number; after?: () => Promise<boolean> } = {},
+    options: {
+      since?: number;
+      stream?: LogChunk['stream'];
+      tail?: number;
+      after?: () => Promise<boolean>;
+    } = {},
   ): AsyncGenerator<LogChunk> {
+    const { since = 0, stream } = options;
+    const wanted = (chunk: StoredChunk) =>
+      chunk.time >= since && (stream === undefined || chunk.stream === stream);
     let last = -1;
     if (options.tail !== undefined) {
       const kept: StoredChunk[] = [];
       let lines = 0;
       for await (const chunk of this.#pass(containerId, last)) {
         last = chunk.n;
-        if (chunk.time < (options.since ?? 0)) continue;
+        if (!wanted(chunk)) continue;
         kept.push(chunk);
         lines += countLines(chunk);
         // Whole chunks go while what is left holds enough lines without them.
@@ -93,7 +108,7 @@ export class LogStore {
     for (;;) {
       for await (const chunk of this.#pass(containerId, last)) {
         last = chunk.n;
-        if (chunk.time >= (options.since ?? 0)) yield plain(chunk);
+        if (wanted(chunk)) yield plain(chunk);
       }
       if (options.after === undefined || !(await options.after())) return;
     }
@@ -108,34 +123,45 @@ export class LogStore {
 
   async *#pass(containerId: string, after: number): AsyncGenerator<StoredChunk> {
     const path = this.#path(containerId);
-    // The older file is opened first: if the newer one is moved meanwhile, its chunks are seen in one of the two.
-    for (const file of [`${path}.1`, path]) {
-      if ((await sizeOf(file)) === 0) continue;
-      const skip = after >= 0 ? await lineAfter(file, after) : 0;
-      for await (const line of createInterface({
-        input: createReadStream(file, { start: skip }),
-        crlfDelay: Number.POSITIVE_INFINITY,
-      })) {
-        const chunk = parseLine(line);
-        if (chunk !== undefined && chunk.n > after) {
-          yield chunk;
-          after = chunk.n;
+    // Both are opened before either is read, the newer one first: if it is moved meanwhile, no chunk is passed over.
+    const newer = await openIfThere(path);
+    const older = await openIfThere(`${path}.1`);
+    try {
+      for (const file of [older, newer]) {
+        if (file === undefined) continue;
+        for await (const line of linesOf(file, after >= 0 ? await lineAfter(file, after) : 0)) {
+          const chunk = parseLine(line);
+          if (chunk !== undefined && chunk.n > after) {
+            yield chunk;
+            after = chunk.n;
+          }
         }
       }
+    } finally {
+      await Promise.all([newer?.close(), older?.close()]);
     }
   }
 
   async #nextFromDisk(containerId: string): Promise<number> {
     const path = this.#path(containerId);
-    for (const file of [path, `${path}.1`]) {
-      const tail = await readTail(file, TAIL_READ_BYTES);
-      const lines = tail.split('\n');
-      for (const line of lines.reverse()) {
-        const chunk = parseLine(line);
-        if (chunk === undefined) continue;
-        // A line that was cut by a crash would swallow the next one.
-        if (!tail.endsWith('\n')) await appendFile(file, '\n');
-        return chunk.n + 1;
+    await endLastLine(path);
+    for (const name of [path, `${path}.1`]) {
+      const file = await openIfThere(name);
+      if (file === undefined) continue;
+      try {
+        const { size } = await file.stat();
+        for (let bytes = TAIL_READ_BYTES; ; bytes *= 8) {
+          const lines = (await readTail(file, bytes)).split('\n');
+          const last = lines
+            .reverse()
+            .values()
+            .map(parseLine)
+            .find((chunk) => chunk !== undefined);
+          if (last !== undefined) return last.n + 1;
+          if (bytes >= size) break;
+        }
+      } finally {
+        await file.close();
       }
     }
     return 0;
@@ -146,37 +172,59 @@ export class LogStore {
   }
 }
 
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r');
+  } catch (thrown) {
+    if (systemErrorCode(thrown) === 'ENOENT') return undefined;
+    throw thrown;
+  }
+}
+
+// A line that was cut by a crash would swallow the next one.
+async function endLastLine(path: string): Promise<void> {
+  const file = await openIfThere(path);
+  if (file === undefined) return;
+  try {
+    const end = await readTail(file, 1);
+    if (end !== '' && end !== '\n') await appendFile(path, '\n');
+  } finally {
+    await file.close();
+  }
+}
+
+/** The complete lines from byte `start` on, as far as the file goes now. */
+async function* linesOf(file: FileHandle, start: number): AsyncGenerator<string> {
+  const piece = Buffer.alloc(PIECE_BYTES);
+  let pending = '';
+  for (let position = start; ; ) {
+    const { bytesRead } = await file.read(piece, 0, PIECE_BYTES, position);
+    if (bytesRead === 0) return;
+    position += bytesRead;
+    const lines = piece.toString('latin1', 0, bytesRead).split('\n');
+    lines[0] = pending + lines[0];
+    pending = lines.pop() ?? '';
+    yield* lines;
+  }
+}
+
 // Where to begin to read for chunks after number `n`: a reader that follows has usually seen all but the last few.
-async function lineAfter(file: string, n: number): Promise<number> {
-  const size = await sizeOf(file);
+async function lineAfter(file: FileHandle, n: number): Promise<number> {
+  const { size } = await file.stat();
   if (size <= TAIL_READ_BYTES) return 0;
-  const tail = await readTail(file, TAIL_READ_BYTES);
+  const tail = await readTail(file, TAIL_READ_BYTES, size);
   const start = tail.indexOf('\n') + 1;
   const first = parseLine(tail.slice(start, tail.indexOf('\n', start)));
   return first !== undefined && first.n <= n + 1 ? size - tail.length + start : 0;
 }
 
-async function readTail(file: string, bytes: number): Promise<string> {
-  const size = await sizeOf(file);
-  if (size === 0) return '';
-  const handle = await open(file, 'r');
-  try {
-    const length = Math.min(size, bytes);
-    const buffer = Buffer.alloc(length);
-    await handle.read(buffer, 0, length, size - length);
-    return buffer.toString('latin1');
-  } finally {
-    await handle.close();
-  }
-}
-
-async function sizeOf(file: string): Promise<number> {
-  try {
-    return (await stat(file)).size;
-  } catch (thrown) {
-    if (systemErrorCode(thrown) === 'ENOENT') return 0;
-    throw thrown;
-  }
+/** The last bytes of a file, as `latin1`: one character is one byte. */
+async function readTail(file: FileHandle, bytes: number, end?: number): Promise<string> {
+  const size = end ?? (await file.stat()).size;
+  const length = Math.min(size, bytes);
+  const buffer = Buffer.alloc(length);
+  const { bytesRead } = await file.read(buffer, 0, length, size - length);
+  return buffer.toString('latin1', 0, bytesRead);
 }
 
 function parseLine(line: string): StoredChunk | undefined {
@@ -201,12 +249,15 @@ function countLines(chunk: StoredChunk): number {
 function lastLines(chunks: readonly StoredChunk[], count: number): LogChunk[] {
   const kept: LogChunk[] = [];
   let left = count;
+  let atEnd = true;
   for (const chunk of chunks.toReversed()) {
     if (left <= 0) break;
     const bytes = Buffer.from(chunk.data, 'base64');
+    if (bytes.length === 0) continue;
     let start = bytes.length;
     // The newline at the very end of the output closes the last line: it doesn't begin another.
-    let from = kept.length === 0 && bytes.at(-1) === 0x0a ? bytes.length - 1 : bytes.length;
+    let from = atEnd && bytes.at(-1) === 0x0a ? bytes.length - 1 : bytes.length;
+    atEnd = false;
     while (left > 0 && start > 0) {
       const newline = from === 0 ? -1 : bytes.lastIndexOf(0x0a, from - 1);
       start = newline + 1;
@@ -214,7 +265,9 @@ function lastLines(chunks: readonly StoredChunk[], count: number): LogChunk[] {
       if (newline < 0) break;
       left--;
     }
-    kept.unshift({ time: chunk.time, stream: chunk.stream, data: bytes.subarray(start).toString('base64') });
+    if (start < bytes.length) {
+      kept.push({ time: chunk.time, stream: chunk.stream, data: bytes.subarray(start).toString('base64') });
+    }
   }
-  return kept;
+  return kept.reverse();
 }

@@ -107,11 +107,11 @@ export function containerRoutes(options: { logs: LogStore; signals: ChangeSignal
         const chunks = logs.read(row.id, {
           ...(query.tail === undefined ? {} : { tail: query.tail }),
           ...(query.since === undefined ? {} : { since: query.since.getTime() }),
+          ...(query.stream === undefined ? {} : { stream: query.stream }),
           ...(query.follow ? { after: untilEnded(workspace, row, signals, abort) } : {}),
         });
-        const wanted = filterStream(chunks, query.stream);
-        if (c.req.header('accept')?.includes('application/x-ndjson')) return ndjson(wanted);
-        return new Response(bytesOf(wanted), { headers: { 'content-type': 'application/octet-stream' } });
+        if (c.req.header('accept')?.includes('application/x-ndjson')) return ndjson(chunks);
+        return new Response(bytesOf(chunks), { headers: { 'content-type': 'application/octet-stream' } });
       },
     },
     {
@@ -157,13 +157,6 @@ function untilEnded(
     if (!ended) await signals.wait([containerSignal(row.id)], POLL_MS, abort);
     return !abort.aborted;
   };
-}
-
-async function* filterStream<T extends { stream: string }>(
-  chunks: AsyncIterable<T>,
-  stream: string | undefined,
-) {
-  for await (const chunk of chunks) if (stream === undefined || chunk.stream === stream) yield chunk;
 }
 
 function bytesOf(chunks: AsyncIterable<{ data: string }>): ReadableStream<Uint8Array> {

@@ -12,6 +12,8 @@ export interface HttpServer {
 
 // A container's output may be silent for as long as it runs: no answer is ended for being idle.
 const NO_IDLE_TIMEOUT = 0;
+// Bun's types know `idleTimeout` for TCP only, but it ends an answer on a socket all the same, after 10 s.
+const SOCKET_OPTIONS: object = { idleTimeout: NO_IDLE_TIMEOUT };
 
 /**
  * Serves the API on a Unix socket, which this process's user alone may open. A file left by a dead server is
@@ -23,11 +25,8 @@ export function serveOnSocket(app: GatewayApp, path: string): HttpServer {
   try {
     const server = Bun.serve({
       unix: path,
-      fetch: (request, self) => {
-        // Bun's types know `idleTimeout` for addresses only, but a socket's answers time out all the same.
-        self.timeout(request, NO_IDLE_TIMEOUT);
-        return app.fetch(request, { local: true, origin: 'unix socket' });
-      },
+      ...SOCKET_OPTIONS,
+      fetch: (request) => app.fetch(request, { local: true, origin: 'unix socket' }),
     });
     chmodSync(path, 0o600);
     return {

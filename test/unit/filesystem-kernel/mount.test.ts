@@ -1,10 +1,13 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { duplicateDescriptorOf } from '../../../src/filesystem/drivers/kernel/index.ts';
 import { libc } from '../../../src/filesystem/drivers/kernel/libc.ts';
 import { contentByte } from './mount-server.ts';
 import { run, ServerProcess, scratch } from './server-process.ts';
+
+// Each starts processes, and the machine may be busy with other tests.
+setDefaultTimeout(60_000);
 
 function place(directory: string, name = 'mnt'): string {
   const mountpoint = path.join(directory, name);

@@ -1,8 +1,11 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { chmodSync, chownSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { probeKernelDriver } from '../../../src/filesystem/drivers/kernel/index.ts';
 import { run, ServerProcess, scratch } from './server-process.ts';
+
+// Each starts processes, and the machine may be busy with other tests.
+setDefaultTimeout(60_000);
 
 const repository = path.resolve(import.meta.dir, '../../..');
 const server = path.join(import.meta.dir, 'mount-server.ts');

@@ -13,6 +13,10 @@ const Message = z.object({
   waiting: z.number().optional(),
   backings: z.number().optional(),
   memory: z.number().optional(),
+  threadReads: z.number().optional(),
+  fetched: z.number().optional(),
+  spans: z.number().optional(),
+  touchedSpans: z.number().optional(),
 });
 export type ServerMessage = z.output<typeof Message>;
 
@@ -30,7 +34,7 @@ export class ServerProcess {
 
   /** Starts it and waits for its mounts. `command` replaces `bun mount-server.ts`. */
   static async start(
-    settings: ServerSettings,
+    settings: ServerSettings | Record<string, unknown>,
     options: { descriptor?: number; command?: string[]; cwd?: string } = {},
   ): Promise<{ server: ServerProcess; ready: ServerMessage }> {
     const command = options.command ?? [process.execPath, path.join(import.meta.dir, 'mount-server.ts')];
@@ -119,7 +123,7 @@ export function scratch(): { directory: string; [Symbol.asyncDispose](): Promise
   return {
     directory,
     async [Symbol.asyncDispose]() {
-      const { out } = await run(['findmnt', '-rno', 'TARGET', '--list']);
+      const { out } = await run(['findmnt', '-rno', 'TARGET']);
       for (const target of out
         .split('\n')
         .filter((line) => line.startsWith(`${directory}/`))

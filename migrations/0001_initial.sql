@@ -148,10 +148,8 @@ CREATE TABLE containers (
   CHECK (state <> 'exited' OR exit_code IS NOT NULL),
   FOREIGN KEY (workspace_id, image_id) REFERENCES images (workspace_id, id)
 ) STRICT;
-CREATE INDEX containers_queue ON containers (state, workspace_id, sequence)
-  WHERE state IN ('pending', 'assigned', 'preparing', 'running', 'stopping');
-CREATE INDEX containers_leases ON containers (lease_expires_at)
-  WHERE state IN ('assigned', 'preparing', 'running', 'stopping');
+CREATE INDEX containers_by_state ON containers (state, workspace_id, sequence);
+CREATE INDEX containers_leases ON containers (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
 CREATE INDEX containers_by_worker ON containers (worker_id)
   WHERE state IN ('assigned', 'preparing', 'running', 'stopping');
 CREATE INDEX containers_by_workspace ON containers (workspace_id, sequence);

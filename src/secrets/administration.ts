@@ -37,8 +37,7 @@ export class Administration {
    * @throws SecretError NOT_FOUND; DatabaseError CONFLICT when the key is in use
    */
   async retireMasterKey(id: string, by: Actor): Promise<void> {
-    await this.#keyring.retire(id);
-    this.#record('key.retire', by, { key: id });
+    await this.#keyring.retire(id, () => this.#record('key.retire', by, { key: id }));
   }
 
   /** @throws SecretError INVALID_INPUT for a bad name; DatabaseError CONFLICT when the name is taken. */
@@ -50,9 +49,7 @@ export class Administration {
 
   /** Deletes a workspace, all that it holds, and its key. Returns whether there was one. */
   shredWorkspace(id: WorkspaceId, by: Actor): boolean {
-    const deleted = this.#workspaces.shred(id);
-    if (deleted) this.#record('workspace.delete', by, {}, id);
-    return deleted;
+    return this.#workspaces.shred(id, () => this.#record('workspace.delete', by, {}, id));
   }
 
   #record(

@@ -153,16 +153,20 @@ export class Keyring {
    * Gives up a master key that encrypts nothing any more, and takes it out of the file if that is our own.
    * Backups made before need it still: keep a copy with them.
    *
+   * @param record called in the transaction that retires it
    * @throws SecretError NOT_FOUND; DatabaseError CONFLICT when it is in use.
    */
-  async retire(id: string): Promise<void> {
+  async retire(id: string, record: () => void = () => {}): Promise<void> {
     const kek = this.#database.keks.get(id);
     if (kek === undefined) {
       throw new SecretError('NOT_FOUND', `no master key ${JSON.stringify(id)}`, {
         hint: 'see `imgcred key ls`',
       });
     }
-    if (kek.state !== 'retired') this.#database.keks.retire(id);
+    this.#database.transaction(() => {
+      if (kek.state !== 'retired') this.#database.keks.retire(id);
+      record();
+    });
     this.#keys.delete(id);
     if (this.source.managed) await rewriteKeyFile(this.source.path, { drop: id });
   }

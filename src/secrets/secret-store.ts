@@ -10,17 +10,13 @@ import type {
   WorkspaceId,
 } from '../database/index.ts';
 import type { AuditLog } from './audit.ts';
-import { type Bytes, fromUtf8, utf8 } from './encoding.ts';
-import { type EnvelopeSubject, openEnvelope, sealEnvelope } from './envelope.ts';
+import { type Bytes, fromUtf8 } from './encoding.ts';
+import { openEnvelope, sealEnvelope } from './envelope.ts';
 import { corrupt, SecretError } from './errors.ts';
 import { equalBytes, type RandomBytes, randomBytes } from './primitives.ts';
-import { normalizeRegistryValue } from './registry-value.ts';
+import { checkedValue, checkName, shaped, subjectOf } from './secret-rules.ts';
 import { sealOfRow, type WorkspaceKey, type WorkspaceKeys } from './workspace-keys.ts';
 
-// Long enough for the name of the longest registry with its suffixes (`createSecretName`).
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,299}$/;
-/** The longest value, bytes of UTF-8: as long as a Linux environment string may be (`MAX_ARG_STRLEN`). */
-export const MAX_VALUE_BYTES = 128 * 1024;
 const KEPT_VERSIONS = 10;
 const ATTEMPTS = 5;
 
@@ -382,53 +378,6 @@ export class SecretStore {
       detail,
     });
   }
-}
-
-/** Where the envelope of one version belongs. */
-export function subjectOf(
-  secret: Pick<SecretRow, 'id' | 'workspaceId' | 'name'>,
-  version: number,
-): EnvelopeSubject {
-  return {
-    kind: 'value',
-    context: [secret.workspaceId, secret.id, secret.name, version],
-    name: `secret ${JSON.stringify(secret.name)} version ${version}`,
-  };
-}
-
-/** @throws SecretError INVALID_INPUT */
-export function checkName(name: string): void {
-  // What looks like an id would hide the secret with that id.
-  if (NAME.test(name) && !name.startsWith('sec_')) return;
-  throw new SecretError('INVALID_INPUT', `${JSON.stringify(name)} is no name for a secret`, {
-    hint: 'use up to 300 letters, digits, ".", "_" and "-", not starting with "sec_"',
-  });
-}
-
-// Only what can be used as a login becomes the value of a registry's secret.
-function shaped(
-  registry: string | undefined,
-  value: Secret<string>,
-): { readonly value: Secret<string>; readonly credentialType: string | undefined } {
-  return registry === undefined
-    ? { value, credentialType: undefined }
-    : normalizeRegistryValue(registry, value);
-}
-
-function checkedValue(name: string, value: Secret<string>): Bytes {
-  const text = value.reveal();
-  const bytes = utf8(text);
-  const problem =
-    bytes.length === 0
-      ? 'is empty'
-      : bytes.length > MAX_VALUE_BYTES
-        ? `is longer than ${MAX_VALUE_BYTES} bytes`
-        : !text.isWellFormed()
-          ? 'is not valid text'
-          : undefined;
-  if (problem === undefined) return bytes;
-  bytes.fill(0);
-  throw new SecretError('INVALID_INPUT', `the value of secret ${JSON.stringify(name)} ${problem}`);
 }
 
 function withoutSeal(row: SealedSecretRow): SecretRow {

@@ -59,10 +59,16 @@ export class WorkspaceKeys {
   /**
    * Deletes a workspace with all that it holds, and its key: copies of its ciphertexts that survive elsewhere
    * (in a file system's free blocks) can't be decrypted without an old copy of the key's row.
+   *
+   * @param record called in the same transaction, if there was such a workspace
    */
-  shred(id: WorkspaceId): boolean {
+  shred(id: WorkspaceId, record: () => void = () => {}): boolean {
+    const deleted = this.#database.transaction(() => {
+      const existed = this.#database.workspaces.delete(id);
+      if (existed) record();
+      return existed;
+    });
     this.#unwrapped.delete(id);
-    const deleted = this.#database.workspaces.delete(id);
     this.#database.checkpoint();
     return deleted;
   }

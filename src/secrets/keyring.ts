@@ -63,6 +63,12 @@ export class Keyring {
       removeLeftovers(source.path);
       if (known.length === 0 && !existsSync(source.path)) await createKeyFile(source.path, random);
     }
+    const needed = known.find((kek) => kek.state === 'active');
+    if (needed !== undefined && !existsSync(source.path)) {
+      throw masterKeyError(`the master key file ${source.path} is missing; the data needs key ${needed.id}`, {
+        hint: 'put the file back, or name it with --master-key-file: without it no secret can be read',
+      });
+    }
     const keys = await readKeyFile(source.path, source.groupMayRead);
     const newest = keys.at(-1);
     if (known.length === 0 && newest !== undefined) database.keks.activate(newest.id, newest.checkValue);

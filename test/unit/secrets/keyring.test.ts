@@ -136,10 +136,11 @@ describe('opening', () => {
   test('with the key file gone is one clear error, and no new key is made', async () => {
     await using world = await openSecretWorld();
     const path = join(world.directory, 'master-key');
+    const id = world.secrets.keyring.list()[0]?.id;
     rmSync(path);
     const error = await errorOf(() => openSecrets(world.database, world.directory, { env: {} }));
     expect(error).toMatchObject({ code: 'MASTER_KEY', exitCode: 12 });
-    expect(error.message).toBe(`the master key file ${path} cannot be read: no such file`);
+    expect(error.message).toBe(`the master key file ${path} is missing; the data needs key ${id}`);
     expect(readdirSync(world.directory)).not.toContain('master-key');
   });
 

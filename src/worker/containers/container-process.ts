@@ -3,6 +3,7 @@ import { openPipe, reapChild, SystemCallError } from '../../filesystem/index.ts'
 import type { ContainerPaths } from './container-files.ts';
 import type { LogStream } from './container-log.ts';
 import type { ContainerPlan } from './container-plan.ts';
+import { readStat } from './process-identity.ts';
 import { type StartFailure, startFailure } from './runtime-failure.ts';
 import { privatePaths } from './supervisor-mounts.ts';
 
@@ -95,8 +96,11 @@ export class ContainerProcess {
     try {
       return reapChild(this.pid);
     } catch (error) {
-      // Not our child: the runtime did not leave it to us, so nobody can tell how it ends.
-      if (error instanceof SystemCallError) return { unknown: true };
+      // crun leaves it to a process of its own that may take a moment longer to end; then it becomes our child,
+      // with another SIGCHLD if it has ended by then. Only one that is gone altogether was reaped by someone else.
+      if (error instanceof SystemCallError && error.errno === 'ECHILD') {
+        return readStat(this.pid) === undefined ? { unknown: true } : undefined;
+      }
       throw error;
     }
   }

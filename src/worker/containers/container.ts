@@ -21,6 +21,8 @@ import { type ReadLogsOptions, readLogs } from './read-logs.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import { signalNumber } from './signals.ts';
 
+const LOOK_AGAIN_MS = 5;
+
 export const DEFAULT_CGROUP_PARENT = '/imgcred';
 
 export interface CreateContainerOptions {
@@ -99,6 +101,11 @@ export class Container {
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof ContainerError)) throw error;
+    }
+    // Connections of a killed process close a moment before it is gone.
+    while (readExit(this.#paths) === undefined && this.status() !== 'lost') {
+      signal?.throwIfAborted();
+      await Bun.sleep(LOOK_AGAIN_MS);
     }
     return readExit(this.#paths) ?? lostExit();
   }

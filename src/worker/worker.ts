@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Config, type DataLayout, VERSION } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import type { MountServerSettings } from '../mounts/index.ts';
+import { chooseDriver, type MountServerSettings } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
 import {
   type ContainerRequest,
@@ -58,6 +58,9 @@ export class Worker {
   static async start(options: WorkerOptions): Promise<Worker> {
     const { config, layout, link, logger } = options;
     const runtime = await findRuntime(config.runtime);
+    // Said here, where somebody reads it, rather than by the mount server at the first run.
+    const choice = chooseDriver(config.fuse_driver);
+    logger.debug('FUSE driver', { driver: choice.driver, reason: choice.reason });
     const runs = new Map<string, ContainerRun>();
     const mounts = await LiveMounts.start({
       settings: mountServerSettings(config, layout),

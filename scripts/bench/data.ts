@@ -18,18 +18,19 @@ export const TREE_FILES = 100_000;
 export const SMALL_FILES = 10_000;
 export const BIG_BYTES = 1 << 30;
 
-/** Makes the data once; a later run finds it again. */
+/** Makes the data once, a later run finds it again; the index is built anew, as its format may have changed. */
 export async function benchData(directory: string): Promise<BenchData> {
   const made = path.join(directory, 'data');
   const data = { host: path.join(made, 'host'), layer: path.join(made, 'layer.tar'), index: path.join(made, 'index') };
-  if (existsSync(made)) return data;
-  const fresh = path.join(directory, 'data.new');
-  rmSync(fresh, { recursive: true, force: true });
-  const host = path.join(fresh, 'host');
-  fill(host);
-  const layer = path.join(fresh, 'layer.tar');
-  await output(['tar', '--format=pax', '--sort=name', '-C', host, '-cf', layer, '.']);
-  const bytes = Bun.mmap(layer);
+  if (!existsSync(made)) {
+    const fresh = path.join(directory, 'data.new');
+    rmSync(fresh, { recursive: true, force: true });
+    const host = path.join(fresh, 'host');
+    fill(host);
+    await output(['tar', '--format=pax', '--sort=name', '-C', host, '-cf', path.join(fresh, 'layer.tar'), '.']);
+    renameSync(fresh, made);
+  }
+  const bytes = Bun.mmap(data.layer);
   const digest = digestOf(bytes);
   const source = {
     digest,
@@ -38,9 +39,8 @@ export async function benchData(directory: string): Promise<BenchData> {
     size: bytes.length,
     mediaType: 'application/vnd.oci.image.layer.v1.tar',
   } as const;
-  const indexed = await indexLayer(source, Bun.file(layer).stream());
-  writeFileSync(path.join(fresh, 'index'), buildImageIndex([indexed]));
-  renameSync(fresh, made);
+  const indexed = await indexLayer(source, Bun.file(data.layer).stream());
+  writeFileSync(data.index, buildImageIndex([indexed]));
   return data;
 }
 

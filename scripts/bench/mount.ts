@@ -38,19 +38,24 @@ async function walking(data: BenchData, scratch: string): Promise<Mark[]> {
   ];
 }
 
+// Throughput of memory: what else runs on the machine can only slow it, so the best of several rounds counts,
+// and each round measures all of them.
 async function largeFile(data: BenchData, scratch: string): Promise<Mark[]> {
   const read = (file: string) => timed(['dd', `if=${file}`, 'of=/dev/null', 'bs=1M', 'status=none']);
-  const first = (settings: Omit<ServerSettings, 'mountpoints' | 'data'>, warm: string) =>
-    median(ROUNDS, async () => {
-      await read(warm);
-      return mounted({ ...settings, data }, scratch, (root) => read(path.join(root, 'big')));
-    });
   const file = path.join(data.host, 'big');
-  await read(file);
-  const host = await median(ROUNDS, () => read(file));
-  const through = await first({ driver: 'kernel', passthrough: true }, file);
-  const copied = await first({ driver: 'kernel' }, data.layer);
-  const native = await first({ driver: 'fuse-native' }, data.layer);
+  const best = { host: Infinity, through: Infinity, copied: Infinity, native: Infinity };
+  const first = async (name: keyof typeof best, settings: Omit<ServerSettings, 'mountpoints' | 'data'>, warm: string) => {
+    await read(warm);
+    const time = await mounted({ ...settings, data }, scratch, (root) => read(path.join(root, 'big')));
+    best[name] = Math.min(best[name], time);
+  };
+  for (let round = 0; round < ROUNDS; round++) {
+    await first('through', { driver: 'kernel', passthrough: true }, file);
+    best.host = Math.min(best.host, await read(file));
+    await first('copied', { driver: 'kernel' }, data.layer);
+    await first('native', { driver: 'fuse-native' }, data.layer);
+  }
+  const { host, through, copied, native } = best;
   const detail = `passthrough ${rate(through)}, copied ${rate(copied)}, fuse-native ${rate(native)}, ext4 ${rate(host)}`;
   return [
     { name: 'first read of 1 GiB, local', value: host / through, unit: 'speed', against: 'ext4, warm', least: 0.8, detail },

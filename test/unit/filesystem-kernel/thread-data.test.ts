@@ -2,11 +2,15 @@ import { dlopen } from 'bun:ffi';
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import path from 'node:path';
+import { duplicateDescriptorOf } from '../../../src/filesystem/drivers/kernel/index.ts';
 import { run, ServerProcess, scratch } from './server-process.ts';
 
 // Each starts processes, and the machine may be busy with other tests.
 setDefaultTimeout(60_000);
 
+const COMMAND = [process.execPath, path.join(import.meta.dir, 'image-server.ts')];
+// The issue's own measure: KERNEL_KILLS=200 (then caches are dropped between rounds, for which it takes root).
+const KILLS = Number(process.env.KERNEL_KILLS ?? 10);
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const { symbols: libc } = dlopen('libc.so.6', { lseek: { args: ['i32', 'i64', 'i32'], returns: 'i64' } });
@@ -33,18 +37,9 @@ describe('threads that answer from a real index', () => {
     'show the image as it was packed, with %s of its spans absent',
     async (absent) => {
       await using place = scratch();
-      const tree = path.join(place.directory, 'tree');
-      const mountpoint = path.join(place.directory, 'mnt');
-      const tar = path.join(place.directory, 'layer.tar');
-      mkdirSync(tree);
-      mkdirSync(mountpoint);
-      expect((await run(['sh', '-c', `cd ${tree} && ${MAKE}`])).err).toBe('');
-      const packed = await run(['tar', '--format=pax', '--sparse', '--xattrs', '-C', tree, '-cf', tar, '.']);
-      expect(packed).toMatchObject({ code: 0 });
-
+      const { mountpoint, tree, tar } = await packedTree(place.directory);
       const settings = { mountpoint, tar, indexPath: path.join(place.directory, 'index'), absent };
-      const command = [process.execPath, path.join(import.meta.dir, 'image-server.ts')];
-      const { server } = await ServerProcess.start(settings, { command });
+      const { server } = await ServerProcess.start(settings, { command: COMMAND });
       for (const script of [LIST, SUMS]) {
         const [there, here] = await Promise.all(
           [tree, mountpoint].map((root) => run(['sh', '-c', `cd ${root} && ${script}`])),
@@ -70,4 +65,57 @@ describe('threads that answer from a real index', () => {
       expect(await server.end()).toBe(0);
     },
   );
+
+  test.each([
+    ['repeats requests', true],
+    ['does not repeat requests', false],
+  ])(
+    'are killed again and again, where the kernel %s, and every file has its sum',
+    async (_, resend) => {
+      await using place = scratch();
+      const { mountpoint, tree, tar } = await packedTree(place.directory);
+      const sums = path.join(place.directory, 'sums');
+      await run(['sh', '-c', `cd ${tree} && ${SUMS} > ${sums}`]);
+      const settings = {
+        mountpoint,
+        tar,
+        indexPath: path.join(place.directory, 'index'),
+        absent: 'all',
+        fetchMs: 2,
+        statePath: path.join(place.directory, 'state'),
+        resend,
+      };
+      let { server, ready } = await ServerProcess.start(settings, { command: COMMAND });
+      const descriptor = duplicateDescriptorOf(server.pid, ready.descriptor ?? -1);
+      const stop = path.join(place.directory, 'stop');
+      const again = KILLS > 10 ? 'echo 3 > /proc/sys/vm/drop_caches' : 'touch stop';
+      const check = `cd ${mountpoint} && until [ -e ${stop} ]; do sha256sum -c --quiet ${sums} || exit 1; ${again.replace('stop', stop)}; done`;
+      const checking = run(['sh', '-c', check], { timeoutMs: 600_000 });
+      for (let kills = 0; kills < KILLS; kills++) {
+        await server.kill();
+        ({ server, ready } = await ServerProcess.start(
+          { ...settings, resume: true },
+          { descriptor, command: COMMAND },
+        ));
+      }
+      await run(['touch', stop]);
+      expect(await checking).toEqual({ code: 0, out: '', err: '' });
+      closeSync(descriptor);
+      expect(await server.end()).toBe(0);
+    },
+    600_000,
+  );
 });
+
+/** Makes the tree and its layer. */
+async function packedTree(directory: string): Promise<{ tree: string; mountpoint: string; tar: string }> {
+  const tree = path.join(directory, 'tree');
+  const mountpoint = path.join(directory, 'mnt');
+  const tar = path.join(directory, 'layer.tar');
+  mkdirSync(tree);
+  mkdirSync(mountpoint);
+  expect((await run(['sh', '-c', `cd ${tree} && ${MAKE}`])).err).toBe('');
+  const packed = await run(['tar', '--format=pax', '--sparse', '--xattrs', '-C', tree, '-cf', tar, '.']);
+  expect(packed).toMatchObject({ code: 0 });
+  return { tree, mountpoint, tar };
+}

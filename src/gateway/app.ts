@@ -51,7 +51,7 @@ export function createGateway(options: GatewayOptions): GatewayApp {
     });
   });
   app.notFound((c) => {
-    throw new ImgcredError('NOT_FOUND', `there is no route ${c.req.method} ${c.req.path}`);
+    throw unknownRoute(c.req);
   });
   app.get('/healthz', (c) => c.json({ status: 'ok', version: VERSION }));
   app.use('/v1/*', async (c, next) => {
@@ -68,11 +68,18 @@ export function createGateway(options: GatewayOptions): GatewayApp {
   }
   for (const { prefix, app: other } of options.mounted ?? []) {
     app.all(`${prefix}/*`, async (c) => {
-      requireRole(c.get('identity'), 'worker');
+      const identity = c.get('identity');
+      requireRole(identity, 'worker');
+      // These routes hand out requests of every workspace, with the credentials of their images.
+      if (identity.workspaceId !== undefined) throw unknownRoute(c.req);
       return other.fetch(c.req.raw);
     });
   }
   return app;
+}
+
+function unknownRoute(request: { readonly method: string; readonly path: string }): ImgcredError {
+  return new ImgcredError('NOT_FOUND', `there is no route ${request.method} ${request.path}`);
 }
 
 function requireRole(identity: Identity, needed: Route['role']): void {

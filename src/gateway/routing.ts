@@ -37,8 +37,10 @@ const LARGEST_BODY = 8 << 20;
  * @throws ImgcredError INVALID_INPUT naming the field
  */
 export async function readBody<T>(c: GatewayContext, schema: z.ZodType<T>): Promise<T> {
+  const tooLarge = new ImgcredError('INVALID_INPUT', 'the body is larger than 8 MiB');
+  if (Number(c.req.header('content-length') ?? 0) > LARGEST_BODY) throw tooLarge;
   const text = await c.req.text();
-  if (text.length > LARGEST_BODY) throw new ImgcredError('INVALID_INPUT', 'the body is larger than 8 MiB');
+  if (text.length > LARGEST_BODY) throw tooLarge;
   let json: unknown;
   try {
     json = text === '' ? {} : JSON.parse(text);
@@ -65,17 +67,38 @@ export const queryFlag = z
   .default('false')
   .transform((value) => value === 'true');
 
-// zod's messages name what was expected, never the value: a mistyped body may hold a credential.
+// Says which field is wrong and what was expected, never what came: a body with a slip in it may hold a credential,
+// in a key's place too.
 function invalid(error: z.ZodError): ImgcredError {
   const issue = error.issues[0];
-  const path = issue?.path.map(String).join('.') ?? '';
-  return new ImgcredError(
-    'INVALID_INPUT',
-    `${path === '' ? 'the request' : path}: ${issue?.message ?? 'is not as expected'}`,
-  );
+  const path = issue?.path ?? [];
+  const named = issue?.code === 'invalid_key' ? path.slice(0, -1) : path;
+  const field = named.length === 0 ? 'the request' : named.map(String).join('.');
+  return new ImgcredError('INVALID_INPUT', `${field}: ${problemOf(issue)}`);
+}
+
+function problemOf(issue: z.core.$ZodIssue | undefined): string {
+  if (issue?.code === 'invalid_key') return `a key of it ${issue.issues[0]?.message ?? 'is not as expected'}`;
+  if (issue?.code === 'unrecognized_keys') {
+    const known = issue.keys.every((key) => /^[a-z][a-z_]{0,40}$/.test(key));
+    return known ? `there is no field ${issue.keys.join(', ')}` : 'it has a field that is not known';
+  }
+  return issue?.message ?? 'is not as expected';
 }
 
 /** Path parameter `name`, which Hono has decoded. */
 export function parameter(c: GatewayContext, name: string): string {
   return c.req.param(name) ?? '';
+}
+
+/**
+ * What concerns the whole server is not there for a token that is bound to one workspace.
+ *
+ * @throws ImgcredError NOT_FOUND
+ */
+export function requireUnbound(identity: Identity): void {
+  if (identity.workspaceId === undefined) return;
+  throw new ImgcredError('NOT_FOUND', 'a token that is bound to a workspace can’t see to the whole server', {
+    hint: 'use an admin token that is not bound to a workspace',
+  });
 }

@@ -22,6 +22,13 @@ const held = { worker_id, container_id: z.string(), attempt: z.int().min(1) };
  */
 export function workerRoutes(scheduler: Scheduler, database: Database): Hono {
   const routes = new Hono();
+  // The gateway, which these routes are mounted in, words every error alike.
+  routes.onError((thrown) => {
+    throw thrown;
+  });
+  routes.notFound((c) => {
+    throw new ImgcredError('NOT_FOUND', `there is no route ${c.req.method} ${c.req.path}`);
+  });
   routes.post(WORKER_PATHS.register, async (c) =>
     c.json(await scheduler.register(await body(c, workerRegistrationSchema))),
   );

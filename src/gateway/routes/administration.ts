@@ -1,22 +1,23 @@
 import { z } from 'zod';
 import { type Database, parseId, ROLES, type TokenRow } from '../../database/index.ts';
-import { ImgcredError } from '../../errors/index.ts';
 import type { Secrets } from '../../secrets/index.ts';
-import { parameter, type Route, readBody, readQuery } from '../routing.ts';
+import { parameter, type Route, readBody, readQuery, requireUnbound } from '../routing.ts';
 import { iso, isoOrNull } from '../views.ts';
+import { backupRoutes } from './backup.ts';
 
-/** Workspaces, tokens, master keys, workers and the audit log: what an admin sees to. */
+/** Workspaces, tokens, master keys, workers, the audit log and backups: what an admin sees to. */
 export function administrationRoutes(database: Database, secrets: Secrets): Route[] {
   return [
     ...workspaceRoutes(database, secrets),
-    ...tokenRoutes(database, secrets),
+    ...tokenRoutes(secrets),
     ...keyRoutes(secrets),
     ...auditRoutes(secrets),
     ...workerRoutes(database),
+    ...backupRoutes(database, secrets),
   ];
 }
 
-function workspaceRoutes(database: Database, { workspaces, audit }: Secrets): Route[] {
+function workspaceRoutes(database: Database, { administration }: Secrets): Route[] {
   return [
     {
       method: 'get',
@@ -37,16 +38,9 @@ function workspaceRoutes(database: Database, { workspaces, audit }: Secrets): Ro
       role: 'admin',
       summary: 'Make a workspace',
       async handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
+        requireUnbound(identity);
         const { name } = await readBody(c, z.strictObject({ name: z.string() }));
-        const row = await workspaces.create(name);
-        audit.append({
-          workspaceId: row.id,
-          actor: identity.actor,
-          origin: identity.origin,
-          action: 'workspace.create',
-          detail: { name },
-        });
+        const row = await administration.createWorkspace(name, identity);
         return c.json({ id: row.id, name: row.name, created_at: iso(row.createdAt) }, 201);
       },
     },
@@ -56,23 +50,16 @@ function workspaceRoutes(database: Database, { workspaces, audit }: Secrets): Ro
       role: 'admin',
       summary: 'Delete a workspace, and destroy its key',
       handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
+        requireUnbound(identity);
         const row = database.workspaces.get(parameter(c, 'name'));
-        audit.append({
-          workspaceId: row.id,
-          actor: identity.actor,
-          origin: identity.origin,
-          action: 'workspace.shred',
-          detail: { name: row.name },
-        });
-        workspaces.shred(row.id);
+        administration.shredWorkspace(row.id, identity);
         return c.json({ id: row.id, name: row.name });
       },
     },
   ];
 }
 
-function tokenRoutes(_database: Database, { tokens }: Secrets): Route[] {
+function tokenRoutes({ tokens }: Secrets): Route[] {
   const view = (row: TokenRow) => ({
     id: row.id,
     name: row.name,
@@ -107,7 +94,7 @@ function tokenRoutes(_database: Database, { tokens }: Secrets): Route[] {
         });
         const request = await readBody(c, shape);
         const unbound = request.unbound || request.role === 'worker';
-        if (unbound) requireUnbound(identity.workspaceId);
+        if (unbound) requireUnbound(identity);
         const { token, row } = tokens.create(
           {
             name: request.name,
@@ -137,7 +124,7 @@ function tokenRoutes(_database: Database, { tokens }: Secrets): Route[] {
   ];
 }
 
-function keyRoutes({ keyring, audit }: Secrets): Route[] {
+function keyRoutes({ keyring, administration }: Secrets): Route[] {
   return [
     {
       method: 'get',
@@ -145,7 +132,7 @@ function keyRoutes({ keyring, audit }: Secrets): Route[] {
       role: 'admin',
       summary: 'List master keys, without their bytes',
       handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
+        requireUnbound(identity);
         const keys = keyring.list().map((key) => ({
           id: key.id,
           state: key.state,
@@ -162,15 +149,9 @@ function keyRoutes({ keyring, audit }: Secrets): Route[] {
       role: 'admin',
       summary: 'Make a new master key the active one, and wrap all workspace keys with it',
       async handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
-        const rotation = await keyring.rotate();
-        audit.append({
-          actor: identity.actor,
-          origin: identity.origin,
-          action: 'key.rotate',
-          detail: { ...rotation },
-        });
-        return c.json(rotation);
+        requireUnbound(identity);
+        // Not ended with the client's connection: half of the keys would wait for the next start.
+        return c.json(await administration.rotateMasterKey(identity));
       },
     },
     {
@@ -179,15 +160,9 @@ function keyRoutes({ keyring, audit }: Secrets): Route[] {
       role: 'admin',
       summary: 'Give up a master key that wraps nothing any more',
       async handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
+        requireUnbound(identity);
         const id = parameter(c, 'id');
-        await keyring.retire(id);
-        audit.append({
-          actor: identity.actor,
-          origin: identity.origin,
-          action: 'key.retire',
-          detail: { key: id },
-        });
+        await administration.retireMasterKey(id, identity);
         return c.json({ id });
       },
     },
@@ -241,8 +216,8 @@ function auditRoutes({ audit }: Secrets): Route[] {
       path: '/v1/audit/verify',
       role: 'admin',
       summary: 'Check the audit log’s chain of hashes',
-      handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
+      async handle(c, { identity }) {
+        requireUnbound(identity);
         const { head } = readQuery(
           c,
           z.object({
@@ -252,7 +227,7 @@ function auditRoutes({ audit }: Secrets): Route[] {
               .optional(),
           }),
         );
-        return c.json(audit.verify(head));
+        return c.json(await audit.verify(head, c.req.raw.signal));
       },
     },
   ];
@@ -266,7 +241,7 @@ function workerRoutes(database: Database): Route[] {
       role: 'admin',
       summary: 'List workers',
       handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
+        requireUnbound(identity);
         const workers = database.workers.list().map((row) => ({
           id: row.id,
           name: row.name,
@@ -286,7 +261,7 @@ function workerRoutes(database: Database): Route[] {
       role: 'admin',
       summary: 'Give a worker no new requests; with drain=false, give it some again',
       async handle(c, { identity }) {
-        requireUnbound(identity.workspaceId);
+        requireUnbound(identity);
         const { drain } = await readBody(c, z.strictObject({ drain: z.boolean().default(true) }));
         const worker = database.workers.get(parameter(c, 'name'));
         database.workers.setDraining(worker.id, drain);
@@ -294,12 +269,4 @@ function workerRoutes(database: Database): Route[] {
       },
     },
   ];
-}
-
-// What concerns the whole server is not there for a token that is bound to one workspace.
-function requireUnbound(workspaceId: string | undefined): void {
-  if (workspaceId === undefined) return;
-  throw new ImgcredError('NOT_FOUND', 'a token that is bound to a workspace can’t see to the whole server', {
-    hint: 'use an admin token that is not bound to a workspace',
-  });
 }

@@ -63,13 +63,7 @@ export function secretRoutes({ store, verify, onChange }: SecretRouteOptions): R
             },
           );
         }
-        const secret = await store.set(
-          workspace.id,
-          name,
-          wanted.value,
-          identity,
-          proof(request.no_verify),
-        );
+        const secret = await store.set(workspace.id, name, wanted.value, identity, proof(request.no_verify));
         onChange(workspace.id, secret.id);
         return c.json(secretView(secret));
       },

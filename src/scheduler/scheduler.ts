@@ -166,6 +166,17 @@ export class Scheduler implements WorkerLink {
     }
   }
 
+  /**
+   * Sweeps until `signal` fires: when the last worker is lost, nobody asks for requests, and what it ran would
+   * seem to run for ever.
+   */
+  async watch(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.sweep();
+      await this.#signals.wait([], this.#leaseMs / 4, signal);
+    }
+  }
+
   /** Ends or requeues what was running on workers that were not heard of for a lease. */
   sweep(): void {
     for (const row of this.#database.queue.lapsed(CANDIDATES)) {
@@ -199,10 +210,13 @@ export class Scheduler implements WorkerLink {
         return request;
       } catch (thrown) {
         // This request can't be run, whoever takes it: it fails alone, with its reason.
-        const error = thrown instanceof ImgcredError ? thrown : undefined;
-        const reason = error?.message ?? 'the request could not be prepared';
-        logger.error('request failed at dispatch', { reason, code: error?.code ?? 'INTERNAL' });
-        if (error === undefined) logger.debug('cause', { cause: String(thrown) });
+        const error =
+          thrown instanceof ImgcredError
+            ? thrown
+            : new ImgcredError('INTERNAL', 'the request could not be prepared', { cause: thrown });
+        logger.info('request failed at dispatch', { reason: error.message, code: error.code });
+        if (error.code === 'INTERNAL') logger.debug('cause', { cause: String(thrown) });
+        const reason = JSON.stringify(error.toJSON().error);
         this.#database.queue.transition(row.id, 'failed', row, { reason, exitCode: 125 });
         this.#signals.signal(containerSignal(row.id));
       }

@@ -16,10 +16,18 @@ const list = z.preprocess(
 );
 const number = z.preprocess(
   (value) => (typeof value === 'string' && value !== '' ? Number(value) : value),
-  z.number(),
+  z.number({ error: 'must be a number' }),
 );
 const bytes = z.preprocess(
-  (value) => (typeof value === 'string' ? parseBytes(value) : value),
+  (value, context) => {
+    if (typeof value !== 'string') return value;
+    try {
+      return parseBytes(value);
+    } catch {
+      context.addIssue({ code: 'custom', message: 'must be a size, such as 512MiB or 10GB' });
+      return z.NEVER;
+    }
+  },
   z.int().min(0),
 );
 const path = z
@@ -60,6 +68,14 @@ const settings = z.strictObject({
 export type Config = Omit<z.infer<typeof settings>, 'data_dir'> & { readonly data_dir: string };
 export type SettingName = keyof z.infer<typeof settings>;
 
+// Flags whose names are not their settings'.
+const FLAGS: Partial<Record<string, string>> = {
+  roles: '--role',
+  insecure_registries: '--insecure-registry',
+  registry_mirrors: '--registry-mirror',
+  read_timeout_ms: '--read-timeout',
+};
+
 /**
  * Merges flags over `IMGCRED_*` variables over the JSON file, and checks the result once.
  *
@@ -81,7 +97,7 @@ export function loadConfig(
   };
   if (file !== undefined) take(readConfigFile(file), () => file);
   take(fromEnvironment(environment), (name) => `IMGCRED_${name.toUpperCase()}`);
-  take(flags, (name) => `--${name.replaceAll('_', '-')}`);
+  take(flags, (name) => FLAGS[name] ?? `--${name.replaceAll('_', '-')}`);
   const result = settings.safeParse(merged);
   if (!result.success) {
     const issue = result.error.issues[0];

@@ -32,7 +32,8 @@ export const imageAdd: Command = {
   positionals: [1, 1],
   async run(invocation) {
     const reference = invocation.positionals[0] ?? '';
-    const credentials = await readCredentials(invocation, parseReference(reference).registry);
+    const { registry, repository } = parseReference(reference);
+    const credentials = await readCredentials(invocation, registry, repository);
     const secret = invocation.text('secret');
     const platform = invocation.text('platform');
     await using connection = await connect(invocation);

@@ -91,7 +91,8 @@ async function createRegistered(
       thrown instanceof ImgcredError && thrown.code === 'NOT_FOUND' && !/^img_/.test(request.image);
     if (!unknown) throw thrown;
   }
-  const credentials = await readCredentials(invocation, parseReference(request.image).registry);
+  const { registry, repository } = parseReference(request.image);
+  const credentials = await readCredentials(invocation, registry, repository);
   await registerImage(client, {
     reference: request.image,
     ...(credentials === undefined ? {} : { base_image_creds: credentials }),

@@ -207,7 +207,7 @@ async function startWorker(
  * Locks the data directory for each role apart: a gateway, a scheduler and a worker may be three processes on one
  * directory, two gateways may not.
  */
-function lockRoles(root: string, roles: readonly Role[]): { release(): void } {
+export function lockRoles(root: string, roles: readonly Role[]): { release(): void } {
   const locks: DataDirectoryLock[] = [];
   const release = () => {
     for (const lock of locks.splice(0)) lock.release();

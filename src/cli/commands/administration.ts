@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ImgcredError } from '../../errors/index.ts';
+import { generateKeyLine } from '../../secrets/index.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { print, printJson } from '../output.ts';
@@ -182,6 +183,21 @@ export const keyList: Command = {
       const rows = keys.map((key) => [key.id, key.state, key.present ? 'yes' : 'no', key.created_at]);
       await print(formatTable(['ID', 'STATE', 'PRESENT', 'CREATED'], rows));
     }
+    return 0;
+  },
+};
+
+export const keyGenerate: Command = {
+  ...named(
+    ['key', 'generate'],
+    'Print a new line for a master key file of your own',
+    '',
+    '(umask 077; imgcred key generate >> /etc/imgcred/master-key)',
+  ),
+  options: {},
+  positionals: [0, 0],
+  async run() {
+    await print(`${await generateKeyLine()}\n`);
     return 0;
   },
 };

@@ -1,5 +1,23 @@
 import type { Command } from '../command.ts';
 import {
+  auditRead,
+  auditVerify,
+  keyGenerate,
+  keyList,
+  keyRetire,
+  keyRotate,
+  tokenCreate,
+  tokenList,
+  tokenRevoke,
+  workerDrain,
+  workerList,
+  workspaceCreate,
+  workspaceList,
+  workspaceRemove,
+} from './administration.ts';
+import { backup, restore } from './backup.ts';
+import { completionOf } from './completion.ts';
+import {
   containerList,
   containerLogs,
   containerRemove,
@@ -7,7 +25,9 @@ import {
   containerStop,
   containerWait,
 } from './container.ts';
+import { doctor } from './doctor.ts';
 import { imageAdd, imageList, imageRemove, imageShow } from './image.ts';
+import { registryLoginCheck } from './login-check.ts';
 import { run } from './run.ts';
 import {
   secretHistory,
@@ -41,6 +61,25 @@ export const COMMANDS: readonly Command[] = [
   secretHistory,
   secretRollback,
   secretRemove,
+  registryLoginCheck,
   serve,
+  doctor,
+  workspaceCreate,
+  workspaceList,
+  workspaceRemove,
+  tokenCreate,
+  tokenList,
+  tokenRevoke,
+  keyList,
+  keyGenerate,
+  keyRotate,
+  keyRetire,
+  auditRead,
+  auditVerify,
+  workerList,
+  workerDrain,
+  backup,
+  restore,
+  completionOf(() => COMMANDS),
   version,
 ];

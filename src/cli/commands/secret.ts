@@ -188,11 +188,12 @@ export const secretRemove: Command = {
   summary: 'Delete a secret with all its versions',
   usage: 'NAME',
   examples: ['imgcred secret rm api-key'],
-  options: OPTIONS,
+  options: { force: { help: 'even while images use it: they lose their credential' }, ...OPTIONS },
   positionals: [1, 1],
   async run(invocation) {
     await using connection = await connect(invocation);
-    await connection.client.fetch('DELETE', pathOf(invocation.positionals[0]));
+    const query = invocation.flag('force') ? '?force=true' : '';
+    await connection.client.fetch('DELETE', pathOf(invocation.positionals[0]) + query);
     await print(`${invocation.positionals[0]}\n`);
     return 0;
   },

@@ -1,9 +1,4 @@
-/**
- * Makes a complete deflate stream of a piece from the middle of one, so that the platform's fast inflate, which
- * knows neither dictionaries nor bit offsets, can decode it.
- *
- * @see RFC 1951 §3.2
- */
+import { type BitString, BitWriter } from './bits.ts';
 
 /** Blocks of no bytes: fixed Huffman codes (10 bits), and dynamic ones with just an end-of-block code (91 bits). */
 const FIXED_BLOCK_BITS = 10;
@@ -11,7 +6,10 @@ const DYNAMIC_BLOCK_BITS = 91;
 const STORED_HEADER_BYTES = 5;
 /** The longest filler: one dynamic block and three fixed ones. */
 const LONGEST_FILLER_BYTES = 16;
+/** An end-of-block code of up to 15 bits and a fixed block. */
+const LONGEST_END_BYTES = 4;
 
+/** A piece cut from the middle of a deflate stream. */
 export interface DeflatePiece {
   /** Whole bytes that hold the piece. */
   readonly data: Uint8Array;
@@ -21,59 +19,60 @@ export interface DeflatePiece {
   readonly endBits: number;
   /** Output before the piece that it may refer to, up to 32 KiB. */
   readonly window: Uint8Array;
-  /** Whether the piece holds the last block of its stream. */
+  /** Header of the block within which the piece begins; empty when it begins with a block. */
+  readonly prefix: BitString;
+  /** End-of-block code of the block within which the piece ends; empty when it ends with a block. */
+  readonly suffix: BitString;
+  /** Whether the block that the piece ends with, or in, is the last of its stream. */
   readonly endsStream: boolean;
 }
 
 /**
- * The window as a stored block, then empty blocks up to the bit at which the piece stands (stored blocks within
- * it are aligned to bytes, so its bits must not move), the piece, and an empty last block. It inflates to the
- * window followed by the piece's bytes.
+ * Makes a complete deflate stream of a piece, so that the platform's fast inflate, which knows neither
+ * dictionaries nor bit offsets, can decode it: the window as a stored block, empty blocks up to the bit at which
+ * the piece stands (stored blocks within it are aligned to bytes, so its bits must not move), the piece with
+ * what its first and last block lack, and an empty last block.
+ *
+ * @returns a stream that inflates to the window followed by the piece's bytes
+ * @see RFC 1951 §3.2
  */
 export function spliceDeflate(piece: DeflatePiece): Uint8Array {
-  const { data, window } = piece;
-  const out = new Uint8Array(STORED_HEADER_BYTES + window.length + LONGEST_FILLER_BYTES + data.length + 2);
-  let at = 0;
-  if (window.length > 0) {
-    out[1] = window.length & 0xff;
-    out[2] = window.length >>> 8;
-    out[3] = ~window.length & 0xff;
-    out[4] = (~window.length >>> 8) & 0xff;
-    out.set(window, STORED_HEADER_BYTES);
-    at = STORED_HEADER_BYTES + window.length;
-  }
-  const writer = new BitWriter(out, at);
+  const { data, window, prefix, suffix } = piece;
+  const out = new Uint8Array(
+    STORED_HEADER_BYTES +
+      window.length +
+      LONGEST_FILLER_BYTES +
+      prefix.bytes.length +
+      data.length +
+      LONGEST_END_BYTES,
+  );
+  const writer = new BitWriter(out, writeStored(out, window));
+  const start = (piece.bits - (prefix.length % 8) + 8) % 8;
   // 91 is 3 modulo 8, 10 is 2: one dynamic block makes the rest even, up to three fixed ones do the rest.
-  if (piece.bits % 2 === 1) dynamicBlock(writer);
-  while (writer.bit !== piece.bits) fixedBlock(writer, false);
-  at = writer.byte;
-  const first = out[at] ?? 0;
+  if (start % 2 === 1) dynamicBlock(writer);
+  while (writer.bit !== start) fixedBlock(writer, false);
+  writer.putAll(prefix);
+  const at = writer.byte;
+  const before = out[at] ?? 0;
   out.set(data, at);
-  out[at] = first | (((data[0] ?? 0) >>> piece.bits) << piece.bits);
-  at += data.length;
-  if (piece.endsStream) return out.subarray(0, at);
-  const last = at - 1;
+  out[at] = before | (((data[0] ?? 0) >>> piece.bits) << piece.bits);
+  const last = at + data.length - 1;
   out[last] = (out[last] ?? 0) & ((1 << piece.endBits) - 1);
-  const end = new BitWriter(out, piece.endBits === 8 ? at : last, piece.endBits % 8);
-  fixedBlock(end, true);
+  const end = new BitWriter(out, piece.endBits === 8 ? last + 1 : last, piece.endBits % 8);
+  end.putAll(suffix);
+  if (!piece.endsStream) fixedBlock(end, true);
   return out.subarray(0, end.bit === 0 ? end.byte : end.byte + 1);
 }
 
-/** Writes bits from the low end of each byte on, into bytes that are zero. */
-class BitWriter {
-  constructor(
-    private readonly out: Uint8Array,
-    public byte: number,
-    public bit = 0,
-  ) {}
-
-  put(value: number, count: number): void {
-    for (let i = 0; i < count; i++) {
-      this.out[this.byte] = (this.out[this.byte] ?? 0) | (((value >>> i) & 1) << this.bit);
-      this.bit = (this.bit + 1) % 8;
-      if (this.bit === 0) this.byte++;
-    }
-  }
+/** The window as a stored block, where there is one. @returns where it ends */
+function writeStored(out: Uint8Array, window: Uint8Array): number {
+  if (window.length === 0) return 0;
+  out[1] = window.length & 0xff;
+  out[2] = window.length >>> 8;
+  out[3] = ~window.length & 0xff;
+  out[4] = (~window.length >>> 8) & 0xff;
+  out.set(window, STORED_HEADER_BYTES);
+  return STORED_HEADER_BYTES + window.length;
 }
 
 function fixedBlock(writer: BitWriter, last: boolean): void {

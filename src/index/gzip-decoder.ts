@@ -1,7 +1,8 @@
+import { NO_BITS } from './bits.ts';
 import { IndexError } from './error.ts';
 import { GZIP_TRAILER_BYTES, GzipHeaderReader } from './gzip-header.ts';
 import type { LayerDecoder } from './layer-decoder.ts';
-import { RawInflater } from './raw-inflater.ts';
+import { type MiddleOfBlock, RawInflater } from './raw-inflater.ts';
 import type { SpanRecorder } from './span-recorder.ts';
 import { SPAN_CROSSES_MEMBERS, SPAN_ENDS_STREAM } from './span-table.ts';
 import { WINDOW_BYTES } from './window.ts';
@@ -12,7 +13,8 @@ type State = 'header' | 'deflate' | 'trailer' | 'trailing';
 
 /**
  * A gzip layer of any number of members. A span ends at the first boundary between two deflate blocks, or two
- * members, after `spanSize` bytes. Neither CRC-32 nor length of a member are looked at: the sha256 of the whole
+ * members, after `spanSize` bytes; where a block is longer than the buffer (zlib-ng makes one block of a whole
+ * file at level 1), within the block. Neither CRC-32 nor length of a member are looked at: the sha256 of the whole
  * (the diff ID) is.
  */
 export class GzipDecoder implements LayerDecoder {
@@ -69,7 +71,7 @@ export class GzipDecoder implements LayerDecoder {
       this.memberBytes = 0;
       this.members++;
       if (this.unhanded === 0 && this.recorder.pending === 0) {
-        this.recorder.begin({ compressedOffset: this.consumed, bits: 0, window: NO_WINDOW });
+        this.recorder.begin({ compressedOffset: this.consumed, bits: 0, window: NO_WINDOW, prefix: NO_BITS });
         this.crosses = false;
       } else this.crosses = true;
       return at + 1;
@@ -110,47 +112,71 @@ export class GzipDecoder implements LayerDecoder {
         );
       }
       if (stop === 'input') return at;
-      if (stop === 'output') this.handOn();
+      if (stop === 'output') await this.makeRoom();
       else if (stop === 'end') {
         this.deflateEnd = this.consumed;
-        if (this.unhanded + this.recorder.pending >= this.spanSize) await this.endMemberSpan();
+        if (this.pending >= this.spanSize) await this.endMemberSpan();
         this.state = 'trailer';
         this.trailerLeft = GZIP_TRAILER_BYTES;
         return at;
-      } else if (!inflater.last && this.unhanded + this.recorder.pending >= this.spanSize) await this.cut();
+      } else if (!inflater.last && this.pending >= this.spanSize) {
+        await this.cut({
+          bitsBack: inflater.unusedBits,
+          bytesBack: 0,
+          last: false,
+          header: NO_BITS,
+          endCode: NO_BITS,
+        });
+      }
     }
   }
 
-  /** Gives the inflated bytes to the recorder and keeps the last 32 KiB as the window. */
-  private handOn(): void {
-    this.recorder.bytes(this.buffer.subarray(WINDOW_BYTES, this.filled));
-    this.buffer.copyWithin(0, this.filled - WINDOW_BYTES, this.filled);
-    this.filled = WINDOW_BYTES;
+  /** Bytes of the span so far. */
+  private get pending(): number {
+    return this.unhanded + this.recorder.pending;
   }
 
-  private async cut(): Promise<void> {
-    const unused = this.inflater.unusedBits;
-    const windowBytes = Math.min(WINDOW_BYTES, this.memberBytes);
-    this.handOn();
+  /** The buffer is full before the block is: cut within the block. */
+  private async makeRoom(): Promise<void> {
+    const middle = this.inflater.middle();
+    if (middle === undefined) this.handOn(0);
+    else await this.cut(middle);
+  }
+
+  /** Gives the inflated bytes, but for the last few, to the recorder, and keeps the last 32 KiB as the window. */
+  private handOn(bytesBack: number): void {
+    const end = this.filled - bytesBack;
+    this.recorder.bytes(this.buffer.subarray(WINDOW_BYTES, end));
+    this.buffer.copyWithin(0, end - WINDOW_BYTES, this.filled);
+    this.filled = WINDOW_BYTES + bytesBack;
+  }
+
+  private async cut({ bitsBack, bytesBack, header, endCode, last }: MiddleOfBlock): Promise<void> {
+    const bit = this.consumed * 8 - bitsBack;
+    const windowBytes = Math.min(WINDOW_BYTES, this.memberBytes - bytesBack);
+    this.handOn(bytesBack);
     await this.recorder.end({
-      compressedEnd: this.consumed,
-      endBits: 8 - unused,
-      flags: this.crosses ? SPAN_CROSSES_MEMBERS : 0,
+      compressedEnd: Math.ceil(bit / 8),
+      endBits: bit % 8 === 0 ? 8 : bit % 8,
+      flags: (this.crosses ? SPAN_CROSSES_MEMBERS : 0) | (last ? SPAN_ENDS_STREAM : 0),
+      suffix: endCode,
     });
     this.crosses = false;
     this.recorder.begin({
-      compressedOffset: unused === 0 ? this.consumed : this.consumed - 1,
-      bits: unused === 0 ? 0 : 8 - unused,
+      compressedOffset: Math.floor(bit / 8),
+      bits: bit % 8,
       window: this.buffer.slice(WINDOW_BYTES - windowBytes, WINDOW_BYTES),
+      prefix: header,
     });
   }
 
   private async endMemberSpan(): Promise<void> {
-    this.handOn();
+    this.handOn(0);
     await this.recorder.end({
       compressedEnd: this.deflateEnd,
       endBits: 8,
       flags: SPAN_ENDS_STREAM | (this.crosses ? SPAN_CROSSES_MEMBERS : 0),
+      suffix: NO_BITS,
     });
     this.crosses = false;
   }

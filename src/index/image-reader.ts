@@ -23,7 +23,7 @@ import type {
   Extent,
   ImageIndex,
   IndexedLayerSource,
-  SpanCoding,
+  SpanContext,
   SpanInfo,
 } from './types.ts';
 import { expandWindow } from './window.ts';
@@ -314,22 +314,22 @@ class MappedImageIndex implements ImageIndex {
     return low;
   }
 
-  spanCoding(layer: number, number: number): SpanCoding {
-    const { flags, crc32 } = readSpanRecord(this.view, this.spanRecord(layer, number));
+  spanContext(layer: number, number: number): SpanContext {
+    const record = readSpanRecord(this.view, this.spanRecord(layer, number));
+    const start = this.sections.windows.offset + record.windowOffset;
+    const compressed =
+      record.windowLength === 0 ? NOTHING : this.bytes.subarray(start, start + record.windowLength);
+    const expanded = expandWindow(compressed, record.prefixBits);
+    if (expanded === undefined) {
+      throw new IndexError('CORRUPT', `the image index is corrupt: the window of span ${number} is broken`);
+    }
+    const code = new Uint8Array([record.suffixCode & 0xff, record.suffixCode >>> 8]);
     return {
-      endsStream: (flags & SPAN_ENDS_STREAM) !== 0,
-      crossesMembers: (flags & SPAN_CROSSES_MEMBERS) !== 0,
-      crc32,
+      ...expanded,
+      suffix: { bytes: code, length: record.suffixBits },
+      endsStream: (record.flags & SPAN_ENDS_STREAM) !== 0,
+      crossesMembers: (record.flags & SPAN_CROSSES_MEMBERS) !== 0,
+      crc32: record.crc32,
     };
-  }
-
-  window(layer: number, number: number): Uint8Array {
-    const { windowOffset, windowLength } = readSpanRecord(this.view, this.spanRecord(layer, number));
-    if (windowLength === 0) return NOTHING;
-    const start = this.sections.windows.offset + windowOffset;
-    const window = expandWindow(this.bytes.subarray(start, start + windowLength));
-    if (window === undefined)
-      throw new IndexError('CORRUPT', `the index is corrupt: the window of span ${number} is broken`);
-    return window;
   }
 }

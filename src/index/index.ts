@@ -18,7 +18,7 @@ export {
   type LayerIndex,
   type LayerSource,
   ROOT_INODE,
-  type SpanCoding,
+  type SpanContext,
   type SpanInfo,
 } from './types.ts';
 export { validateImageIndex } from './validate.ts';

@@ -1,9 +1,9 @@
 import { zstdDecompressSync } from 'node:zlib';
-import { type DeflatePiece, spliceDeflate } from './deflate-splice.ts';
+import { spliceDeflate } from './deflate-splice.ts';
 import { IndexError } from './error.ts';
 import { GZIP_HEADER, GZIP_TRAILER_BYTES, GzipHeaderReader } from './gzip-header.ts';
 import { RawInflater } from './raw-inflater.ts';
-import type { ImageIndex, SpanCoding, SpanInfo } from './types.ts';
+import type { ImageIndex, SpanContext, SpanInfo } from './types.ts';
 import { zstdContentSize } from './zstd-frames.ts';
 
 /**
@@ -18,12 +18,7 @@ export function inflateSpan(index: ImageIndex, span: SpanInfo, compressed: Uint8
     compressed.length !== span.compressedLength
       ? undefined
       : layer.compression === 'gzip'
-        ? inflateGzipSpan(
-            span,
-            compressed,
-            index.window(span.layer, span.number),
-            index.spanCoding(span.layer, span.number),
-          )
+        ? inflateGzipSpan(span, compressed, index.spanContext(span.layer, span.number))
         : layer.compression === 'zstd'
           ? inflateZstdSpan(compressed, span.uncompressedLength)
           : compressed;
@@ -44,53 +39,38 @@ export function inflateSpan(index: ImageIndex, span: SpanInfo, compressed: Uint8
 function inflateGzipSpan(
   span: SpanInfo,
   compressed: Uint8Array,
-  window: Uint8Array,
-  coding: SpanCoding,
+  context: SpanContext,
 ): Uint8Array | undefined {
-  const piece = {
-    data: compressed,
-    bits: span.bits,
-    endBits: span.endBits,
-    window,
-    endsStream: coding.endsStream,
-  };
-  const fast = coding.crossesMembers
-    ? undefined
-    : inflateSpliced(piece, span.uncompressedLength, coding.crc32);
-  return fast ?? inflateByHand(piece, span.uncompressedLength);
+  const deflate = spliceDeflate({ ...context, data: compressed, bits: span.bits, endBits: span.endBits });
+  const total = context.window.length + span.uncompressedLength;
+  const fast = context.crossesMembers ? undefined : inflateAsGzip(deflate, total, context.crc32);
+  return (fast ?? inflateByHand(deflate, total))?.subarray(context.window.length);
 }
 
 /**
  * By the platform's inflate (libdeflate); undefined where it refuses. It is given a gzip file, because only from
  * a gzip trailer does Bun learn the size, without which it guesses and starts over: half as fast.
  */
-function inflateSpliced(piece: DeflatePiece, length: number, crc32: number): Uint8Array | undefined {
-  const total = piece.window.length + length;
-  const deflate = spliceDeflate(piece);
+function inflateAsGzip(deflate: Uint8Array, length: number, crc32: number): Uint8Array | undefined {
   const file = new Uint8Array(GZIP_HEADER.length + deflate.length + GZIP_TRAILER_BYTES);
   file.set(GZIP_HEADER);
   file.set(deflate, GZIP_HEADER.length);
   const trailer = new DataView(file.buffer, GZIP_HEADER.length + deflate.length);
   trailer.setUint32(0, crc32, true);
-  trailer.setUint32(4, total, true);
+  trailer.setUint32(4, length, true);
   try {
     const bytes = Bun.gunzipSync(file, { library: 'libdeflate' });
-    return bytes.length === total ? bytes.subarray(piece.window.length) : undefined;
+    return bytes.length === length ? bytes : undefined;
   } catch {
     return undefined;
   }
 }
 
 /** Block by block, over the borders of gzip members; undefined for broken data. */
-function inflateByHand(piece: DeflatePiece, length: number): Uint8Array | undefined {
-  const { data, bits } = piece;
+function inflateByHand(data: Uint8Array, length: number): Uint8Array | undefined {
   const output = new Uint8Array(length);
-  let inflater = new RawInflater(
-    bits === 0 ? 0 : (data[0] ?? 0) >>> bits,
-    bits === 0 ? 0 : 8 - bits,
-    piece.window,
-  );
-  let at = bits === 0 ? 0 : 1;
+  let inflater = new RawInflater();
+  let at = 0;
   for (let filled = 0; filled < length; ) {
     const stop = inflater.run(data, at, output, filled);
     at += inflater.inputUsed;

@@ -10,11 +10,16 @@ import { TarParser } from './tar-parser.ts';
 import type { IndexLayerOptions, IndexLimits, LayerIndex, LayerSource } from './types.ts';
 import { ZstdDecoder } from './zstd-decoder.ts';
 
-/**
- * Room for what a span may be longer than asked for. zlib ends a block after at most 32,767 symbols of at most
- * 258 bytes, so a layer of zeros comes in blocks of up to 8 MiB.
- */
-const SPAN_SLACK = 9 * 1024 * 1024;
+/** A zstd frame of up to these bytes is held whole, and no materialised span. */
+const LARGEST_FRAME = 8 * 1024 * 1024;
+/** More than a stored block of deflate has, so that no gzip span must be cut within one. */
+const SMALLEST_SLACK = 128 * 1024;
+
+/** How long a span may become when the layer offers no place to end it at `spanSize`. */
+function largestSpan(source: LayerSource, spanSize: number): number {
+  if (source.compression === 'zstd') return spanSize + LARGEST_FRAME;
+  return spanSize + Math.max(SMALLEST_SLACK, spanSize / 2);
+}
 
 /**
  * Reads one layer from its compressed bytes, once, in memory that does not depend on its size (but for names
@@ -41,7 +46,7 @@ export async function indexLayer(
   const tar = new TarParser(entries, limits, name);
   const diff = new Bun.CryptoHasher(digestAlgorithm(source.diffId));
   const blob = new Bun.CryptoHasher(digestAlgorithm(source.digest));
-  const capacity = spanSize + SPAN_SLACK;
+  const capacity = largestSpan(source, spanSize);
   let compressed = 0;
   const recorder: SpanRecorder = new SpanRecorder({
     largestSpan: capacity,

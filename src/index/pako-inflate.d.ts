@@ -2,13 +2,15 @@
 declare module 'pako/lib/zlib/inflate.js' {
   export interface InflateState {
     mode: number;
-    hold: number;
     bits: number;
     last: boolean | number;
-    window: Uint8Array | null;
-    wsize: number;
-    whave: number;
-    wnext: number;
+    /** Bits since the last length or literal code began that is not wholly written. */
+    back: number;
+    /** Length of the match that is being copied, and what is left of it. */
+    was: number;
+    length: number;
+    lencode: Int32Array | null;
+    lenbits: number;
   }
   export interface ZlibStream {
     input: Uint8Array | null;
@@ -25,7 +27,5 @@ declare module 'pako/lib/zlib/inflate.js' {
     adler: number;
   }
   export function inflateInit2(stream: ZlibStream, windowBits: number): number;
-  export function inflateReset(stream: ZlibStream): number;
   export function inflate(stream: ZlibStream, flush: number): number;
-  export function inflateSetDictionary(stream: ZlibStream, dictionary: Uint8Array): number;
 }

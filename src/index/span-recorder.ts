@@ -1,3 +1,4 @@
+import type { BitString } from './bits.ts';
 import { GrowableBytes } from './growable-bytes.ts';
 import { readSpanInfo, SPAN_MATERIALISED, SPAN_RECORD_BYTES, writeSpanRecord } from './span-table.ts';
 import type { SpanInfo } from './types.ts';
@@ -8,6 +9,8 @@ export interface SpanStart {
   readonly compressedOffset: number;
   readonly bits: number;
   readonly window: Uint8Array;
+  /** Header of the block within which the span begins. */
+  readonly prefix: BitString;
 }
 
 export interface SpanEnd {
@@ -15,6 +18,8 @@ export interface SpanEnd {
   readonly compressedEnd: number;
   readonly endBits: number;
   readonly flags: number;
+  /** End-of-block code of the block within which the span ends. */
+  readonly suffix: BitString;
 }
 
 export interface SpanRecorderOptions {
@@ -71,7 +76,7 @@ export class SpanRecorder {
     if (this.pending === 0) return;
     const start = this.start;
     if (start === undefined) throw new Error('a span ended that never began');
-    const window = compressWindow(start.window);
+    const window = compressWindow(start.prefix, start.window);
     const materialised = this.pending > this.options.largestSpan;
     const record = {
       compressedOffset: start.compressedOffset,
@@ -83,6 +88,9 @@ export class SpanRecorder {
       bits: start.bits,
       endBits: end.endBits,
       flags: end.flags | (materialised ? SPAN_MATERIALISED : 0),
+      prefixBits: start.prefix.length,
+      suffixBits: end.suffix.length,
+      suffixCode: (end.suffix.bytes[0] ?? 0) | ((end.suffix.bytes[1] ?? 0) << 8),
       crc32: this.options.withCrc32 ? this.crc32 : 0,
     };
     this.windows.bytes(window);

@@ -4,7 +4,7 @@ import type { SpanInfo } from './types.ts';
 /** Bytes of one record of a span table; docs/index-format.md, "Spans". */
 export const SPAN_RECORD_BYTES = 88;
 
-/** The span's last block is the last of its deflate stream: nothing has to be put behind it. */
+/** The span ends with, or in, the last block of its deflate stream: no other has to be put behind it. */
 export const SPAN_ENDS_STREAM = 1;
 /** The span runs over the end of a gzip member into the next. */
 export const SPAN_CROSSES_MEMBERS = 2;
@@ -23,6 +23,11 @@ export interface SpanRecord {
   bits: number;
   endBits: number;
   flags: number;
+  /** gzip only: bits of the block header that stands before the window in its stored form. */
+  prefixBits: number;
+  /** gzip only: the end-of-block code to be put behind the span, and its bits. */
+  suffixBits: number;
+  suffixCode: number;
   /** gzip only: CRC-32 of the window and the span's bytes, which the fast inflate wants to see. */
   crc32: number;
 }
@@ -42,10 +47,11 @@ export function writeSpanRecord(view: DataView, at: number, span: SpanRecord, sh
   view.setUint8(at + 44, span.bits);
   view.setUint8(at + 45, span.endBits);
   view.setUint8(at + 46, span.flags);
-  view.setUint8(at + 47, 0);
+  view.setUint8(at + 47, span.suffixBits);
   new Uint8Array(view.buffer, view.byteOffset + at + 48, 32).set(sha256);
   view.setUint32(at + 80, span.crc32, true);
-  view.setUint32(at + 84, 0, true);
+  view.setUint16(at + 84, span.prefixBits, true);
+  view.setUint16(at + 86, span.suffixCode, true);
 }
 
 export function readSpanRecord(view: DataView, at: number): SpanRecord {
@@ -59,7 +65,10 @@ export function readSpanRecord(view: DataView, at: number): SpanRecord {
     bits: view.getUint8(at + 44),
     endBits: view.getUint8(at + 45),
     flags: view.getUint8(at + 46),
+    suffixBits: view.getUint8(at + 47),
     crc32: view.getUint32(at + 80, true),
+    prefixBits: view.getUint16(at + 84, true),
+    suffixCode: view.getUint16(at + 86, true),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Digest } from '../reference/index.ts';
+import type { BitString } from './bits.ts';
 
 /** The inode number of an image's `/`; FUSE wants it to be 1. */
 export const ROOT_INODE = 1;
@@ -73,9 +74,15 @@ export interface SpanInfo {
   readonly materialised: boolean;
 }
 
-/** How a gzip span's bits relate to the stream that they are cut from. */
-export interface SpanCoding {
-  /** It holds the last block of its deflate stream. */
+/** What a gzip span needs besides its own bits, and how these relate to the stream that they are cut from. */
+export interface SpanContext {
+  /** Up to 32 KiB of output before the span. */
+  readonly window: Uint8Array;
+  /** Header of the deflate block within which the span begins. */
+  readonly prefix: BitString;
+  /** End-of-block code of the deflate block within which it ends. */
+  readonly suffix: BitString;
+  /** The block that it ends with, or in, is the last of its deflate stream. */
   readonly endsStream: boolean;
   /** It runs over the end of a gzip member into the next. */
   readonly crossesMembers: boolean;
@@ -150,10 +157,8 @@ export interface ImageIndex {
   span(layer: number, number: number): SpanInfo;
   /** The number of the span that holds the byte at `uncompressedOffset` of the layer's tar. */
   spanAt(layer: number, uncompressedOffset: number): number;
-  /** What only inflating the span has to know. */
-  spanCoding(layer: number, number: number): SpanCoding;
-  /** What a span needs besides its compressed bytes: up to 32 KiB of output before it (gzip), else empty. */
-  window(layer: number, number: number): Uint8Array;
+  /** What inflating the span takes besides its bytes; see `inflateSpan`. @throws IndexError CORRUPT */
+  spanContext(layer: number, number: number): SpanContext;
 }
 
 /** How far the indexing of a layer has come. */

@@ -4,7 +4,7 @@ import { readI64 } from './growable-bytes.ts';
 import { corrupt, type Sections } from './sections.ts';
 import { readSpanRecord, SPAN_FLAGS, SPAN_RECORD_BYTES, type SpanRecord } from './span-table.ts';
 import type { LayerCompression } from './types.ts';
-import { WINDOW_BYTES } from './window.ts';
+import { LONGEST_PREFIX_BITS, WINDOW_BYTES } from './window.ts';
 
 /** What the check of the tree has to know of a layer. */
 export interface LayerExtent {
@@ -12,7 +12,7 @@ export interface LayerExtent {
 }
 
 /** zstd of 32 KiB that do not compress is a few bytes longer than these. */
-const LARGEST_WINDOW = WINDOW_BYTES + 1024;
+const LARGEST_WINDOW = WINDOW_BYTES + 2048;
 
 /** Checks the layers and that their spans tile them. @throws IndexError CORRUPT */
 export function validateLayers(bytes: Uint8Array, view: DataView, sections: Sections): LayerExtent[] {
@@ -104,6 +104,7 @@ function kindProblem(span: SpanRecord, bounds: SpanBounds): string | undefined {
       ? 'has what only gzip has'
       : undefined;
   }
+  if (span.prefixBits > LONGEST_PREFIX_BITS || span.suffixBits > 15) return 'has no such block';
   if (span.bits > 7 || span.endBits < 1 || span.endBits > 8) return 'has no such bits';
   const fits = isSize(span.windowOffset) && span.windowOffset + span.windowLength <= bounds.windows;
   return fits && span.windowLength <= LARGEST_WINDOW ? undefined : 'has no window';

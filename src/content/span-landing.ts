@@ -1,7 +1,8 @@
-import { type ImageIndex, inflateSpan, inflateSpanStream } from '../index/index.ts';
+import { type ImageIndex, inflateSpan } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { classifyFailure, toContentError } from './content-error.ts';
 import type { ContentCounters } from './content-stats.ts';
+import { inflateSpanStream } from './materialised-span.ts';
 import { RecentSpans } from './recent-spans.ts';
 import type { SpanFlight } from './span-flight.ts';
 

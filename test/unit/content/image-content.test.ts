@@ -485,22 +485,41 @@ describe('a layer without random access', () => {
     expect(fs.readdirSync(`${place}/incoming`)).toEqual([]);
   });
 
-  test('whose bytes are wrong twice is corrupt, and nothing of it is kept', async () => {
+  test('goes on where the way to it broke', async () => {
     const bytes = noise(14 * 1024 * 1024, 5);
     const frame = await buildImage([[{ name: 'file', bytes }]], { compression: 'zstd', frameSize: 1e9 });
     const file = fileOf(frame, 'file');
     const source = new MemorySource(frame.layers);
-    source.answer = ({ offset, length }) => {
-      const wrong = frame.layers[0]?.compressed.slice(offset, offset + length) ?? new Uint8Array();
-      if (offset === 0) wrong[5_000_000] = (wrong[5_000_000] ?? 0) ^ 0x10;
-      return { kind: 'range', bytes: wrong };
+    source.answer = (_request, honest) => {
+      if (source.requests.length === 4) throw new ImgcredError('REGISTRY_UNREACHABLE', 'reset');
+      return honest();
     };
-    const reader = content(frame.index, await store(), source);
-    const error = await reader.read(file.ino, 0, new Uint8Array(10)).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ failure: 'corrupt' });
-    expect(source.requests.filter((request) => request.offset === 0)).toHaveLength(2);
-    expect((await reader.localState()).local).toBe(false);
+    const reader = content(frame.index, await store(), source, { maxRequestBytes: 1e6 });
+    const into = new Uint8Array(100_000);
+    expect(await reader.read(file.ino, 12e6, into)).toBe(into.length);
+    expect(into).toEqual(bytes.slice(12e6, 12e6 + 100_000));
+    expect(source.requests.filter((request) => request.offset === 0)).toHaveLength(1);
   });
+
+  test.each([100, 5_000_000])(
+    'whose bytes are wrong twice is corrupt, and nothing of it is kept: byte %d',
+    async (at) => {
+      const bytes = noise(14 * 1024 * 1024, 5);
+      const frame = await buildImage([[{ name: 'file', bytes }]], { compression: 'zstd', frameSize: 1e9 });
+      const file = fileOf(frame, 'file');
+      const source = new MemorySource(frame.layers);
+      source.answer = ({ offset, length }) => {
+        const wrong = frame.layers[0]?.compressed.slice(offset, offset + length) ?? new Uint8Array();
+        if (offset === 0) wrong[at] = (wrong[at] ?? 0) ^ 0x10;
+        return { kind: 'range', bytes: wrong };
+      };
+      const reader = content(frame.index, await store(), source);
+      const error = await reader.read(file.ino, 0, new Uint8Array(10)).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ failure: 'corrupt' });
+      expect(source.requests.filter((request) => request.offset === 0)).toHaveLength(2);
+      expect((await reader.localState()).local).toBe(false);
+    },
+  );
 });
 
 describe('limits', () => {

@@ -198,7 +198,7 @@ export class ContainerRun {
       if (thrown instanceof CancelledError) await this.#report({ kind: 'cancelled' });
       else {
         const error = this.#failure ?? toImgcredError(thrown);
-        this.#logger.error('container failed', { code: error.code, error: error.message });
+        this.#logger.info('container failed', { code: error.code, error: error.message });
         if (error.code === 'INTERNAL')
           this.#logger.debug('stack', {
             stack: String(error.cause instanceof Error ? error.cause.stack : error.cause),

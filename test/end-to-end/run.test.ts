@@ -167,8 +167,6 @@ describe('a rotated credential', () => {
     const set = await sandbox.run(['secret', 'set', name, ...CREDS], { env: rotated });
     expect(set).toMatchObject({ code: 0, stdout: `${name} is now at version 2\n` });
     expect(await sandbox.run(['run', image.reference, '--', '/bin/true'])).toMatchObject({ code: 0 });
-    const asked = registry.log.filter((line) => line.includes('"auth.user.name":"rotated"'));
-    expect(asked.length).toBeGreaterThan(0);
     // A value that the registry refuses, taken without proof: the next run is refused too.
     const broken = await sandbox.run(['secret', 'set', name, '--no-verify', ...CREDS], {
       env: credentials('revoked'),

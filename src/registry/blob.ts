@@ -46,7 +46,7 @@ interface OpenBlob {
 
 // A body must bring this much between two failures before the count of failures starts again, in bytes: one that
 // brings a byte a try would else never end.
-const PROGRESS = 64 * 1024;
+const PROGRESS = 16 * 1024;
 
 /** Reads blobs from one endpoint. */
 export class BlobReader {

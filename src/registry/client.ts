@@ -100,8 +100,10 @@ export class RegistryClient implements Disposable {
   ): Promise<ResolvedImage> {
     return resolveImage(
       {
-        getManifest: (repository, tagOrDigest, signal) =>
-          this.getManifest(repository, tagOrDigest, { signal }),
+        // Resolving proves the credential, which a mirror's answer would not.
+        getReferenced: (repository, tagOrDigest, signal) =>
+          this.#manifest(repository, tagOrDigest, false, signal),
+        getManifest: (repository, digest, signal) => this.#manifest(repository, digest, true, signal),
         getBlob: (repository, descriptor, signal) => this.getBlob(repository, descriptor, signal),
       },
       reference,
@@ -120,16 +122,7 @@ export class RegistryClient implements Disposable {
     tagOrDigest: string,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<RawManifest> {
-    checkRepository(repository);
-    if (!isDigest(tagOrDigest) && !TAG.test(tagOrDigest)) {
-      throw new RegistryError(
-        'INVALID_REFERENCE',
-        `${JSON.stringify(tagOrDigest.slice(0, 140))} is no tag or digest`,
-      );
-    }
-    return this.#anywhere(isDigest(tagOrDigest), (upstream) =>
-      retryCorrupt(() => this.#manifestFrom(upstream.session, repository, tagOrDigest, options.signal)),
-    );
+    return this.#manifest(repository, tagOrDigest, isDigest(tagOrDigest), options.signal);
   }
 
   /**
@@ -201,7 +194,7 @@ export class RegistryClient implements Disposable {
    *
    * @throws CorruptError, RegistryError, UnreachableError
    */
-  readRange(
+  async readRange(
     repository: string,
     descriptor: BlobIdentity,
     offset: number,
@@ -221,6 +214,24 @@ export class RegistryClient implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  async #manifest(
+    repository: string,
+    tagOrDigest: string,
+    anyMirror: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<RawManifest> {
+    checkRepository(repository);
+    if (!isDigest(tagOrDigest) && !TAG.test(tagOrDigest)) {
+      throw new RegistryError(
+        'INVALID_REFERENCE',
+        `${JSON.stringify(tagOrDigest.slice(0, 140))} is no tag or digest`,
+      );
+    }
+    return this.#anywhere(anyMirror, (upstream) =>
+      retryCorrupt(() => this.#manifestFrom(upstream.session, repository, tagOrDigest, signal)),
+    );
   }
 
   async #manifestFrom(
@@ -254,16 +265,16 @@ export class RegistryClient implements Disposable {
     }
   }
 
-  #reachable(pinned: boolean): Upstream[] {
+  #reachable(anyMirror: boolean): Upstream[] {
     const now = this.#now();
     return this.#upstreams.filter(
-      ({ origin, resolvesTags, restsUntil }) => origin || ((pinned || resolvesTags) && restsUntil <= now),
+      ({ origin, resolvesTags, restsUntil }) => origin || ((anyMirror || resolvesTags) && restsUntil <= now),
     );
   }
 
   /** Asks the mirrors in their order, then the registry. */
-  async #anywhere<T>(pinned: boolean, ask: (upstream: Upstream) => Promise<T>): Promise<T> {
-    for (const upstream of this.#reachable(pinned)) {
+  async #anywhere<T>(anyMirror: boolean, ask: (upstream: Upstream) => Promise<T>): Promise<T> {
+    for (const upstream of this.#reachable(anyMirror)) {
       try {
         return await ask(upstream);
       } catch (error) {

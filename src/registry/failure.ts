@@ -18,13 +18,21 @@ export interface Failure {
 const FAILURE_LIMIT = 64 * 1024;
 
 const registryBody = z.object({
-  errors: z.array(z.looseObject({ code: z.unknown(), message: z.unknown(), detail: z.unknown() })).min(1),
+  errors: z
+    .array(
+      z.looseObject({
+        code: z.unknown().optional(),
+        message: z.unknown().optional(),
+        detail: z.unknown().optional(),
+      }),
+    )
+    .min(1),
 });
 const tokenBody = z.looseObject({
-  error: z.unknown(),
-  error_description: z.unknown(),
-  details: z.unknown(),
-  message: z.unknown(),
+  error: z.unknown().optional(),
+  error_description: z.unknown().optional(),
+  details: z.unknown().optional(),
+  message: z.unknown().optional(),
 });
 
 /** Reads the body of an answer that is no success: the specification's form, OAuth2's, an object store's XML. */

@@ -51,7 +51,10 @@ export interface RawManifest {
 
 /** What resolving needs of a registry. */
 export interface ImageSource {
-  getManifest(repository: string, tagOrDigest: string, signal?: AbortSignal): Promise<RawManifest>;
+  /** What the user's reference names, from a server whose word counts. */
+  getReferenced(repository: string, tagOrDigest: string, signal?: AbortSignal): Promise<RawManifest>;
+  /** What another manifest names by its digest, from wherever. */
+  getManifest(repository: string, digest: Digest, signal?: AbortSignal): Promise<RawManifest>;
   getBlob(repository: string, descriptor: Descriptor, signal?: AbortSignal): Promise<Uint8Array>;
 }
 
@@ -73,7 +76,7 @@ export async function resolveImage(
   const { signal } = options;
   const wanted = options.platform ?? hostPlatform();
   const name = formatReference(reference);
-  const first = await source.getManifest(
+  const first = await source.getReferenced(
     reference.repository,
     reference.digest ?? reference.tag ?? 'latest',
     signal,

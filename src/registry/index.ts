@@ -13,6 +13,7 @@ export {
 export { HostSlots, type HostSlotsOptions, type Priority } from './host-slots.ts';
 export type { ImageLayer, RawManifest, ResolvedImage } from './image.ts';
 export { type ImageConfig, type ImageProcess, parseImageConfig } from './image-config.ts';
+export { type LoginCheckOptions, type LoginStep, loginCheck } from './login-check.ts';
 export {
   type Descriptor,
   type ImageIndexManifest,

@@ -1,6 +1,8 @@
 import type { Secret } from '../credentials/index.ts';
 
 const REDACTED = '[redacted]';
+// To blot out each single letter of a text would spell the secret instead of hiding it.
+const SHORTEST_SECRET = 4;
 // The longest piece of a server's prose that is worth a line at the terminal.
 const MAX_SERVER_TEXT = 300;
 const URL_IN_TEXT = /\bhttps?:\/\/[^\s"'<>)\]]+/gi;
@@ -19,11 +21,13 @@ export function printableUrl(url: URL): string {
  * taken out, control characters too.
  */
 export function printableText(text: string, secrets: readonly Secret<string>[] = []): string {
-  let line = text;
-  for (const secret of secrets) {
-    const value = secret.reveal();
-    if (value.length > 0) line = line.replaceAll(value, REDACTED);
-  }
+  const values = secrets
+    .map((secret) => secret.reveal())
+    .filter((value) => value.length >= SHORTEST_SECRET)
+    // A secret that begins like another must not leave the rest of the longer one behind.
+    .sort((one, other) => other.length - one.length);
+  const known = new RegExp(values.map((value) => RegExp.escape(value)).join('|'), 'g');
+  let line = values.length === 0 ? text : text.replace(known, REDACTED);
   line = line
     .replace(CONTROL, ' ')
     .replace(URL_IN_TEXT, (match) => (URL.canParse(match) ? printableUrl(new URL(match)) : REDACTED))

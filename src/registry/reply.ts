@@ -1,4 +1,4 @@
-import { CorruptError, cancelled, UnreachableError } from './errors.ts';
+import { cancelled, RegistryError, UnreachableError } from './errors.ts';
 
 interface BodyReader {
   read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
@@ -84,13 +84,15 @@ export class Reply {
   /**
    * The whole body.
    *
-   * @throws CorruptError when it is longer than `limit` bytes
+   * @throws RegistryError `UNSUPPORTED` when it is longer than `limit` bytes
    */
   async bytes(limit: number): Promise<Uint8Array> {
     const tooLong = () =>
-      new CorruptError(`${this.url.host} sent more than the ${limit} bytes that are allowed here`, {
-        registry: this.url.host,
-      });
+      new RegistryError(
+        'UNSUPPORTED',
+        `${this.url.host} sent more than the ${limit} bytes that are read at once`,
+        { registry: this.url.host },
+      );
     if ((this.contentLength ?? 0) > limit) {
       this.dispose();
       throw tooLong();

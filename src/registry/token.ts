@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type Login, Secret } from '../credentials/index.ts';
-import { AccessRefusedError, CorruptError, RegistryError } from './errors.ts';
+import { AccessRefusedError, RegistryError } from './errors.ts';
 import { describeFailure, type Failure, failureError, readFailure } from './failure.ts';
 import { isLoopback } from './hosts.ts';
 import type { Reply } from './reply.ts';
@@ -144,7 +144,10 @@ async function readToken(
   if (reply.status !== 200) throw tokenError(await readFailure(reply, now(), secrets), secrets.length === 0);
   const host = service.realm.host;
   const malformed = (cause?: unknown) =>
-    new CorruptError(`the token endpoint ${host} gave no token`, { registry: host, cause });
+    new RegistryError('REGISTRY_ERROR', `the token endpoint ${host} gave no token`, {
+      registry: host,
+      cause,
+    });
   let json: unknown;
   const bytes = await reply.bytes(TOKEN_REPLY_LIMIT);
   try {

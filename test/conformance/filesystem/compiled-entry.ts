@@ -3,8 +3,9 @@
  * unmounts. Programs of their own, since this process must not.
  */
 import { MemoryFileSystem } from '../../fixtures/memory-file-system.ts';
+import { output } from './commands.ts';
 import { DRIVERS } from './drivers.ts';
-import { output } from './served-tree.ts';
+import { MEMORY } from './sources.ts';
 import { populate } from './tree.ts';
 
 const [driverName, mountpoint = ''] = process.argv.slice(2);
@@ -12,7 +13,7 @@ const driver = DRIVERS.find(({ name }) => name === driverName);
 if (driver === undefined) throw new Error(`no driver ${driverName}`);
 
 const fs = new MemoryFileSystem();
-populate(fs, { programs: {}, remote: (_name, content) => content });
+populate(fs, { programs: {}, sparseSize: MEMORY.sparseSize, remote: (_name, content) => content });
 const mounted = await driver.mount(fs, mountpoint);
 try {
   process.stdout.write(await output(['cat', `${mountpoint}/plain`]));

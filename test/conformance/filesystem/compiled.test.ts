@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { output, run } from './commands.ts';
 import { DRIVERS } from './drivers.ts';
-import { output, run } from './served-tree.ts';
 import { fillPattern, PATTERN_SIZE } from './tree.ts';
 
 const REPOSITORY = resolve(import.meta.dir, '../../..');

@@ -1,21 +1,22 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { DRIVERS } from './drivers.ts';
+import { output, unprivileged } from './commands.ts';
 import { Probe } from './probe.ts';
-import { output, ServedTree, unprivileged } from './served-tree.ts';
+import { ServedTree } from './served-tree.ts';
+import { DRIVERS_AND_SOURCES } from './sources.ts';
 
 const NO_CAPABILITIES = 'CapEff:\t0000000000000000';
 const NET_BIND_SERVICE = 'CapEff:\t0000000000000400';
 
-describe.each(DRIVERS)('programs run from $name', ({ name }) => {
+describe.each(DRIVERS_AND_SOURCES)('programs run from $title', ({ driver, source }) => {
   let tree: ServedTree;
-  let probe: Probe;
+  const resources = new AsyncDisposableStack();
   beforeAll(async () => {
-    probe = await Probe.compile();
-    tree = await ServedTree.start(name, { programs: [probe.dynamicProgram, probe.staticProgram] });
+    const probe = resources.use(await Probe.compile());
+    tree = resources.use(
+      await ServedTree.start(driver, { source, programs: [probe.dynamicProgram, probe.staticProgram] }),
+    );
   });
-  afterAll(async () => {
-    await Promise.all([tree[Symbol.asyncDispose](), probe[Symbol.asyncDispose]()]);
-  });
+  afterAll(() => resources.disposeAsync());
 
   test.each(['probe', 'probe-static'])('%s, by an ordinary user', async (program) => {
     const printed = await output(unprivileged([tree.path('bin', program)]));

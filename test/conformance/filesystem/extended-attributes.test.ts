@@ -1,18 +1,19 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { DRIVERS } from './drivers.ts';
+import { output, run, unprivileged } from './commands.ts';
 import { Probe } from './probe.ts';
-import { output, run, ServedTree, unprivileged } from './served-tree.ts';
+import { ServedTree } from './served-tree.ts';
+import { DRIVERS_AND_SOURCES } from './sources.ts';
 import { LARGE_XATTR } from './tree.ts';
 
-describe.each(DRIVERS)('extended attributes through $name', ({ name }) => {
+describe.each(DRIVERS_AND_SOURCES)('extended attributes through $title', ({ driver, source }) => {
   let tree: ServedTree;
   let probe: Probe;
+  const resources = new AsyncDisposableStack();
   beforeAll(async () => {
-    [tree, probe] = await Promise.all([ServedTree.start(name), Probe.compile()]);
+    probe = resources.use(await Probe.compile());
+    tree = resources.use(await ServedTree.start(driver, { source }));
   });
-  afterAll(async () => {
-    await Promise.all([tree[Symbol.asyncDispose](), probe[Symbol.asyncDispose]()]);
-  });
+  afterAll(() => resources.disposeAsync());
 
   const values = async (file: string) => {
     const dump = await output([

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'bun:test';
 import { open, readFile } from 'node:fs/promises';
 import { systemErrorCode } from '../../../src/errors/index.ts';
+import { output, run } from './commands.ts';
 import { DRIVERS } from './drivers.ts';
-import { isMounted, output, run, ServedTree } from './served-tree.ts';
+import { isMounted, ServedTree } from './served-tree.ts';
 import { fillPattern } from './tree.ts';
 
 describe.each(DRIVERS)('the life of a mount through $name', ({ name }) => {

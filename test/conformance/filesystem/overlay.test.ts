@@ -13,36 +13,38 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DRIVERS } from './drivers.ts';
+import { output, run, unprivileged } from './commands.ts';
 import { Probe } from './probe.ts';
-import { output, run, ServedTree, unprivileged } from './served-tree.ts';
+import { ServedTree } from './served-tree.ts';
+import { DRIVERS_AND_SOURCES } from './sources.ts';
 import { fillPattern, PATTERN_SIZE } from './tree.ts';
 
 const PATTERN = new Uint8Array(PATTERN_SIZE);
 fillPattern(0, PATTERN);
 
-describe.each(DRIVERS)('overlayfs on top of $name', ({ name }) => {
+describe.each(DRIVERS_AND_SOURCES)('overlayfs on top of $title', ({ driver, source }) => {
   let tree: ServedTree;
   let probe: Probe;
+  const resources = new AsyncDisposableStack();
   let directory: string;
   let merged: string;
   const at = (...names: string[]) => join(merged, ...names);
 
   beforeAll(async () => {
-    probe = await Probe.compile();
-    tree = await ServedTree.start(name, { programs: [probe.staticProgram] });
+    probe = resources.use(await Probe.compile());
+    tree = resources.use(await ServedTree.start(driver, { source, programs: [probe.staticProgram] }));
     directory = await mkdtemp(join(tmpdir(), 'imgcred-overlay-'));
+    resources.defer(() => rm(directory, { recursive: true, force: true }));
     await chmod(directory, 0o755);
     merged = join(directory, 'merged');
     for (const part of ['upper', 'work', 'merged']) await mkdir(join(directory, part));
     const layers = `lowerdir=${tree.mountpoint},upperdir=${directory}/upper,workdir=${directory}/work`;
     await output(['mount', '-t', 'overlay', 'overlay', '-o', layers, merged]);
+    resources.defer(async () => {
+      await run(['umount', '-l', merged]);
+    });
   });
-  afterAll(async () => {
-    await run(['umount', '-l', merged]);
-    await Promise.all([tree[Symbol.asyncDispose](), probe[Symbol.asyncDispose]()]);
-    await rm(directory, { recursive: true, force: true });
-  });
+  afterAll(() => resources.disposeAsync());
 
   test('it shows the tree below', async () => {
     expect(await readFile(at('plain'), 'utf8')).toBe('hello\n');

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { output } from './served-tree.ts';
+import { output } from './commands.ts';
 
 /** `probe.c`, compiled twice: linked as usual, and statically. */
 export class Probe implements AsyncDisposable {

@@ -1,9 +1,14 @@
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { run } from './commands.ts';
+import { prepareImage } from './prepared-image.ts';
+import { MEMORY, type TreeSource } from './sources.ts';
 
 export interface ServeOptions {
-  /** Paths of programs that shall be in the tree's `/bin`. */
+  /** Where the tree is; in memory if not said. */
+  readonly source?: TreeSource;
+  /** Paths of programs that shall be in the `/bin` of a tree in memory; an image has its own. */
   readonly programs?: readonly string[];
   /** How many mounts of the same tree. */
   readonly count?: number;
@@ -32,8 +37,10 @@ export class ServedTree implements AsyncDisposable {
     await chmod(directory, 0o755); // other users come in too
     const mountpoints = Array.from({ length: options.count ?? 1 }, (_, i) => join(directory, `mount-${i}`));
     for (const mountpoint of mountpoints) await mkdir(mountpoint);
-    const command = [process.execPath, join(import.meta.dir, 'server.ts'), driver];
-    const server = Bun.spawn([...command, (options.programs ?? []).join(':'), ...mountpoints], {
+    const source = options.source ?? MEMORY;
+    const inputs = source === MEMORY ? (options.programs ?? []).join(':') : await prepareImage();
+    const command = [process.execPath, join(import.meta.dir, 'server.ts'), driver, source.name, inputs];
+    const server = Bun.spawn([...command, ...mountpoints], {
       stdin: 'pipe',
       stdout: 'pipe',
       stderr: 'inherit',
@@ -81,38 +88,6 @@ export class ServedTree implements AsyncDisposable {
     const next = await this.#lines.next();
     return next.done === true ? undefined : next.value;
   }
-}
-
-export interface CommandResult {
-  readonly status: number;
-  readonly stdout: Buffer;
-  readonly stderr: string;
-}
-
-/** Runs a program to its end; bytes in, bytes out. */
-export async function run(
-  command: readonly string[],
-  options: { cwd?: string } = {},
-): Promise<CommandResult> {
-  const child = Bun.spawn([...command], { ...options, stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' });
-  const [stdout, stderr, status] = await Promise.all([
-    new Response(child.stdout).arrayBuffer(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { status, stdout: Buffer.from(stdout), stderr };
-}
-
-/** As `run`, but a failure is the test's. */
-export async function output(command: readonly string[], options: { cwd?: string } = {}): Promise<string> {
-  const result = await run(command, options);
-  if (result.status !== 0) throw new Error(`${command.join(' ')}: ${result.stderr}`);
-  return result.stdout.toString('latin1');
-}
-
-/** The command, as an ordinary user who owns nothing. */
-export function unprivileged(command: readonly string[]): string[] {
-  return ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--', ...command];
 }
 
 /** Whether the kernel still lists a mount at `mountpoint`; looking there could wait for its server. */

@@ -1,4 +1,4 @@
-import type { MemoryContent, MemoryFileSystem } from '../../fixtures/memory-file-system.ts';
+import type { MemoryAttributes, MemoryContent } from '../../fixtures/memory-file-system.ts';
 
 export const S_IFCHR = 0o020000;
 export const S_IFBLK = 0o060000;
@@ -7,9 +7,7 @@ export const S_IFSOCK = 0o140000;
 
 export const MANY = 100_000;
 export const PATTERN_SIZE = 5 * 1024 * 1024 + 123;
-export const SPARSE_SIZE = 2 ** 40;
 export const SPARSE_DATA = Buffer.from('an island in the sparse file');
-export const SPARSE_OFFSETS = [0, 3 * 2 ** 30 + 17, SPARSE_SIZE - SPARSE_DATA.length] as const;
 export const SLOW_FILES = 40;
 export const SLOW_SIZE = 200_000;
 export const DEEP_LEVELS = 20;
@@ -56,15 +54,32 @@ export function patternByte(offset: number): number {
   return (Math.imul((offset ^ 0x5bd1e995) >>> 0, 2654435761) >>> 24) ^ (offset & 0xff);
 }
 
+/** Where the sparse file of `size` bytes has data; between these it is holes. */
+export function sparseOffsets(size: number): number[] {
+  return [0, 3 * 2 ** 30 + 17, size - SPARSE_DATA.length];
+}
+
+/** What can take the tree in: a file system in memory, or the tar of an image's layer. Paths are byte strings. */
+export interface TreeBuilder {
+  directory(path: string, attributes?: MemoryAttributes): unknown;
+  /** Returns what `hardLink` wants. */
+  file(path: string, content: MemoryContent | Uint8Array | string, attributes?: MemoryAttributes): number;
+  symlink(path: string, target: string, attributes?: MemoryAttributes): unknown;
+  special(path: string, mode: number, major: number, minor: number, attributes?: MemoryAttributes): unknown;
+  hardLink(path: string, file: number): void;
+}
+
 /** What the tree cannot hold itself: programs that the test compiled, and the moment when slow content comes. */
 export interface TreeInputs {
   readonly programs: Readonly<Record<string, Uint8Array>>;
+  /** Bytes of the sparse file. */
+  readonly sparseSize: number;
   /** Content that is not local, until told. `name` is the file's, below `/slow`. */
   readonly remote: (name: string, content: MemoryContent) => MemoryContent;
 }
 
 /** The tree that every test of the suite looks at. */
-export function populate(fs: MemoryFileSystem, inputs: TreeInputs): void {
+export function populate(fs: TreeBuilder, inputs: TreeInputs): void {
   fs.file('/plain', 'hello\n');
   fs.file('/empty', '');
   fs.file('/pattern', { size: PATTERN_SIZE, fill: fillPattern });
@@ -74,7 +89,7 @@ export function populate(fs: MemoryFileSystem, inputs: TreeInputs): void {
   addXattrs(fs);
   addRemote(fs, inputs);
   addPrograms(fs, inputs);
-  fs.file('/sparse', { size: SPARSE_SIZE, fill: fillSparse });
+  fs.file('/sparse', sparseContent(inputs.sparseSize));
   fs.directory('/many');
   for (let i = 0; i < MANY; i++) fs.file(`/many/entry-${i}`, '');
   fs.directory('/void');
@@ -87,7 +102,7 @@ export function populate(fs: MemoryFileSystem, inputs: TreeInputs): void {
   fs.file('/lower/file', { size: PATTERN_SIZE, fill: fillPattern });
 }
 
-function addAttributes(fs: MemoryFileSystem): void {
+function addAttributes(fs: TreeBuilder): void {
   fs.directory('/modes');
   for (const mode of MODES) fs.file(`/modes/${mode.toString(8)}`, 'x', { mode });
   fs.directory('/modes/sticky', { mode: 0o1777 });
@@ -107,7 +122,7 @@ function addAttributes(fs: MemoryFileSystem): void {
   fs.special('/special/socket', S_IFSOCK | 0o600, 0, 0);
 }
 
-function addNames(fs: MemoryFileSystem): void {
+function addNames(fs: TreeBuilder): void {
   fs.directory('/names');
   fs.file(`/names/${LONG_NAME}`, 'long');
   for (const name of ODD_NAMES) fs.file(`/names/${name}`, name);
@@ -120,7 +135,7 @@ function addNames(fs: MemoryFileSystem): void {
   fs.file(`${path}/bottom`, 'bottom\n');
 }
 
-function addLinks(fs: MemoryFileSystem): void {
+function addLinks(fs: TreeBuilder): void {
   fs.directory('/links');
   const ino = fs.file('/links/first', 'linked\n');
   fs.hardLink('/links/second', ino);
@@ -135,7 +150,7 @@ function addLinks(fs: MemoryFileSystem): void {
   fs.symlink('/links/loop', 'loop');
 }
 
-function addXattrs(fs: MemoryFileSystem): void {
+function addXattrs(fs: TreeBuilder): void {
   fs.directory('/xattrs', { xattrs: { 'user.directory': Buffer.from('yes') } });
   fs.file('/xattrs/none', '');
   fs.file('/xattrs/some', '', {
@@ -152,7 +167,7 @@ function addXattrs(fs: MemoryFileSystem): void {
   fs.file('/xattrs/many', '', { xattrs: many });
 }
 
-function addRemote(fs: MemoryFileSystem, inputs: TreeInputs): void {
+function addRemote(fs: TreeBuilder, inputs: TreeInputs): void {
   fs.directory('/slow');
   for (let i = 0; i < SLOW_FILES; i++) {
     const name = `file-${i}`;
@@ -163,7 +178,7 @@ function addRemote(fs: MemoryFileSystem, inputs: TreeInputs): void {
   }
 }
 
-function addPrograms(fs: MemoryFileSystem, inputs: TreeInputs): void {
+function addPrograms(fs: TreeBuilder, inputs: TreeInputs): void {
   fs.directory('/bin');
   for (const [name, bytes] of Object.entries(inputs.programs)) {
     fs.file(`/bin/${name}`, bytes, { mode: 0o755 });
@@ -173,12 +188,16 @@ function addPrograms(fs: MemoryFileSystem, inputs: TreeInputs): void {
   fs.file('/bin/script', '#!/bin/sh\necho "script $1"\n', { mode: 0o755 });
 }
 
-function fillSparse(offset: number, into: Uint8Array): void {
-  into.fill(0);
-  for (const start of SPARSE_OFFSETS) {
-    for (let i = 0; i < SPARSE_DATA.length; i++) {
-      const at = start + i - offset;
-      if (at >= 0 && at < into.length) into[at] = SPARSE_DATA[i] ?? 0;
+function sparseContent(size: number): MemoryContent {
+  const offsets = sparseOffsets(size);
+  const fill = (offset: number, into: Uint8Array) => {
+    into.fill(0);
+    for (const start of offsets) {
+      for (let i = 0; i < SPARSE_DATA.length; i++) {
+        const at = start + i - offset;
+        if (at >= 0 && at < into.length) into[at] = SPARSE_DATA[i] ?? 0;
+      }
     }
-  }
+  };
+  return { size, fill, data: offsets.map((offset) => ({ offset, length: SPARSE_DATA.length })) };
 }

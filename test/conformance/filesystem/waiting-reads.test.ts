@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { readdir, readFile, stat } from 'node:fs/promises';
+import { output, run } from './commands.ts';
 import { DRIVERS } from './drivers.ts';
-import { output, run, ServedTree } from './served-tree.ts';
+import { ServedTree } from './served-tree.ts';
 import { fillPattern, PATTERN_SIZE, SLOW_FILES, SLOW_SIZE } from './tree.ts';
 
 const SLOW = new Uint8Array(SLOW_SIZE);
@@ -9,10 +10,11 @@ fillPattern(0, SLOW);
 
 describe.each(DRIVERS)('content that is not local, through $name', ({ name }) => {
   let tree: ServedTree;
+  const resources = new AsyncDisposableStack();
   beforeAll(async () => {
-    tree = await ServedTree.start(name);
+    tree = resources.use(await ServedTree.start(name));
   });
-  afterAll(async () => tree[Symbol.asyncDispose]());
+  afterAll(() => resources.disposeAsync());
 
   test('nothing else waits while 36 reads do, and each gets its bytes in the end', async () => {
     const names = Array.from({ length: SLOW_FILES - 4 }, (_, i) => `file-${i}`);

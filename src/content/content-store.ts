@@ -25,6 +25,7 @@ export interface ContentStoreOptions {
 
 // After a failed write, or when nothing can be evicted, keeping is tried again this much later.
 const KEEPING_PAUSE_MS = 30_000;
+const LIMIT_REACHED = 'the limit is reached and all that is kept is in use';
 // What a full disk gets back at a time from content that nobody uses.
 const FREED_ON_FULL_DISK = 256 * 1024 * 1024;
 
@@ -110,6 +111,8 @@ export class ContentStore implements LayerSurroundings {
     this.directory.touch(this.directory.layerPath(name));
     // Somebody may have opened it again while it was being closed, and then holds a lease of the same name.
     this.directory.leases.release(name);
+    // What was in use is idle now, and may give way.
+    if (this.#pauseReason === LIMIT_REACHED) this.#pausedUntil = Number.NEGATIVE_INFINITY;
   }
 
   /**
@@ -125,12 +128,16 @@ export class ContentStore implements LayerSurroundings {
     if (this.#usedBytes + bytes > this.limitBytes) {
       await this.#makeRoom(bytes);
       if (this.#usedBytes + bytes > this.limitBytes) {
-        this.#pause('the limit is reached and all that is kept is in use');
+        this.#pause(LIMIT_REACHED);
         return false;
       }
     }
     this.#usedBytes += bytes;
     return true;
+  }
+
+  openAgain(layout: LayerLayout): OpenLayerFile | undefined {
+    return this.#openFile(layerFileName(layout), layout);
   }
 
   makeRoomAfter(error: unknown): boolean {

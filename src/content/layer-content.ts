@@ -12,6 +12,8 @@ export interface LayerSurroundings {
   readonly clock: Clock;
   /** Makes room for `bytes` under the limit; false: there is none, do not keep them. */
   reserve(bytes: number): Promise<boolean>;
+  /** Opens the layer's file after it could not be opened before; undefined: it still can't be. */
+  openAgain(layout: LayerLayout): OpenLayerFile | undefined;
   /** A write failed. True: room has been made since, it is worth another try. */
   makeRoomAfter(error: unknown): boolean;
   /** Writing fails for good: no more keeping for a while, said once. */
@@ -33,6 +35,7 @@ export class LayerContent {
   // Reads and writes under way. The file must outlive them: its descriptor's number will be another file's.
   readonly #pending = new Set<Promise<unknown>>();
   #file: OpenLayerFile | undefined;
+  #closed = false;
   #cancelSync: (() => void) | undefined;
   #syncing: Promise<void> = Promise.resolve();
 
@@ -139,6 +142,7 @@ export class LayerContent {
 
   /** Ends what is under way, flushes and closes. Whoever reads by `fd` must have stopped. */
   async close(): Promise<void> {
+    this.#closed = true;
     const file = this.#file;
     this.#file = undefined;
     await Promise.allSettled(this.#pending);
@@ -161,9 +165,11 @@ export class LayerContent {
   }
 
   async #keep(n: number, bytes: Uint8Array, offset: number): Promise<boolean> {
-    const file = this.#file;
     if (this.presence.has(n)) return true;
-    if (file?.writable !== true || !(await this.surroundings.reserve(bytes.length))) return false;
+    if (this.#file?.writable === false || !(await this.surroundings.reserve(bytes.length))) return false;
+    if (!this.#closed) this.#file ??= this.surroundings.openAgain(this.layout);
+    const file = this.#file;
+    if (file?.writable !== true) return false;
     for (let again = false; ; again = true) {
       try {
         await writeFully(file.fd, bytes, offset);

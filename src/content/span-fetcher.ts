@@ -92,7 +92,8 @@ export class SpanFetcher {
       flight.land(recent);
       // What could not be kept when it came may be kept now.
       const { uncompressedOffset } = flight.span;
-      void content.keep(n, recent, uncompressedOffset).finally(() => flight.finish());
+      const finish = () => flight.finish();
+      void content.keep(n, recent, uncompressedOffset).then(finish, finish);
     } else if (this.closed) flight.fail(closedError());
     else {
       this.#register(flight);

@@ -53,6 +53,19 @@ describe('a disk that is full', () => {
     expect((await reader.localState()).local).toBe(true);
   });
 
+  test('a layer whose file could not be made at first is kept once there is room', async () => {
+    const place = smallDisk(4096);
+    const clock = new ManualClock();
+    const opened = await store(path.join(place, 'cache'), { clock });
+    const reader = content(image.index, opened, new MemorySource(image.layers), { clock });
+    await reader.read(one.ino, 0, new Uint8Array(10));
+    expect(opened.notKeeping).toBe('the disk is full');
+    run('mount', '-o', `remount,size=${100 * SPAN}`, place);
+    await clock.advance(31_000);
+    expect(await reader.completeAll()).toMatchObject({ missing: 0, stopped: undefined });
+    expect((await reader.localState()).local).toBe(true);
+  });
+
   test('idle content gives way to content in use', async () => {
     const place = smallDisk(30 * SPAN);
     const opened = await store(path.join(place, 'cache'));

@@ -68,7 +68,6 @@ describe('the limit', () => {
     age(place, held, 1000);
     const other = await store(place, { limitBytes: 7 * LENGTH });
     expect(await fill(other, made(2))).toBeLessThan(4);
-    expect(other.notKeeping).toContain('limit');
     expect(other.list().find((entry) => entry.key === held.layout.key)?.live).toBe(true);
     const into = new Uint8Array(LENGTH);
     expect(content.readNow(into, 0)).toBe(true);
@@ -84,6 +83,18 @@ describe('the limit', () => {
     for (const [n, bytes] of made(1).spans.entries()) await content.keep(n, bytes, n * LENGTH);
     expect(await fill(opened, made(2))).toBeLessThan(4);
     await opened.release(content);
+    expect(await fill(opened, made(3))).toBe(4);
+  });
+
+  test('it is looked for again after a while', async () => {
+    const place = directory();
+    const clock = new ManualClock();
+    const other = await store(place);
+    const held = other.layer(made(1).layout);
+    for (const [n, bytes] of made(1).spans.entries()) await held.keep(n, bytes, n * LENGTH);
+    const opened = await store(place, { limitBytes: 6 * LENGTH, clock });
+    expect(await fill(opened, made(2))).toBeLessThan(4);
+    await other.release(held);
     await clock.advance(60_000);
     expect(await fill(opened, made(3))).toBe(4);
   });

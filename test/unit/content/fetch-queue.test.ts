@@ -17,6 +17,7 @@ const layer = (): LayerContent =>
     {
       clock: new ManualClock(),
       reserve: () => Promise.resolve(false),
+      openAgain: () => undefined,
       makeRoomAfter: () => false,
       keepingFailed: () => {},
       incomingPath: () => '',

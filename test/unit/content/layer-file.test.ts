@@ -3,8 +3,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import type { LayerContent, LayerLayout } from '../../../src/content/index.ts';
-import { layerFileName, layerFileShape } from '../../../src/content/layer-file.ts';
+import { LayerContent as Layer } from '../../../src/content/layer-content.ts';
+import { layerFileName, layerFileShape, openLayerFile } from '../../../src/content/layer-file.ts';
 import { layoutOfSpans } from '../../../src/content/layer-layout.ts';
+import { ManualClock } from './support/clock.ts';
 import { noise } from './support/image.ts';
 import { scratch } from './support/scratch.ts';
 
@@ -92,6 +94,33 @@ describe('a layer file', () => {
     expect(tags().every((byte) => byte === 0)).toBe(true);
     await content.flush();
     expect(tags().subarray(8, 16)).toEqual(Buffer.from(layout.tags.subarray(8, 16)));
+  });
+
+  test('what could not be synced is present no longer', async () => {
+    const { layout, spans } = makeLayout(3);
+    const failures: unknown[] = [];
+    const place = directory();
+    const file = path.join(place, 'layer');
+    const { fd } = openLayerFile(file, layout, () => path.join(place, 'new'));
+    const content = new Layer(
+      layout,
+      { fd, writable: true },
+      {
+        clock: new ManualClock(),
+        reserve: () => Promise.resolve(true),
+        openAgain: () => undefined,
+        makeRoomAfter: () => false,
+        keepingFailed: (error) => void failures.push(error),
+        incomingPath: () => '',
+      },
+    );
+    await content.keep(0, spans[0] ?? new Uint8Array(), 0);
+    await content.flush();
+    await content.keep(1, spans[1] ?? new Uint8Array(), LENGTH);
+    fs.closeSync(fd);
+    await content.flush();
+    expect(failures).toMatchObject([{ code: 'EBADF' }]);
+    expect([0, 1, 2].map((n) => content.has(n))).toEqual([true, false, false]);
   });
 
   test('no change to its tags, header or size makes a span present that is not', async () => {

@@ -229,35 +229,56 @@ export class RegistrySession {
   }
 
   async #probe(): Promise<void> {
-    const { transport, closed } = this.#options;
+    const { closed } = this.#options;
     const patience = this.patience();
+    let overTls: UnreachableError | undefined;
     for (let refusals = 0; ; ) {
-      const url = new URL('v2/', withSlash(this.#base));
-      const mayFallBack = !this.#fixed && url.protocol === 'https:' && transport.allowsPlainHttp(url);
       try {
-        const reply = await transport.send({
-          url,
-          signal: closed,
-          ...(mayFallBack ? { headMs: PROBE_HEAD_MS } : {}),
-        });
-        const challenge = reply.headers.get('www-authenticate');
-        // Other answers tell nothing: the request itself will show what is wrong.
-        const ours = reply.status === 401 && reply.url.origin === this.#base.origin;
-        await readFailure(reply, this.#options.now());
-        if (ours) await this.#authorizer.learn(challenge, undefined, closed);
-        return;
+        const speaksTls = await this.#ping(overTls === undefined);
+        if (!speaksTls || overTls === undefined) return;
+        // The handshake failed for another reason than that nobody speaks TLS here.
+        this.#base.protocol = 'https:';
+        throw overTls;
       } catch (error) {
-        if (!(error instanceof UnreachableError)) throw error;
+        if (!(error instanceof UnreachableError) || error === overTls) throw error;
         const code = systemErrorCode(error.cause);
-        if (mayFallBack && (code === 'EPROTO' || error.cause === undefined)) {
+        if (overTls === undefined && this.#mayBePlain() && (code === 'EPROTO' || error.cause === undefined)) {
+          overTls = error;
           this.#base.protocol = 'http:';
           continue;
         }
         if (code === 'ECONNREFUSED') refusals += 1;
-        if (refusals >= REFUSED_CONNECTION_TRIES) throw error;
-        await patience.after(error, closed);
+        try {
+          if (refusals >= REFUSED_CONNECTION_TRIES) throw error;
+          await patience.after(error, closed);
+        } catch (final) {
+          this.#base.protocol = overTls === undefined ? this.#base.protocol : 'https:';
+          throw overTls ?? final;
+        }
       }
     }
+  }
+
+  /** Whether plain http may be tried where https failed. */
+  #mayBePlain(): boolean {
+    return (
+      !this.#fixed && this.#base.protocol === 'https:' && this.#options.transport.allowsPlainHttp(this.#base)
+    );
+  }
+
+  /** Asks `/v2/` and learns from its challenge. Gives whether it was plain http to a server that wants TLS. */
+  async #ping(first: boolean): Promise<boolean> {
+    const { transport, closed, now } = this.#options;
+    const url = new URL('v2/', withSlash(this.#base));
+    const headMs = first && this.#mayBePlain() ? { headMs: PROBE_HEAD_MS } : {};
+    const reply = await transport.send({ url, signal: closed, ...headMs });
+    const challenge = reply.headers.get('www-authenticate');
+    const failure = await readFailure(reply, now());
+    if (reply.status === 401 && reply.url.origin === this.#base.origin) {
+      await this.#authorizer.learn(challenge, undefined, closed);
+    }
+    // Other statuses tell nothing: the request itself will show what is wrong.
+    return url.protocol === 'http:' && reply.status === 400 && /https/i.test(failure.message ?? '');
   }
 
   async #exchange(attempt: (signal: AbortSignal) => Promise<IssuedToken>): Promise<IssuedToken> {

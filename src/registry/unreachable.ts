@@ -41,7 +41,7 @@ function word(host: string, code: string): Wording {
     case 'EPROTO':
       return {
         message: `the TLS handshake with ${host} failed`,
-        hint: `if it is a plain http registry, --insecure-registry ${host} allows that`,
+        hint: `does it want a client certificate? If it speaks plain http, --insecure-registry ${host} allows that`,
         transient: false,
       };
     case 'ERR_TLS_CERT_ALTNAME_INVALID':

@@ -13,8 +13,8 @@ export type Signal<Answer extends readonly unknown[]> = (
   ...answer: Answer
 ) => void;
 
-// biome-ignore lint/suspicious/noExplicitAny: each operation has its own arguments; `operations.ts` states them
-export type Handler = (request: Request, operation: number, ...args: any[]) => void;
+/** Called by the addon only, with each operation's own arguments: `operations.ts` states them. */
+export type Handler = (request: Request, operation: number, ...args: never[]) => void;
 
 /** The addon that `scripts/build-native` makes: fuse-native's own functions and, by prefix, our additions. */
 export interface FuseNativeBinding {

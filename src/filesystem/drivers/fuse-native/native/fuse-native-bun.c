@@ -4,7 +4,7 @@
  *   before it   uv.h (libuv's part), byte strings, libfuse by function pointers, threads that are cleaned up
  *   after it    three answers that the published ones cannot give, and the end of a session told to JavaScript
  *
- * docs/decisions/0006-fuse-native-under-bun.md has the reasons.
+ * docs/decisions/0007-fuse-native-under-bun.md has the reasons.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 29

@@ -1,0 +1,164 @@
+import { describe, expect, test } from 'bun:test';
+import { Secret } from '../../../src/credentials/index.ts';
+import {
+  type ContainerRequest,
+  containerOrderSchema,
+  containerOverridesSchema,
+  containerReportSchema,
+  createContainerSchema,
+  generateWorkerKey,
+  logChunkSchema,
+  openRequest,
+  registerImageSchema,
+  sealedRequestSchema,
+  sealRequest,
+  setSecretSchema,
+  workerRegistrationSchema,
+} from '../../../src/protocol/index.ts';
+import { errorOf } from '../database/world.ts';
+
+const order = {
+  container_id: 'ctr_1',
+  workspace_id: 'ws_1',
+  attempt: 1,
+  image: {
+    id: 'img_1',
+    reference: 'r.test/app:1',
+    registry: 'r.test',
+    repository: 'app',
+    manifest_digest: `sha256:${'a'.repeat(64)}`,
+    index_digest: 'b'.repeat(64),
+    config: { config: { Cmd: ['/bin/sh'] } },
+  },
+  env: { A: '1' },
+  overrides: {},
+};
+const secret = '{"registry":"r.test","type":"basic","credentials":{"PASSWORD":"hunter2"}}';
+
+describe('a request on the wire', () => {
+  const request: ContainerRequest = { ...order, image_credentials: new Secret(secret) };
+
+  test('carries its credential sealed, and opens to what it was', async () => {
+    const key = await generateWorkerKey();
+    const sealed = await sealRequest(request, key.publicKey);
+    const crossed = sealedRequestSchema.parse(JSON.parse(JSON.stringify(sealed)));
+    expect(JSON.stringify(crossed)).not.toContain('hunter2');
+    expect('image_credentials' in crossed).toBe(false);
+    const opened = await openRequest(crossed, key);
+    expect(opened.image_credentials?.reveal()).toBe(secret);
+    expect({ ...opened, image_credentials: undefined }).toEqual({ ...order, image_credentials: undefined });
+  });
+
+  test('without a credential crosses as it is', async () => {
+    const key = await generateWorkerKey();
+    const sealed = await sealRequest(order, key.publicKey);
+    expect(sealed).toEqual(order);
+    expect(await openRequest(sealed, key)).toEqual(order);
+  });
+
+  test('does not open once its credential was moved to another request', async () => {
+    const key = await generateWorkerKey();
+    const sealed = await sealRequest(request, key.publicKey);
+    await errorOf(() => openRequest({ ...sealed, container_id: 'ctr_2' }, key));
+    await errorOf(() => openRequest({ ...sealed, attempt: 2 }, key));
+  });
+
+  test('prints no credential, however it is printed', () => {
+    expect(JSON.stringify(request)).not.toContain('hunter2');
+    expect(Bun.inspect(request)).not.toContain('hunter2');
+  });
+});
+
+interface Case {
+  readonly schema: { safeParse(value: unknown): { success: boolean } };
+  readonly good: Record<string, unknown>;
+  readonly bad: readonly Record<string, unknown>[];
+}
+const cases: Record<string, Case> = {
+  containerOrder: {
+    schema: containerOrderSchema,
+    good: order,
+    bad: [
+      { attempt: 0 },
+      { attempt: 1.5 },
+      { image: { ...order.image, index_digest: 'x' } },
+      { env: { 'A=B': '1' } },
+      { image_credentials: secret },
+      { max_fetch_bytes: -1 },
+    ],
+  },
+  containerOverrides: {
+    schema: containerOverridesSchema,
+    good: { workdir: '/a', memory_bytes: 4 << 20, cpus: 0.5, network: 'none', hostname: 'h-1' },
+    bad: [
+      { workdir: 'a' },
+      { memory_bytes: 1 },
+      { cpus: 0 },
+      { network: 'bridge' },
+      { hostname: '-h' },
+      { pids_limit: 0 },
+      { privileged: true },
+      { stop_timeout: -1 },
+      { mounts: [{ type: 'bind', source: 'a', target: '/b' }] },
+      { mounts: [{ type: 'volume', target: '/b' }] },
+    ],
+  },
+  containerReport: {
+    schema: containerReportSchema,
+    good: { kind: 'exited', exit_code: 0 },
+    bad: [{ exit_code: 256 }, { exit_code: -1 }, { kind: 'gone' }, { kind: 'failed' }, { surprise: 1 }],
+  },
+  logChunk: {
+    schema: logChunkSchema,
+    good: { time: 1, stream: 'stdout', data: 'AAE=' },
+    bad: [{ stream: 'stdin' }, { data: 'not base64!' }, { time: '1' }],
+  },
+  registerImage: {
+    schema: registerImageSchema,
+    good: { reference: 'r.test/app:1', base_image_creds: { A_B: 'x' } },
+    bad: [
+      { reference: '' },
+      { base_image_creds: { 'a b': 'x' } },
+      { base_image_creds: { A: 1 } },
+      { base_image_creds: 'x' },
+      { credentials: {} },
+    ],
+  },
+  createContainer: {
+    schema: createContainerSchema,
+    good: { image: 'app:1', command: ['sh'], name: 'web' },
+    bad: [
+      { image: '' },
+      { command: 'sh' },
+      { name: '-web' },
+      { env: { 'A=B': 'x' } },
+      { env: { A: 1 } },
+      { image_credentials: secret },
+    ],
+  },
+  setSecret: {
+    schema: setSecretSchema,
+    good: { value: 'x' },
+    bad: [{ value: 1 }, { credentials: [] }, { verify: false }, { value: 'x'.repeat((1 << 20) + 1) }],
+  },
+  workerRegistration: {
+    schema: workerRegistrationSchema,
+    good: { name: 'w', protocol: 1, version: '1', public_key: 'AAAA', slots: 1 },
+    bad: [{ name: '' }, { slots: 0 }, { slots: 1e9 }, { public_key: '?' }, { protocol: '1' }],
+  },
+};
+for (const [name, { schema, good, bad }] of Object.entries(cases)) {
+  describe(`the shape of ${name}`, () => {
+    test('takes what is right', () => {
+      expect(schema.safeParse(good).success).toBe(true);
+    });
+    for (const change of bad) {
+      test(`refuses ${JSON.stringify(change).slice(0, 70)}`, () => {
+        expect(schema.safeParse({ ...good, ...change }).success).toBe(false);
+      });
+    }
+    test('refuses a field that it does not know', () => {
+      expect(schema.safeParse({ ...good, unknown_field: 1 }).success).toBe(false);
+    });
+  });
+}

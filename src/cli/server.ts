@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { type Config, dataLayout, prepareDataDirectory, type Role } from '../config/index.ts';
 import { type Database, type DataDirectoryLock, lockDataDirectory, openDatabase } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
+import { forbidCoreDumps } from '../filesystem/index.ts';
 import {
   administrationRoutes,
   containerRoutes,
@@ -44,6 +45,8 @@ const PARALLEL_LAYERS = 2;
  * @throws ImgcredError DATA_DIR, DATA_DIR_LOCKED, DATABASE, MASTER_KEY, PORT_IN_USE…: nothing is left running then
  */
 export async function startServer(config: Config, logger: Logger): Promise<RunningServer> {
+  // This process holds the master key and every credential that passes.
+  if (!forbidCoreDumps()) logger.warn('core dumps could not be forbidden: a crash may write keys to disk');
   const cleanups: (() => Promise<void> | void)[] = [];
   const stop = async () => {
     for (const cleanup of cleanups.splice(0).reverse()) await cleanup();

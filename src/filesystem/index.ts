@@ -1,3 +1,4 @@
+export { forbidCoreDumps } from './core-dumps.ts';
 export { type FuseNativeMountOptions, mountFuseNative } from './drivers/fuse-native/index.ts';
 export {
   duplicateDescriptorOf,

@@ -5,7 +5,7 @@ import { VERSION } from '../config/index.ts';
 import { ContentStore } from '../content/index.ts';
 import { Secret } from '../credentials/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import { duplicateDescriptorOf } from '../filesystem/index.ts';
+import { duplicateDescriptorOf, forbidCoreDumps } from '../filesystem/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
 import { AccessProofs } from './access-proofs.ts';
 import { chooseDriver } from './driver.ts';
@@ -34,6 +34,8 @@ export async function runMountServer(input: string): Promise<void> {
     level: settings.log_level,
     write: (line) => process.stderr.write(line),
   }).with({ role: 'mount-server' });
+  // Not for an ordinary user's: the worker must be able to duplicate the mounts' descriptors, and has no other right to.
+  if (process.geteuid?.() === 0) forbidCoreDumps();
   const ended = Promise.withResolvers<void>();
   const server = await MountServer.start(settings, logger, ended.resolve);
   process.stdout.write(READY_LINE);

@@ -222,7 +222,8 @@ async function mount(
   const options = {
     logger,
     threadData: { indexPath: request.index_path, ...content.shared() },
-    backingFile: (ino: number) => content.backingFile(ino),
+    // Never waits for a copy: a file that has no backing file yet gets one in the background.
+    backingFile: async (ino: number) => content.backingFileNow(ino),
     statePath: context.statePath(request.mount_id),
   };
   if (descriptor !== undefined) return resumeKernel(fs, request.mountpoint, descriptor, options);

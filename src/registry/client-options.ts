@@ -1,5 +1,5 @@
 import { anonymousProvider, type CredentialProvider } from '../credentials/index.ts';
-import type { Logger } from '../observability/index.ts';
+import { type Logger, silentLogger } from '../observability/index.ts';
 import { HostSlots } from './host-slots.ts';
 import { apiHost } from './hosts.ts';
 import type { ProxyEnvironment } from './proxy.ts';
@@ -81,6 +81,7 @@ export function connectionSettings(registry: string, options: ClientOptions): Co
       now: options.now ?? Date.now,
       random: options.random ?? Math.random,
       sleep: options.sleep ?? sleep,
+      logger: options.logger ?? silentLogger,
       closed: closing.signal,
     };
   };

@@ -164,7 +164,8 @@ export class RegistryClient implements Disposable {
 
   /**
    * A blob from `offset` to its end. A body that breaks is taken up again at the byte where it broke, from
-   * another server if need be.
+   * another server if need be. It is bulk, so it counts as prefetch unless told otherwise: some slots of the host
+   * stay free for who waits.
    *
    * @throws CorruptError at the end of a whole blob whose digest differs
    */
@@ -177,7 +178,11 @@ export class RegistryClient implements Disposable {
     let position = options.offset ?? 0;
     for (const upstream of this.#reachable(true)) {
       try {
-        const stream = upstream.blobs.stream(repository, descriptor, { ...options, offset: position });
+        const stream = upstream.blobs.stream(repository, descriptor, {
+          priority: 'prefetch',
+          ...options,
+          offset: position,
+        });
         for await (const chunk of stream) {
           position += chunk.length;
           yield chunk;

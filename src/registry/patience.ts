@@ -1,3 +1,4 @@
+import type { Logger } from '../observability/index.ts';
 import { RegistryError } from './errors.ts';
 import type { HostSlots } from './host-slots.ts';
 import { backoffMs, type RetryPolicy, type Sleep } from './retry.ts';
@@ -8,6 +9,7 @@ export interface PatienceOptions {
   readonly sleep: Sleep;
   readonly slots: HostSlots;
   readonly host: string;
+  readonly logger: Logger;
 }
 
 /** Counts the failures of one piece of work, and waits between its tries. */
@@ -30,13 +32,20 @@ export class Patience {
    * @throws `error` itself when it is not transient, or when there were enough tries
    */
   async after(error: unknown, signal?: AbortSignal): Promise<void> {
-    const { policy, random, sleep, slots, host } = this.#options;
+    const { policy, random, sleep, slots, host, logger } = this.#options;
     if (!(error instanceof RegistryError) || !error.transient) throw error;
     this.#failures += 1;
     const asked = error.retryAfterMs;
     if (this.#failures >= policy.attempts || (asked ?? 0) > policy.retryAfterCapMs) throw error;
     // A server that names a time means all of us, not this request alone.
     if (asked !== undefined && asked > 0) slots.pause(host, asked);
-    await sleep(Math.max(asked ?? 0, backoffMs(policy, this.#failures, random)), signal);
+    const waitMs = Math.max(asked ?? 0, backoffMs(policy, this.#failures, random));
+    logger.debug('registry request failed, trying again', {
+      host,
+      failures: this.#failures,
+      wait_ms: waitMs,
+      error: error.message,
+    });
+    await sleep(waitMs, signal);
   }
 }

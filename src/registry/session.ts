@@ -1,5 +1,6 @@
 import type { CredentialProvider } from '../credentials/index.ts';
 import { systemErrorCode } from '../errors/index.ts';
+import type { Logger } from '../observability/index.ts';
 import { type Authorization, Authorizer, type Scheme } from './authorizer.ts';
 import { AccessRefusedError, RegistryError, UnreachableError } from './errors.ts';
 import { describeFailure, type Failure, failureError, readFailure } from './failure.ts';
@@ -18,6 +19,7 @@ export interface SessionOptions {
   readonly now: () => number;
   readonly random: () => number;
   readonly sleep: Sleep;
+  readonly logger: Logger;
   /** Ends what runs for several callers at once (token fetches, the first contact). */
   readonly closed: AbortSignal;
 }
@@ -82,8 +84,8 @@ export class RegistrySession {
 
   /** A count of failures for work that spans several requests. */
   patience(): Patience {
-    const { policy, random, sleep, slots } = this.#options;
-    return new Patience({ policy, random, sleep, slots, host: this.host });
+    const { policy, random, sleep, slots, logger } = this.#options;
+    return new Patience({ policy, random, sleep, slots, logger, host: this.host });
   }
 
   /**

@@ -433,6 +433,36 @@ describe('a login that goes to the registry itself', () => {
   });
 });
 
+describe('a digest', () => {
+  const bytes = new TextEncoder().encode(MANIFEST);
+  for (const algorithm of ['sha256', 'sha512'] as const) {
+    test(`by ${algorithm} is checked over the raw bytes`, async () => {
+      const right = digestOf(bytes, algorithm);
+      const wrong = digestOf(new Uint8Array(bytes.length), algorithm);
+      const registry = serve(({ path }) => (path === '/v2/' ? new Response('{}') : manifest()));
+      using client = connect(registry.host, new Scripted(registry.host, { kind: 'anonymous' }));
+      expect((await client.getManifest(REPOSITORY, right)).digest).toBe(right);
+      await expect(client.getManifest(REPOSITORY, wrong)).rejects.toMatchObject({ code: 'CORRUPT' });
+      const blob = { digest: right, size: bytes.length, mediaType: '' };
+      expect(Buffer.compare(await client.getBlob(REPOSITORY, blob), bytes)).toBe(0);
+      await expect(client.getBlob(REPOSITORY, { ...blob, digest: wrong })).rejects.toMatchObject({
+        code: 'CORRUPT',
+      });
+    });
+  }
+
+  test('that the registry names for a tag must be that of the bytes', async () => {
+    const registry = serve(({ path }) => {
+      if (path === '/v2/') return new Response('{}');
+      const announced = path.endsWith('/right') ? bytes : new Uint8Array();
+      return new Response(MANIFEST, { headers: { 'docker-content-digest': digestOf(announced) } });
+    });
+    using client = connect(registry.host, new Scripted(registry.host, { kind: 'anonymous' }));
+    expect((await client.getManifest(REPOSITORY, 'right')).digest).toBe(digestOf(bytes));
+    await expect(client.getManifest(REPOSITORY, 'wrong')).rejects.toMatchObject({ code: 'CORRUPT' });
+  });
+});
+
 describe('a redirect', () => {
   const blobBytes = new TextEncoder().encode('0123456789');
   const blob = { digest: digestOf(blobBytes), size: blobBytes.length };

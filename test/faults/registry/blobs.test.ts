@@ -310,6 +310,30 @@ describe('a range of a blob', () => {
     expect(proxy.requests.filter(isBlob)[0]?.headers['accept-encoding']).toBe('identity');
   });
 
+  test('gets its turn while streams of many layers are open', async () => {
+    proxy.fault = ({ headers }) =>
+      headers.range === undefined ? { stall: { afterBytes: 1000 } } : undefined;
+    const { client } = connect({ slots: new HostSlots({ limit: 4 }) });
+    using _ = client;
+    const abortion = new AbortController();
+    const streams = Array.from({ length: 8 }, () =>
+      readAll(client.streamBlob(REPOSITORY, descriptor(), { signal: abortion.signal })).catch(
+        (error) => error.code,
+      ),
+    );
+    const result = await read(client);
+    expect(result.kind === 'range' && same(result.bytes, 500_000, 800_000)).toBe(true);
+    abortion.abort();
+    expect(await Promise.all(streams)).toEqual(Array(8).fill('CANCELLED'));
+  });
+
+  test('is never asked for by HEAD', async () => {
+    const { client } = connect();
+    using _ = client;
+    await read(client);
+    expect(proxy.requests.map(({ method }) => method)).toEqual(['GET', 'GET']);
+  });
+
   test('never differs by a byte under random faults', async () => {
     let state = 12345;
     const random = (below: number) => {

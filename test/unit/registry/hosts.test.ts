@@ -8,6 +8,8 @@ describe('apiHost', () => {
     ['index.docker.io', 'registry-1.docker.io'],
     ['ghcr.io', 'ghcr.io'],
     ['LOCALHOST:5000', 'localhost:5000'],
+    ['[::1]:5000', '[::1]:5000'],
+    ['registry.example:443', 'registry.example'],
   ];
   for (const [registry, host] of cases)
     test(`is ${host} for ${registry}`, () => expect(apiHost(registry)).toBe(host));

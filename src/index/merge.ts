@@ -132,7 +132,7 @@ class LayerMerge {
   private link(entry: number, path: PathBytes, directory: number, last: number): void {
     const { tree } = this;
     tree.touch(directory, this.number);
-    const target = this.linkTarget(entry);
+    const target = this.linkTarget(entry, false);
     if (target === -1) {
       this.openLinks.push({ entry, node: -1 });
       return;
@@ -142,8 +142,11 @@ class LayerMerge {
     if (tree.stamp(target) !== this.number) this.openLinks.push({ entry, node });
   }
 
-  /** The node of a link's target; -1 when there is none (yet). */
-  private linkTarget(entry: number): number {
+  /**
+   * The node of a link's target; -1 when there is none (yet).
+   * @param final whether the whole layer is in, so that a lower layer's directory will not be replaced any more
+   */
+  private linkTarget(entry: number, final: boolean): number {
     const link = this.reader.link(entry);
     const path = { layer: this.number, bytes: link, start: 0, end: link.length };
     if (link.length === 0) throw new PathError('it is a hard link to the root');
@@ -151,6 +154,7 @@ class LayerMerge {
     if (directory === -1) return -1;
     const node = this.tree.find(directory, link, this.resolver.lastComponent(path), link.length);
     if (node !== -1 && this.tree.isDirectory(node)) {
+      if (!final && this.tree.stamp(node) !== this.number) return -1;
       throw new PathError(`its target '${printableName(link)}' is a directory`);
     }
     return node;
@@ -180,11 +184,11 @@ class LayerMerge {
     const { tree } = this;
     if (node !== -1) {
       const own = tree.alive(node) && this.isOwnName(entry, node);
-      const target = own ? this.linkTarget(entry) : -1;
+      const target = own ? this.linkTarget(entry, true) : -1;
       if (target !== -1 && tree.stamp(target) === this.number) tree.setInode(node, tree.inode(target));
       return true;
     }
-    const target = this.linkTarget(entry);
+    const target = this.linkTarget(entry, true);
     if (target === -1) return false;
     const path = this.pathOf(entry);
     const directory = this.resolver.directoryOf(path, this.number);

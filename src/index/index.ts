@@ -2,6 +2,7 @@ export { IndexError } from './error.ts';
 export { openImageIndex } from './image-reader.ts';
 export { buildImageIndex } from './image-writer.ts';
 export { inflateSpan } from './inflate-span.ts';
+export { inflateSpanStream } from './inflate-span-stream.ts';
 export { decodeLayerIndex, encodeLayerIndex } from './layer-codec.ts';
 export { indexLayer } from './layer-indexer.ts';
 export { DEFAULT_LIMITS, DEFAULT_SPAN_SIZE } from './limits.ts';

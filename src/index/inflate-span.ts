@@ -28,12 +28,17 @@ export function inflateSpan(index: ImageIndex, span: SpanInfo, compressed: Uint8
     Buffer.from(span.sha256.buffer, span.sha256.byteOffset, 32).equals(
       new Bun.CryptoHasher('sha256').update(bytes).digest(),
     );
-  if (!intact) {
-    throw new IndexError('CORRUPT', `span ${span.number} of layer ${layer.digest} is not what was indexed`, {
-      hint: 'the registry, or something on the way to it, served wrong bytes',
-    });
-  }
+  if (!intact) throw corruptSpan(index, span);
   return bytes;
+}
+
+/** The error for bytes that are not those of the span. */
+export function corruptSpan(index: ImageIndex, span: SpanInfo, cause?: unknown): IndexError {
+  const layer = index.layers[span.layer]?.digest ?? 'unknown';
+  return new IndexError('CORRUPT', `span ${span.number} of layer ${layer} is not what was indexed`, {
+    cause,
+    hint: 'the registry, or something on the way to it, served wrong bytes',
+  });
 }
 
 function inflateGzipSpan(

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { bytesOf, concat, indexTestLayer, tarOf, testLayer } from '../../fixtures/tree/index.ts';
+import { inflateSpanStream } from '../../../src/index/index.ts';
+import { bytesOf, concat, inChunks, indexTestLayer, tarOf, testLayer } from '../../fixtures/tree/index.ts';
 import { noise, sampleBytes } from './support/data.ts';
 import { expectSpansToInflate, openLayer } from './support/spans.ts';
 
@@ -89,6 +90,27 @@ describe('a frame too large to be held', () => {
     expect([0, 1, 2].map((number) => index.span(0, number).materialised)).toEqual([false, true, false]);
     expect(seen).toEqual([0, 2]);
     expectSpansToInflate(index, layer);
+  });
+
+  test('streams out of its span, and wrong bytes are told at the end', async () => {
+    const layer = testLayer(large, 'zstd', piped(['zstd', '-c'], large));
+    const index = await openLayer(layer, { spanSize: SPAN });
+    const streamed = async (blob: Uint8Array) => {
+      const hasher = new Bun.CryptoHasher('sha256');
+      for await (const piece of inflateSpanStream(index, index.span(0, 0), inChunks(blob, 5000)))
+        hasher.update(piece);
+      return `sha256:${hasher.digest('hex')}`;
+    };
+    expect(await streamed(layer.blob)).toBe(layer.source.diffId);
+    await expect(streamed(layer.blob.slice(0, -100))).rejects.toThrow('is not what was indexed');
+    const other = piped(
+      ['zstd', '-c'],
+      large.map((byte, at) => (at === 12_400_000 ? byte ^ 1 : byte)),
+    );
+    await expect(streamed(other)).rejects.toThrow('is not what was indexed');
+    await expect(streamed(piped(['zstd', '-c'], new Uint8Array(60_000_000)))).rejects.toThrow(
+      'is not what was indexed',
+    );
   });
 
   test('without its size given, too', async () => {

@@ -1,4 +1,5 @@
 import { dlopen, read as peek, ptr } from 'bun:ffi';
+import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { ImgcredError } from '../errors/index.ts';
 
@@ -16,7 +17,14 @@ const SYMBOLS = {
   unshare: { args: ['i32'], returns: 'i32' },
   prctl: { args: ['i32', 'u64', 'u64', 'u64', 'u64'], returns: 'i32' },
   waitpid: { args: ['i32', 'ptr', 'i32'], returns: 'i32' },
+  waitid: { args: ['i32', 'u32', 'ptr', 'i32'], returns: 'i32' },
   pipe2: { args: ['ptr', 'i32'], returns: 'i32' },
+  socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
+  bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  listen: { args: ['i32', 'i32'], returns: 'i32' },
+  accept4: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
+  recvmsg: { args: ['i32', 'ptr', 'i32'], returns: 'i64' },
+  ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
 } as const;
 
 function load() {
@@ -113,6 +121,21 @@ export function becomeSubreaper(): void {
 /** How a child ended. */
 export type ChildEnd = { readonly exitCode: number } | { readonly signal: number };
 
+const P_ALL = 0;
+const WEXITED = 4;
+const WNOWAIT = 0x1000000;
+// siginfo_t of the 64-bit architectures: three numbers and padding before the process id.
+const SIGINFO_BYTES = 128;
+const SIGINFO_PID = 16;
+
+/** The number of a child that has ended and was not reaped yet, without reaping it; undefined when there is none. */
+export function endedChild(): number | undefined {
+  const info = new DataView(new ArrayBuffer(SIGINFO_BYTES));
+  if (libc().waitid(P_ALL, 0, ptr(info), WEXITED | WNOHANG | WNOWAIT) === -1) return undefined;
+  const pid = info.getInt32(SIGINFO_PID, true);
+  return pid === 0 ? undefined : pid;
+}
+
 /**
  * Reaps child `pid` if it has ended; undefined while it runs. Only for children that Bun did not start itself:
  * it waits for its own by their descriptors.
@@ -140,6 +163,84 @@ export function openPipe(): { readonly readEnd: number; readonly writeEnd: numbe
   const [readEnd, writeEnd] = ends;
   if (readEnd === undefined || writeEnd === undefined) throw failed('pipe');
   return { readEnd, writeEnd };
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = O_CLOEXEC;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_DONTWAIT = 0x40;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const SOCKET_PATH_BYTES = 108;
+
+/**
+ * A Unix socket at `path` to which another process sends a descriptor.
+ * @param path at most 107 bytes; may be relative
+ * @throws SystemCallError
+ */
+export function listenForDescriptor(path: string): number {
+  const name = new TextEncoder().encode(path);
+  if (name.length >= SOCKET_PATH_BYTES) throw new SystemCallError(`listen on ${path}`, 'ENAMETOOLONG');
+  const address = new Uint8Array(2 + SOCKET_PATH_BYTES);
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  address.set(name, 2);
+  const socket = libc().socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (socket === -1) throw failed('socket');
+  if (libc().bind(socket, address, address.length) === -1 || libc().listen(socket, 1) === -1) {
+    const error = failed(`listen on ${path}`);
+    closeSync(socket);
+    throw error;
+  }
+  return socket;
+}
+
+/**
+ * The descriptor that was sent to {@link listenForDescriptor}'s socket. Call it when the sender is done: it does
+ * not wait.
+ * @throws SystemCallError `EAGAIN` when nothing was sent
+ * @see unix(7), `SCM_RIGHTS`
+ */
+export function acceptDescriptor(listener: number): number {
+  const connection = libc().accept4(listener, null, null, SOCK_CLOEXEC);
+  if (connection === -1) throw failed('accept a descriptor');
+  try {
+    return receiveDescriptor(connection);
+  } finally {
+    closeSync(connection);
+  }
+}
+
+function receiveDescriptor(connection: number): number {
+  const data = new Uint8Array(4096);
+  const vector = new BigUint64Array([BigInt(ptr(data)), BigInt(data.length)]);
+  // struct cmsghdr {u64 length; i32 level; i32 type} and one descriptor, padded to eight bytes.
+  const control = new DataView(new ArrayBuffer(24));
+  // struct msghdr: name, its length, vector, its length, control, its length, flags; eight bytes each.
+  const header = new BigUint64Array([
+    0n,
+    0n,
+    BigInt(ptr(vector)),
+    1n,
+    BigInt(ptr(control)),
+    BigInt(control.byteLength),
+    0n,
+  ]);
+  if (libc().recvmsg(connection, ptr(header), MSG_DONTWAIT | MSG_CMSG_CLOEXEC) === -1n) {
+    throw failed('receive a descriptor');
+  }
+  const isRights = control.getInt32(8, true) === SOL_SOCKET && control.getInt32(12, true) === SCM_RIGHTS;
+  if (!isRights || header[5] === 0n) throw new SystemCallError('receive a descriptor', 'EBADMSG');
+  return control.getInt32(16, true);
+}
+
+const TIOCSWINSZ = 0x5414n;
+
+/** Tells a terminal its size. @see ioctl_tty(2), `TIOCSWINSZ` */
+export function setTerminalSize(descriptor: number, rows: number, columns: number): void {
+  const size = new Uint16Array([rows, columns, 0, 0]);
+  if (libc().ioctl(descriptor, TIOCSWINSZ, ptr(size)) === -1) throw failed('set the terminal size');
 }
 
 const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemErrorCode } from '../../errors/index.ts';
 import type { LogRotation } from './container-log.ts';
@@ -107,6 +107,24 @@ export function writeJson(path: string, value: unknown): void {
   const temporary = `${path}.new`;
   writeFileSync(temporary, `${JSON.stringify(value)}\n`, { mode: 0o600 });
   renameSync(temporary, path);
+}
+
+// A container may have filled the disk when it ends: the space for its end is taken while there is some.
+const EXIT_BYTES = 4096;
+
+/** Takes the space that {@link writeExit} needs. */
+export function reserveExit(paths: ContainerPaths): void {
+  writeFileSync(`${paths.exit}.new`, ' '.repeat(EXIT_BYTES), { mode: 0o600 });
+}
+
+/** Writes how the container ended, once and for all. Needs no space on the disk after {@link reserveExit}. */
+export function writeExit(paths: ContainerPaths, exit: ContainerExit): void {
+  const message = exit.message === undefined ? {} : { message: exit.message.slice(0, EXIT_BYTES / 8) };
+  const text = `${JSON.stringify({ ...exit, ...message })}\n`;
+  const descriptor = openSync(`${paths.exit}.new`, 'r+');
+  writeSync(descriptor, text.padEnd(EXIT_BYTES));
+  closeSync(descriptor);
+  renameSync(`${paths.exit}.new`, paths.exit);
 }
 
 export function readManifest(paths: ContainerPaths): ContainerManifest {

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writevSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdirSync, openSync, readdirSync, rmSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
 
 export type LogStream = 'stdout' | 'stderr';
@@ -83,7 +83,7 @@ export class LogWriter implements Disposable {
     this.#openNext();
   }
 
-  /** @throws the system's error when the disk is full: then the container's pipe fills and it waits */
+  /** @throws the system's error when the disk is full; the log is then as it was before, and may be tried again */
   write(stream: LogStream, bytes: Uint8Array): void {
     for (let offset = 0; offset < bytes.length; offset += MAX_FRAME_BYTES) {
       const piece = bytes.subarray(offset, offset + MAX_FRAME_BYTES);
@@ -93,15 +93,20 @@ export class LogWriter implements Disposable {
   }
 
   #append(header: Uint8Array, bytes: Uint8Array): void {
-    let written = writevSync(this.#descriptor, [header, bytes]);
-    // A short write happens on a full disk only; the rest must follow, or the segment ends here.
     const total = header.length + bytes.length;
-    while (written < total) {
-      const rest =
-        written < header.length
-          ? [header.subarray(written), bytes]
-          : [bytes.subarray(written - header.length)];
-      written += writevSync(this.#descriptor, rest);
+    try {
+      let written = writevSync(this.#descriptor, [header, bytes]);
+      // A short write is followed by the error that explains it, or by the rest.
+      while (written < total) {
+        const rest =
+          written < header.length
+            ? [header.subarray(written), bytes]
+            : [bytes.subarray(written - header.length)];
+        written += writevSync(this.#descriptor, rest);
+      }
+    } catch (error) {
+      ftruncateSync(this.#descriptor, this.#size);
+      throw error;
     }
     this.#size += total;
   }

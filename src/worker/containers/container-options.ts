@@ -52,6 +52,24 @@ export interface ResourceLimit {
   readonly hard: number;
 }
 
+export interface TerminalSize {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** A second process in a running container. */
+export interface ExecOptions {
+  readonly command: readonly string[];
+  /** Added to the environment of the container's own process. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  /** The container's own user when absent. */
+  readonly user?: string | undefined;
+  readonly workdir?: string | undefined;
+  readonly terminal?: boolean | undefined;
+  readonly terminalSize?: TerminalSize | undefined;
+  readonly interactive?: boolean | undefined;
+}
+
 export type NetworkMode = 'none' | 'host';
 
 /** What may be asked of a container against its image's config; what is absent follows the image, then podman. */
@@ -67,6 +85,8 @@ export interface ContainerOptions {
   readonly network?: NetworkMode | undefined;
   readonly readOnly?: boolean | undefined;
   readonly terminal?: boolean | undefined;
+  /** The terminal's first size. */
+  readonly terminalSize?: TerminalSize | undefined;
   /** Whether the process has an input that stays open (`-i`). */
   readonly interactive?: boolean | undefined;
   readonly capAdd?: readonly string[] | undefined;

@@ -1,16 +1,21 @@
 import { chownSync, readFileSync } from 'node:fs';
 import { systemErrorCode } from '../../errors/index.ts';
+import { capabilitySets } from './capabilities.ts';
 import type { ContainerCgroup, ContainerManifest, ContainerPaths } from './container-files.ts';
+import type { ContainerOptions, ExecOptions } from './container-options.ts';
+import { ContainerInputError } from './errors.ts';
 import type { HostFacts } from './host-facts.ts';
 import { writeNetworkFiles } from './network-files.ts';
-import { type Identity, resolveUser } from './passwd.ts';
+import { type Identity, resolveUser, type UserDatabase } from './passwd.ts';
 import { makeDirectoryInRootfs, resolveInRootfs } from './rootfs-path.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import {
   buildRuntimeSpec,
   containerHostname,
   type RuntimeSpec,
+  type SpecProcess,
   stopSignal,
+  terminalOf,
   workingDirectory,
 } from './runtime-spec.ts';
 
@@ -22,8 +27,8 @@ export interface ContainerPlan {
   readonly runtime: ContainerRuntime;
   /** Without secrets. */
   readonly spec: RuntimeSpec;
-  readonly interactive: boolean;
-  readonly terminal: boolean;
+  readonly options: ContainerOptions;
+  readonly host: HostFacts;
   readonly stopSignal: number;
   readonly stopTimeoutMs: number;
   readonly cgroup: ContainerCgroup | undefined;
@@ -42,7 +47,7 @@ export function planContainer(
   const { id, image, options } = manifest;
   const identity = resolveUser(
     options.user ?? image.User ?? '',
-    { passwd: readInRootfs(paths.merged, '/etc/passwd'), group: readInRootfs(paths.merged, '/etc/group') },
+    userDatabase(paths),
     options.additionalGroups,
   );
   const files = { hosts: paths.hosts, hostname: paths.hostname, resolvConf: paths.resolvConf };
@@ -62,11 +67,61 @@ export function planContainer(
     id,
     runtime: manifest.runtime,
     spec,
-    interactive: options.interactive === true,
-    terminal: options.terminal === true,
+    options,
+    host,
     stopSignal: stopSignal(image, options),
     stopTimeoutMs: options.stopTimeoutMs ?? DEFAULT_STOP_TIMEOUT_MS,
     cgroup: cgroupPath === undefined ? undefined : { mode: host.cgroup.mode, path: cgroupPath },
+  };
+}
+
+/**
+ * The process of an `exec`: as the container's own one, with what was given changed.
+ * @param main the container's process, its secret variables included
+ * @throws ContainerInputError
+ */
+export function planExec(
+  paths: ContainerPaths,
+  plan: ContainerPlan,
+  main: SpecProcess,
+  options: ExecOptions,
+): SpecProcess {
+  const { env: added, user, workdir } = options;
+  if (options.command.length === 0) throw new ContainerInputError('no command was given');
+  const identity = user === undefined ? undefined : resolveUser(user, userDatabase(paths));
+  const env = new Map(main.env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry]));
+  if (identity !== undefined) env.set('HOME', `HOME=${identity.home}`);
+  for (const [name, value] of Object.entries(added ?? {})) env.set(name, `${name}=${value}`);
+  const { consoleSize: _, ...rest } = main;
+  return {
+    ...rest,
+    ...terminalOf(options),
+    args: options.command,
+    env: [...env.values()],
+    cwd: workdir ?? main.cwd,
+    ...(identity === undefined
+      ? {}
+      : {
+          user: {
+            uid: identity.uid,
+            gid: identity.gid,
+            additionalGids: identity.additionalGids,
+            umask: main.user.umask,
+          },
+          capabilities: capabilitySets({
+            add: plan.options.capAdd ?? [],
+            drop: plan.options.capDrop ?? [],
+            uid: identity.uid,
+            available: plan.host.capabilities,
+          }),
+        }),
+  };
+}
+
+function userDatabase(paths: ContainerPaths): UserDatabase {
+  return {
+    passwd: readInRootfs(paths.merged, '/etc/passwd'),
+    group: readInRootfs(paths.merged, '/etc/group'),
   };
 }
 

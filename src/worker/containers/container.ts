@@ -1,6 +1,7 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { ImgcredError, isErrorCode, systemErrorCode } from '../../errors/index.ts';
+import { Attachment } from './attachment.ts';
 import { cleanContainer } from './clean-container.ts';
 import {
   type ContainerExit,
@@ -11,13 +12,13 @@ import {
   readState,
   writeJson,
 } from './container-files.ts';
-import { DEFAULT_LOG_ROTATION, type LogRecord, type LogRotation } from './container-log.ts';
-import type { ContainerOptions, ImageProcessConfig } from './container-options.ts';
+import { DEFAULT_LOG_ROTATION, type LogRotation } from './container-log.ts';
+import type { ContainerOptions, ExecOptions, ImageProcessConfig } from './container-options.ts';
 import { type ContainerSecret, checkSecrets, serialiseSecrets } from './container-secrets.ts';
 import { ControlConnection } from './control-connection.ts';
 import { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
 import { isRunning } from './process-identity.ts';
-import { type ReadLogsOptions, readLogs } from './read-logs.ts';
+import { type ReadLogsOptions, readLogs, type StoredLogRecord } from './read-logs.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import { signalNumber } from './signals.ts';
 
@@ -144,8 +145,25 @@ export class Container {
     return this.wait(options.signal);
   }
 
+  /**
+   * Connects to the container's own process: its output from now on, and its input where it is interactive or has
+   * a terminal. Before {@link start} nothing of the output is missed.
+   * @throws ContainerError when the container has ended
+   */
+  async attach(signal?: AbortSignal): Promise<Attachment> {
+    return Attachment.open(this.directory, { op: 'attach' }, signal);
+  }
+
+  /**
+   * Runs a second command in the running container.
+   * @throws ContainerStartError with the exit code 125, 126 or 127; ContainerError when the container does not run
+   */
+  async exec(options: ExecOptions, signal?: AbortSignal): Promise<Attachment> {
+    return Attachment.open(this.directory, { op: 'exec', options }, signal);
+  }
+
   /** The output, oldest first. With `follow`, ends when the container has ended and all was read. */
-  readLogs(options: ReadLogsOptions = {}, signal?: AbortSignal): AsyncGenerator<LogRecord> {
+  readLogs(options: ReadLogsOptions = {}, signal?: AbortSignal): AsyncGenerator<StoredLogRecord> {
     const ended = () => readExit(this.#paths) !== undefined || this.status() === 'lost';
     return readLogs(this.#paths, options, ended, signal);
   }

@@ -14,6 +14,7 @@ export class ControlChannel {
   readonly #queue: Uint8Array[] = [];
   readonly #drained: (() => void)[] = [];
   #socket: Socket<ControlChannel> | undefined;
+  #queuedBytes = 0;
   #ending = false;
   handler: ChannelHandler;
 
@@ -23,7 +24,7 @@ export class ControlChannel {
 
   /** Bytes that wait to be taken by the other end. */
   get queuedBytes(): number {
-    return this.#queue.reduce((sum, piece) => sum + piece.length, 0);
+    return this.#queuedBytes;
   }
 
   get open(): boolean {
@@ -42,6 +43,15 @@ export class ControlChannel {
   async flushed(): Promise<void> {
     if (this.#queue.length === 0 || this.#socket === undefined) return;
     await new Promise<void>((resolve) => this.#drained.push(resolve));
+  }
+
+  /** The other end has to wait from here on, until {@link resume}. */
+  pause(): void {
+    this.#socket?.pause();
+  }
+
+  resume(): void {
+    this.#socket?.resume();
   }
 
   /** Closes after what is queued. */
@@ -70,9 +80,10 @@ export class ControlChannel {
     while (this.#socket !== undefined) {
       const piece = this.#queue[0];
       if (piece === undefined) break;
-      const written = this.#socket.write(piece);
+      const written = Math.max(0, this.#socket.write(piece));
+      this.#queuedBytes -= written;
       if (written < piece.length) {
-        this.#queue[0] = piece.subarray(Math.max(0, written));
+        this.#queue[0] = piece.subarray(written);
         return;
       }
       this.#queue.shift();
@@ -85,6 +96,7 @@ export class ControlChannel {
     if (this.#socket === undefined) return;
     this.#socket = undefined;
     this.#queue.length = 0;
+    this.#queuedBytes = 0;
     this.drain();
     this.handler.onClose(this);
   }
@@ -92,6 +104,7 @@ export class ControlChannel {
   #send(frame: Uint8Array): void {
     if (this.#socket === undefined || this.#ending) return;
     this.#queue.push(frame);
+    this.#queuedBytes += frame.length;
     if (this.#queue.length === 1) this.drain();
   }
 }

@@ -44,7 +44,7 @@ export class ControlConnection implements AsyncDisposable {
     const message = decodeMessage(frame);
     const error = message.error;
     if (message.event !== 'error') this.#answered?.resolve(message);
-    else this.#answered?.reject(errorOf(error));
+    else this.#answered?.reject(messageError(error));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -52,7 +52,8 @@ export class ControlConnection implements AsyncDisposable {
   }
 }
 
-function errorOf(error: unknown): ImgcredError {
+/** An error that crossed the control socket. */
+export function messageError(error: unknown): ImgcredError {
   if (typeof error !== 'object' || error === null || !('message' in error))
     return new ContainerError('it failed');
   const code = 'code' in error ? String(error.code) : '';

@@ -1,3 +1,4 @@
+export { Attachment, type OutputChunk } from './attachment.ts';
 export { cleanContainer } from './clean-container.ts';
 export {
   adoptContainer,
@@ -12,16 +13,18 @@ export { DEFAULT_LOG_ROTATION, type LogRecord, type LogRotation, type LogStream 
 export type {
   ContainerMount,
   ContainerOptions,
+  ExecOptions,
   ImageProcessConfig,
   NetworkMode,
   ResourceLimit,
   ResourceLimits,
+  TerminalSize,
 } from './container-options.ts';
 export type { ContainerSecret } from './container-secrets.ts';
 export { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
 export { type HostFacts, readHostFacts } from './host-facts.ts';
 export { mountOverlay, overlayOptions } from './overlay.ts';
-export type { ReadLogsOptions } from './read-logs.ts';
+export type { ReadLogsOptions, StoredLogRecord } from './read-logs.ts';
 export { type ContainerRuntime, findRuntime } from './runtime.ts';
 export { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from './runtime-spec.ts';
 export { superviseContainer } from './supervisor.ts';

@@ -20,6 +20,16 @@ export interface ReadLogsOptions {
   readonly tail?: number | undefined;
 }
 
+/** A record as it lies in the log. */
+export interface StoredLogRecord extends LogRecord {
+  /** Rises from record to record, the same for whoever reads it; not in steps of one. */
+  readonly position: number;
+}
+
+// Room for a segment and the longest frame beyond its limit, so that positions of segments do not overlap: 2²⁵ bytes
+// against 16 MiB + 1 MiB. 2⁵³ is reached after 2²⁸ segments, 4 PiB of output.
+const SEGMENT_POSITIONS = 1 << 25;
+
 // A change in the directory wakes a follower; this is for the end of a container whose supervisor was killed,
 // which changes nothing there.
 const LOOK_AGAIN_MS = 1_000;
@@ -35,9 +45,9 @@ export async function* readLogs(
   options: ReadLogsOptions,
   ended: () => boolean,
   signal?: AbortSignal,
-): AsyncGenerator<LogRecord> {
+): AsyncGenerator<StoredLogRecord> {
   const since = options.since ?? 0;
-  const wanted = (record: LogRecord) => record.time >= since;
+  const wanted = (record: StoredLogRecord) => record.time >= since;
   using reader = new LogReader(paths.logs);
   if (options.tail !== undefined) {
     for (const record of lastLines([...reader.available()].filter(wanted), options.tail)) yield record;
@@ -57,9 +67,9 @@ export async function* readLogs(
 }
 
 /** The records of the last `count` lines; the first of them is cut at a line's start. */
-export function lastLines(records: readonly LogRecord[], count: number): LogRecord[] {
+export function lastLines<R extends LogRecord>(records: readonly R[], count: number): R[] {
   if (count <= 0) return [];
-  const kept: LogRecord[] = [];
+  const kept: R[] = [];
   let lines = 0;
   let atEnd = true;
   for (const record of records.toReversed()) {
@@ -91,7 +101,7 @@ class LogReader implements Disposable {
   }
 
   /** All whole frames there are now. */
-  *available(): Generator<LogRecord> {
+  *available(): Generator<StoredLogRecord> {
     for (;;) {
       // Asked before reading on: a segment with a successor is not written to any more.
       const next = segmentNumbers(this.#directory).find((number) => number > this.#number);
@@ -115,7 +125,7 @@ class LogReader implements Disposable {
     }
   }
 
-  #readFrame(): LogRecord | undefined {
+  #readFrame(): StoredLogRecord | undefined {
     const header = new Uint8Array(FRAME_HEADER_BYTES);
     if (readSync(this.#descriptor, header, 0, header.length, this.#offset) < header.length) return undefined;
     const frame = decodeFrameHeader(new DataView(header.buffer), 0);
@@ -123,8 +133,9 @@ class LogReader implements Disposable {
     const bytes = new Uint8Array(frame.length);
     const read = readSync(this.#descriptor, bytes, 0, bytes.length, this.#offset + FRAME_HEADER_BYTES);
     if (read < bytes.length) return undefined;
+    const position = this.#number * SEGMENT_POSITIONS + this.#offset;
     this.#offset += FRAME_HEADER_BYTES + frame.length;
-    return { time: frame.time, stream: frame.stream, bytes };
+    return { time: frame.time, stream: frame.stream, bytes, position };
   }
 
   [Symbol.dispose](): void {

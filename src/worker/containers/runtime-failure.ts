@@ -28,6 +28,23 @@ export function startFailure(runtimeName: string, log: string, stderr: string): 
   return { exitCode: 125, message: shown };
 }
 
+// The container's own first process says this, with exit code 1, when execve(2) fails after the runtime has done its
+// part: a script without its interpreter, a program for another processor.
+const FAILED_EXEC = /^exec (?:container process )?(?:\([^)]*\) )?[`"']?\/[^\n]*: (?<reason>[A-Za-z ]+)$/;
+const FAILED_EXEC_CODE = 1;
+
+/**
+ * Whether a container that ended with `exitCode` never ran its command: its only output is the runtime's complaint.
+ * @param output all that it wrote to both streams, or as much of it as was kept
+ */
+export function execFailure(runtimeName: string, exitCode: number, output: string): StartFailure | undefined {
+  const line = output.trimEnd();
+  if (exitCode !== FAILED_EXEC_CODE || line.includes('\n')) return undefined;
+  const message = parse(line)?.msg ?? line;
+  if (!FAILED_EXEC.test(message)) return undefined;
+  return { exitCode: NOT_FOUND.test(message) ? 127 : 126, message: `${runtimeName}: ${message}` };
+}
+
 function lastError(log: string): string | undefined {
   let found: string | undefined;
   for (const line of log.split('\n')) {

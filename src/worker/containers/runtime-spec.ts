@@ -17,6 +17,7 @@ import {
 
 export interface SpecProcess {
   readonly terminal: boolean;
+  readonly consoleSize?: { readonly height: number; readonly width: number };
   readonly user: {
     readonly uid: number;
     readonly gid: number;
@@ -83,7 +84,7 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
   return {
     ociVersion: '1.0.2',
     process: {
-      terminal: options.terminal === true,
+      ...terminalOf(options),
       user: {
         uid: identity.uid,
         gid: identity.gid,
@@ -120,6 +121,16 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
       ...(host.seccomp ? { seccomp: seccompProfile(host.architecture, capabilities.bounding) } : {}),
     },
   };
+}
+
+/** The part of a process that says whether it has a terminal, and how large it is. */
+export function terminalOf(
+  options: Pick<ContainerOptions, 'terminal' | 'terminalSize'>,
+): Pick<SpecProcess, 'terminal' | 'consoleSize'> {
+  if (options.terminal !== true) return { terminal: false };
+  const size = options.terminalSize;
+  if (size === undefined) return { terminal: true };
+  return { terminal: true, consoleSize: { height: size.rows, width: size.columns } };
 }
 
 /** The name a container has in itself: the given one, or the first 12 characters of its id. */

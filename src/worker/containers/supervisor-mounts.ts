@@ -13,7 +13,7 @@ import type { ContainerManifest, ContainerPaths } from './container-files.ts';
 import type { ContainerSecret } from './container-secrets.ts';
 import type { HostFacts } from './host-facts.ts';
 import { mountOverlay } from './overlay.ts';
-import type { RuntimeSpec } from './runtime-spec.ts';
+import type { RuntimeSpec, SpecProcess } from './runtime-spec.ts';
 
 /** Places in the tmpfs that only the supervisor sees. */
 export function privatePaths(paths: ContainerPaths) {
@@ -61,12 +61,15 @@ export function unmountContainer(paths: ContainerPaths): void {
   }
 }
 
-/** Writes the bundle's config.json, with root file system and secrets, to the private tmpfs. */
+/**
+ * Writes the bundle's config.json, with root file system and secrets, to the private tmpfs.
+ * @returns the process as the runtime gets it, its secret variables included
+ */
 export function writeBundle(
   paths: ContainerPaths,
   spec: RuntimeSpec,
   secrets: readonly ContainerSecret[],
-): void {
+): SpecProcess {
   const places = privatePaths(paths);
   const env = new Map(spec.process.env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry]));
   const mounts = [...spec.mounts];
@@ -93,6 +96,7 @@ export function writeBundle(
     mounts,
   };
   writeFileSync(join(places.bundle, 'config.json'), JSON.stringify(complete), { mode: 0o600 });
+  return complete.process;
 }
 
 function bindSources(manifest: ContainerManifest): string[] {

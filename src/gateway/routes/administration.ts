@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { type Database, parseId, ROLES, type TokenRow } from '../../database/index.ts';
+import { type Database, ROLES, type TokenRow } from '../../database/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
 import type { Secrets } from '../../secrets/index.ts';
 import { parameter, type Route, readBody, readQuery, requireUnbound } from '../routing.ts';
 import { iso, isoOrNull } from '../views.ts';
@@ -114,9 +115,16 @@ function tokenRoutes({ tokens }: Secrets): Route[] {
       summary: 'Revoke a token',
       handle(c, { identity }) {
         const named = parameter(c, 'id');
-        const id =
-          tokens.list(identity.workspaceId).find((row) => row.id === named || row.name === named)?.id ??
-          parseId('tok', named);
+        const known = tokens.list(identity.workspaceId);
+        const row =
+          known.find((token) => token.id === named) ??
+          known.find((token) => token.name === named && token.revokedAt === undefined);
+        if (row === undefined) {
+          throw new ImgcredError('NOT_FOUND', `no live token ${JSON.stringify(named)}`, {
+            hint: 'see `imgcred token ls`',
+          });
+        }
+        const { id } = row;
         tokens.revoke(id, identity, identity.workspaceId);
         return c.json({ id });
       },

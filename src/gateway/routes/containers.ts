@@ -23,6 +23,7 @@ import { containerView } from '../views.ts';
 const POLL_MS = 500;
 /** Requests that one workspace may have waiting and running at once. */
 const QUEUE_LIMIT = 10_000;
+const LONGEST_KEY = 255;
 
 export function containerRoutes(options: { logs: LogStore; signals: ChangeSignals }): Route[] {
   const { logs, signals } = options;
@@ -45,6 +46,12 @@ export function containerRoutes(options: { logs: LogStore; signals: ChangeSignal
           );
         }
         const key = c.req.header('idempotency-key');
+        if (key !== undefined && (key === '' || key.length > LONGEST_KEY)) {
+          throw new ImgcredError(
+            'INVALID_INPUT',
+            `idempotency-key: must have 1 to ${LONGEST_KEY} characters`,
+          );
+        }
         const { container, created } = workspace.containers.create({
           imageId: image.id,
           imageReference: image.reference,

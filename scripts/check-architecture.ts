@@ -16,7 +16,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   logs: ['errors', 'protocol'],
   database: ['errors', 'reference', 'observability'],
   secrets: ['errors', 'reference', 'credentials', 'database', 'observability'],
-  mounts: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'config', 'observability'],
+  mounts: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'protocol', 'config', 'observability'],
   config: ['errors', 'reference', 'observability'],
   gateway: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability'],
   scheduler: ['errors', 'reference', 'credentials', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability'],

@@ -29,7 +29,8 @@ class LocalTree implements ServedTree {
   readonly #index: ImageIndex;
   readonly #layers: readonly Layer[];
   readonly #touchCounter: Int32Array;
-  readonly #extents = new Map<number, readonly Extent[]>();
+  /** Extents of files read lately, each where its inode number puts it. */
+  readonly #recent: { readonly ino: number; readonly extents: readonly Extent[] }[] = [];
 
   constructor(index: ImageIndex, data: ThreadData) {
     this.#index = index;
@@ -74,11 +75,10 @@ class LocalTree implements ServedTree {
   }
 
   extents(ino: number): readonly Extent[] {
-    const known = this.#extents.get(ino);
-    if (known !== undefined) return known;
+    const known = this.#recent[ino % CACHED_FILES];
+    if (known?.ino === ino) return known.extents;
     const extents = this.#index.extents(ino);
-    if (this.#extents.size >= CACHED_FILES) this.#extents.clear();
-    this.#extents.set(ino, extents);
+    this.#recent[ino % CACHED_FILES] = { ino, extents };
     return extents;
   }
 

@@ -38,6 +38,8 @@ interface AttachedMount {
   readonly descriptor: number;
   /** Absent: every request is the main thread's. */
   handler: RequestHandler | undefined;
+  /** Whether it stands in the list of mounts to be served next. */
+  due: boolean;
   readonly served: Float64Array;
   /** Where in `served` this thread counts. */
   readonly counter: number;
@@ -70,11 +72,12 @@ self.onmessage = ({ data: { commands, wakeDescriptor } }) => {
 };
 
 function serve(epoll: number, wakeDescriptor: number, commands: MessagePort): void {
-  // Mounts with requests left over from their turn: no new event will tell of those (the watch is
-  // edge-triggered).
-  const unfinished = new Set<AttachedMount>();
+  // Mounts whose turn is due, some of them with requests left over from the last one: no new event will tell of
+  // those (the watch is edge-triggered). An array, not a Set: this function never returns, and the engine's
+  // tables behind a Set that shrinks while it is iterated are kept alive by what lies on the stack.
+  const due: AttachedMount[] = [];
   for (;;) {
-    const count = libc.epoll_wait(epoll, events.address, EVENTS, unfinished.size > 0 ? 0 : -1);
+    const count = libc.epoll_wait(epoll, events.address, EVENTS, due.length > 0 ? 0 : -1);
     if (count === -1 && errno() !== Errno.EINTR) checked(-1, 'epoll_wait');
     for (let i = 0; i < count; i++) {
       const id = events.view.getUint32(i * EPOLL_EVENT_SIZE + EPOLL_DATA_OFFSET, true);
@@ -84,11 +87,18 @@ function serve(epoll: number, wakeDescriptor: number, commands: MessagePort): vo
         continue;
       }
       const attached = mounts.get(id);
-      if (attached !== undefined) unfinished.add(attached);
+      if (attached === undefined || attached.due) continue;
+      attached.due = true;
+      due.push(attached);
     }
-    for (const attached of unfinished) {
-      if (!mounts.has(attached.mount) || !takeTurn(epoll, attached)) unfinished.delete(attached);
+    let left = 0;
+    for (let i = 0; i < due.length; i++) {
+      const attached = due[i];
+      if (attached === undefined) continue;
+      attached.due = mounts.has(attached.mount) && takeTurn(epoll, attached);
+      if (attached.due) due[left++] = attached;
     }
+    due.length = left;
   }
 }
 
@@ -165,6 +175,7 @@ function attach(epoll: number, command: ThreadCommand & { kind: 'attach' }): str
       mount,
       descriptor,
       handler: data === undefined ? undefined : new RequestHandler(openLocalTree(data), trackFrom),
+      due: false,
       served: new Float64Array(served),
       counter: thread * COUNTERS,
       inbox: journal === undefined ? ownInbox : nativeView(journal.inbox(thread)),

@@ -5,6 +5,7 @@ import { CorruptError, RegistryError, UnreachableError } from './errors.ts';
 import type { Priority } from './host-slots.ts';
 import { LocationCache } from './location-cache.ts';
 import { bareMediaType } from './media-types.ts';
+import type { Patience } from './patience.ts';
 import type { Reply } from './reply.ts';
 import { pullScope } from './scope.ts';
 import type { RegistrySession, SessionRequest } from './session.ts';
@@ -47,6 +48,8 @@ interface OpenBlob {
 // A body must bring this much between two failures before the count of failures starts again, in bytes: one that
 // brings a byte a try would else never end.
 const PROGRESS = 16 * 1024;
+// The first stretch after a failure is a quarter of this, in bytes; a sixth failure in a row would be at 16 KiB.
+const LARGEST_STRETCH = 4 * 1024 * 1024;
 
 /** Reads blobs from one endpoint. */
 export class BlobReader {
@@ -76,13 +79,14 @@ export class BlobReader {
       );
     }
     const bytes = new Uint8Array(length);
-    const patience = this.#session.patience();
+    const stretch = new Stretch(this.#session.patience());
     let filled = 0;
-    let atFailure = 0;
     while (filled < length) {
+      const begun = filled;
       try {
-        const opened = await this.#open(repository, blob, offset + filled, offset + length, options);
-        if (opened.start !== offset + filled || opened.end > offset + length) {
+        const end = Math.min(offset + length, offset + filled + stretch.length);
+        const opened = await this.#open(repository, blob, offset + filled, end, options);
+        if (opened.start !== offset + filled || opened.end > end) {
           return { kind: 'whole', stream: this.#continued(opened, repository, blob, options) };
         }
         for await (const chunk of opened.reply.chunks()) {
@@ -91,11 +95,9 @@ export class BlobReader {
           filled += chunk.length;
         }
         if (filled < opened.end - offset) throw cutShort(this.#session.host, blob);
-        patience.progress();
+        stretch.worked();
       } catch (error) {
-        if (filled - atFailure >= Math.min(PROGRESS, length)) patience.progress();
-        atFailure = filled;
-        await patience.after(error, options.signal);
+        await stretch.failed(error, filled - begun, options.signal);
       }
     }
     return { kind: 'range', bytes };
@@ -141,15 +143,15 @@ export class BlobReader {
     verify: boolean,
     options: BlobOptions,
   ): AsyncGenerator<Uint8Array> {
-    const patience = this.#session.patience();
+    const stretch = new Stretch(this.#session.patience());
     const hash = verify ? createHash(digestAlgorithm(blob.digest)) : undefined;
     let position = offset;
-    let atFailure = offset;
     let opened = first;
     try {
       while (position < blob.size) {
+        const begun = position;
         try {
-          opened ??= await this.#open(repository, blob, position, undefined, options);
+          opened ??= await this.#open(repository, blob, position, position + stretch.length, options);
           const { start, end, reply } = opened;
           opened = undefined;
           let at = start;
@@ -164,10 +166,9 @@ export class BlobReader {
             yield fresh;
           }
           if (at < end) throw cutShort(this.#session.host, blob);
+          stretch.worked();
         } catch (error) {
-          if (position - atFailure >= Math.min(PROGRESS, blob.size)) patience.progress();
-          atFailure = position;
-          await patience.after(error, options.signal);
+          await stretch.failed(error, position - begun, options.signal);
         }
       }
     } finally {
@@ -180,16 +181,16 @@ export class BlobReader {
     }
   }
 
-  /** Opens the blob at `start`, up to `end` where that is given. */
+  /** Opens the blob at `start`, up to `end` where that lies within it. */
   async #open(
     repository: string,
     blob: BlobIdentity,
     start: number,
-    end: number | undefined,
+    end: number,
     options: BlobOptions,
   ): Promise<OpenBlob> {
-    const ranged = start > 0 || (end !== undefined && end < blob.size);
-    const headers = ranged ? { Range: `bytes=${start}-${end === undefined ? '' : end - 1}` } : {};
+    const last = end < blob.size ? end - 1 : '';
+    const headers = start > 0 || last !== '' ? { Range: `bytes=${start}-${last}` } : {};
     const reply = await this.#request(repository, blob, headers, options);
     try {
       return this.#checked(reply, blob, start, end);
@@ -198,7 +199,7 @@ export class BlobReader {
       if (!(error instanceof UnusableRange)) throw error;
       const whole = await this.#request(repository, blob, {}, options);
       try {
-        return this.#checked(whole, blob, 0, undefined);
+        return this.#checked(whole, blob, 0, blob.size);
       } catch (again) {
         whole.dispose();
         throw again;
@@ -206,7 +207,7 @@ export class BlobReader {
     }
   }
 
-  #checked(reply: Reply, blob: BlobIdentity, start: number, end: number | undefined): OpenBlob {
+  #checked(reply: Reply, blob: BlobIdentity, start: number, end: number): OpenBlob {
     const host = this.#session.host;
     const corrupt = (why: string) =>
       new CorruptError(`${host} has other bytes under ${blob.digest} than described: ${why}`, {
@@ -231,8 +232,7 @@ export class BlobReader {
     if (bareMediaType(reply.headers.get('content-type')) === 'multipart/byteranges')
       throw new UnusableRange();
     const range = parseContentRange(reply.headers.get('content-range'));
-    if (range === undefined || range.start !== start || range.end >= (end ?? blob.size))
-      throw new UnusableRange();
+    if (range === undefined || range.start !== start || range.end >= end) throw new UnusableRange();
     if (range.total !== undefined && range.total !== blob.size) {
       throw corrupt(`${range.total} bytes instead of ${blob.size}`);
     }
@@ -277,6 +277,32 @@ export class BlobReader {
     // Only another host's refusal comes back as an answer: the address may have run out on the way.
     reply.dispose();
     return this.#session.request(request);
+  }
+}
+
+/**
+ * How much of a blob is asked for at a time: everything, until an answer breaks without having brought anything.
+ * Then less each time, because what arrived together with the break is lost with it, and so a connection that
+ * always breaks after a while would never get on; and more again when that works.
+ */
+class Stretch {
+  length = Number.POSITIVE_INFINITY;
+  readonly #patience: Patience;
+
+  constructor(patience: Patience) {
+    this.#patience = patience;
+  }
+
+  worked(): void {
+    this.length *= 4;
+    this.#patience.progress();
+  }
+
+  /** @throws `error` when it is final */
+  async failed(error: unknown, bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    if (bytes >= PROGRESS) this.#patience.progress();
+    else this.length = Math.max(PROGRESS, Math.min(this.length, LARGEST_STRETCH) / 4);
+    await this.#patience.after(error, signal);
   }
 }
 

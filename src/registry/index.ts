@@ -24,6 +24,16 @@ export {
 } from './manifest.ts';
 export type { LayerCompression } from './media-types.ts';
 export type { ProxyEnvironment } from './proxy.ts';
+export {
+  type Artifact,
+  type ArtifactContent,
+  type ArtifactManifest,
+  listReferrers,
+  type PushedArtifact,
+  type PushOptions,
+  pushArtifact,
+  readArtifact,
+} from './push/index.ts';
 export type { PaceLimits } from './reply.ts';
 export { DEFAULT_RETRY_POLICY, type RetryPolicy, type Sleep } from './retry.ts';
 export type { Fetch } from './transport.ts';

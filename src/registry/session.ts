@@ -10,7 +10,7 @@ import type { Reply } from './reply.ts';
 import type { RetryPolicy, Sleep } from './retry.ts';
 import type { IssuedToken } from './token.ts';
 import { waitFor } from './token-cache.ts';
-import type { Transport } from './transport.ts';
+import type { Method, Transport } from './transport.ts';
 
 export interface SessionOptions {
   readonly transport: Transport;
@@ -43,6 +43,17 @@ export interface SessionRequest {
   readonly signal?: AbortSignal | undefined;
   /** Statuses beside 2xx that the caller wants to see itself. */
   readonly expected?: readonly number[];
+  readonly method?: Method;
+  readonly body?: Uint8Array<ArrayBuffer> | undefined;
+  /**
+   * Where the registry said that the next step goes, instead of `path`. Only at the registry's own origin does the
+   * request carry the authorization.
+   */
+  readonly url?: URL | undefined;
+  /** A failure by the way is thrown at once: the caller knows better how to go on than by saying it again. */
+  readonly once?: boolean;
+  /** How long the head of the answer may take, in ms, where sending takes its time too. */
+  readonly headMs?: number;
 }
 
 // The first contact must not hang on a port that speaks something else: then plain http is tried, where allowed.
@@ -142,6 +153,7 @@ export class RegistrySession {
         throw failureError(await readFailure(reply, this.#options.now()), request.what);
       } catch (error) {
         release();
+        if (request.once === true) throw error;
         await patience.after(error, signal);
       }
     }
@@ -173,10 +185,18 @@ export class RegistrySession {
   }
 
   #send(request: SessionRequest, { header }: Authorization): Promise<Reply> {
-    const url = new URL(`v2/${request.path}`, withSlash(this.#base));
+    const url = request.url ?? new URL(`v2/${request.path}`, withSlash(this.#base));
     if (this.#namespace !== undefined) url.searchParams.set('ns', this.#namespace);
-    const { headers = {}, signal } = request;
-    return this.#options.transport.send({ url, headers, authorization: header, signal });
+    const { headers = {}, method = 'GET', body, headMs, signal } = request;
+    return this.#options.transport.send({
+      url,
+      method,
+      headers,
+      authorization: url.origin === this.#base.origin ? header : undefined,
+      body,
+      signal,
+      ...(headMs === undefined ? {} : { headMs }),
+    });
   }
 
   /** A refusal by a host that the registry sent us to: not about our credential, which it never saw. */

@@ -21,12 +21,16 @@ export interface TransportOptions {
   readonly fetch?: Fetch | undefined;
 }
 
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
+
 export interface HttpRequest {
-  readonly method?: 'GET' | 'POST';
+  readonly method?: Method;
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>>;
   readonly authorization?: Secret<string> | undefined;
   readonly form?: Secret<string> | undefined;
+  /** Content to send; its type stands in `headers`. */
+  readonly body?: Uint8Array<ArrayBuffer> | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly headMs?: number;
 }
@@ -34,6 +38,8 @@ export interface HttpRequest {
 // "At most 10": more than any registry needs; browsers stop at 20.
 const MAX_REDIRECTS = 10;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+// The others turn a request into a GET: what was to be sent would be lost without a word.
+const REDIRECTS_OF_CONTENT = new Set([307, 308]);
 
 /**
  * Speaks HTTP to a registry, its token endpoint and the hosts that its blobs live on. It follows redirects
@@ -77,6 +83,10 @@ export class Transport implements Disposable {
       const location = reply.headers.get('location');
       if (!REDIRECTS.has(reply.status) || location === null) return reply;
       reply.dispose();
+      const asks = request.method === undefined || request.method === 'GET' || request.method === 'HEAD';
+      if (!asks && !REDIRECTS_OF_CONTENT.has(reply.status)) {
+        throw refusedRedirect(url, `HTTP ${reply.status} does not say where a ${request.method} should go`);
+      }
       const next = this.#redirectTarget(url, location, request);
       if (hops === MAX_REDIRECTS) throw refusedRedirect(url, `more than ${MAX_REDIRECTS} redirects`);
       if (next.origin !== url.origin) {
@@ -95,7 +105,7 @@ export class Transport implements Disposable {
   }
 
   #redirectTarget(from: URL, location: string, request: HttpRequest): URL {
-    if (request.method === 'POST') throw refusedRedirect(from, 'a login is not sent on to another address');
+    if (request.form !== undefined) throw refusedRedirect(from, 'a login is not sent on to another address');
     if (!URL.canParse(location, from.href)) throw refusedRedirect(from, 'its target is not a URL');
     const target = new URL(location, from);
     // A URL with a user in it would make fetch send a login that nobody gave us.
@@ -187,6 +197,7 @@ export class Transport implements Disposable {
         ...(request.form === undefined ? {} : { 'Content-Type': 'application/x-www-form-urlencoded' }),
       },
       ...(request.form === undefined ? {} : { body: request.form.reveal() }),
+      ...(request.body === undefined ? {} : { body: request.body }),
     };
   }
 }

@@ -1,0 +1,9 @@
+export type { ArtifactManifest } from './artifact-manifest.ts';
+export {
+  type Artifact,
+  type ArtifactContent,
+  type PushedArtifact,
+  type PushOptions,
+  pushArtifact,
+} from './push-artifact.ts';
+export { listReferrers, readArtifact } from './referrers.ts';

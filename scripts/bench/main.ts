@@ -7,6 +7,8 @@ import { holds, type Mark, type Suite } from './mark.ts';
 /** Name → module with a `suite`. A new suite is a file beside these and a line here. */
 const SUITES: Readonly<Record<string, () => Promise<{ suite: Suite }>>> = {
   mount: () => import('./mount.ts'),
+  indexing: () => import('./indexing.ts'),
+  image: () => import('./image.ts'),
 };
 
 const { values, positionals } = parseArgs({

@@ -3,6 +3,7 @@ export { DEFAULT_WORKSPACE } from './identity.ts';
 export { ImageRegistration } from './image-registration.ts';
 export { LayerIndexes } from './layer-indexes.ts';
 export { administrationRoutes } from './routes/administration.ts';
+export { MISSING_INDEXES_HEADER } from './routes/backup.ts';
 export { containerRoutes } from './routes/containers.ts';
 export { imageRoutes } from './routes/images.ts';
 export { secretRoutes } from './routes/secrets.ts';

@@ -3,6 +3,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { formatBytes, prepareDataDirectory, ROLES } from '../../config/index.ts';
 import { type BackupSummary, readBackup, restoreBackup } from '../../database/index.ts';
 import { ImgcredError, systemErrorCode } from '../../errors/index.ts';
+import { MISSING_INDEXES_HEADER } from '../../gateway/index.ts';
 import { findKeySource, MASTER_KEY_FILE } from '../../secrets/index.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, connect, ROLE_OPTIONS } from '../context.ts';
@@ -29,12 +30,14 @@ export const backup: Command = {
     const file = await createOwnFile(path);
     let summary: BackupSummary;
     let size = 0;
+    let missing = 0;
     try {
       try {
         await using connection = await connect(invocation);
         const answer = await connection.client.fetch('POST', '/v1/backup', {
           include_master_key: includeMasterKey,
         });
+        missing = Number(answer.headers.get(MISSING_INDEXES_HEADER) ?? 0);
         for await (const piece of answer.body ?? []) {
           await file.writeFile(piece);
           size += piece.length;
@@ -49,7 +52,8 @@ export const backup: Command = {
       await rm(path, { force: true });
       throw thrown;
     }
-    if (invocation.flag('json')) await printJson({ path, size, ...viewOf(summary) });
+    if (invocation.flag('json'))
+      await printJson({ path, size, missing_indexes: missing, ...viewOf(summary) });
     else {
       const key = includeMasterKey
         ? 'it holds the master key: keep it as safe as the secrets themselves'

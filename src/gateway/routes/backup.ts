@@ -1,4 +1,4 @@
-import { readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
@@ -8,6 +8,8 @@ import { ImgcredError } from '../../errors/index.ts';
 import { createBackup, type Secrets } from '../../secrets/index.ts';
 import { type Route, readBody, requireUnbound } from '../routing.ts';
 
+/** How many images' indexes are not in the backup because they are not on disk. */
+export const MISSING_INDEXES_HEADER = 'imgcred-missing-indexes';
 const PREFIX = 'backup-';
 const SUFFIX = '.partial';
 const PIECE_BYTES = 1 << 20;
@@ -34,12 +36,15 @@ export function backupRoutes(database: Database, secrets: Secrets): Route[] {
             hint: 'run imgcred backup --include-master-key on the server’s machine',
           });
         }
+        // An image whose index was lost must not keep the secrets from being saved.
+        const digests = [...database.indexDigestsInUse()].sort();
+        const present = digests.filter((digest) => existsSync(join(layout.indexes, digest)));
         const path = join(layout.root, `${PREFIX}${crypto.randomUUID()}${SUFFIX}`);
         let file: FileHandle;
         try {
           createBackup(database, secrets, path, identity, {
             includeMasterKey: include_master_key,
-            files: [...database.indexDigestsInUse()].sort().map((digest) => ({
+            files: present.map((digest) => ({
               name: `indexes/${digest}`,
               path: join(layout.indexes, digest),
             })),
@@ -49,7 +54,11 @@ export function backupRoutes(database: Database, secrets: Secrets): Route[] {
           await rm(path, { force: true });
         }
         return new Response(bytesOf(file), {
-          headers: { 'content-type': 'application/octet-stream', 'cache-control': 'no-store' },
+          headers: {
+            'content-type': 'application/octet-stream',
+            'cache-control': 'no-store',
+            [MISSING_INDEXES_HEADER]: String(digests.length - present.length),
+          },
         });
       },
     },

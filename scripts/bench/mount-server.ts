@@ -1,7 +1,7 @@
 /** Serves the bench's image at the mount points given, by the driver given, until its standard input ends. */
 import { openSync } from 'node:fs';
 import path from 'node:path';
-import { Presence } from '../../src/content/presence.ts';
+import { Presence } from '../../src/content/index.ts';
 import { mountFuseNative } from '../../src/filesystem/drivers/fuse-native/index.ts';
 import { mountKernel } from '../../src/filesystem/drivers/kernel/index.ts';
 import { openLocalTree } from '../../src/filesystem/drivers/kernel/local-tree.ts';

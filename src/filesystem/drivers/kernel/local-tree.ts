@@ -1,4 +1,4 @@
-import { markTouched } from '../../../content/trace.ts';
+import { markTouched } from '../../../content/index.ts';
 import type { Attributes, DirectoryEntry, Extent, ImageIndex } from '../../../index/index.ts';
 import { openImageIndex } from '../../../index/index.ts';
 import { libc, nativeAddress } from './libc.ts';

@@ -1,3 +1,4 @@
+import { ContentError } from '../../../content/index.ts';
 import type { Logger } from '../../../observability/index.ts';
 import { libc } from './libc.ts';
 import type { Passthrough } from './passthrough.ts';
@@ -148,8 +149,10 @@ export class MainServer {
     try {
       reply = await answer(controller.signal);
     } catch (error) {
-      number = controller.signal.aborted ? Errno.EINTR : errnoOf(error);
-      if (number !== Errno.EINTR) {
+      const unreadable = error instanceof ContentError;
+      number = controller.signal.aborted ? Errno.EINTR : unreadable ? Errno.EIO : errnoOf(error);
+      // What fails for want of content has been said there, with its class.
+      if (number !== Errno.EINTR && !unreadable) {
         this.#logger.error('a request failed', { inode: node, error: String(error) });
       }
     }

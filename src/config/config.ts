@@ -18,18 +18,15 @@ const number = z.preprocess(
   (value) => (typeof value === 'string' && value !== '' ? Number(value) : value),
   z.number({ error: 'must be a number' }),
 );
-const bytes = z.preprocess(
-  (value, context) => {
-    if (typeof value !== 'string') return value;
-    try {
-      return parseBytes(value);
-    } catch {
-      context.addIssue({ code: 'custom', message: 'must be a size, such as 512MiB or 10GB' });
-      return z.NEVER;
-    }
-  },
-  z.int().min(0),
-);
+const bytes = z.preprocess((value, context) => {
+  if (typeof value !== 'string') return value;
+  try {
+    return parseBytes(value);
+  } catch {
+    context.addIssue({ code: 'custom', message: 'must be a size, such as 512MiB or 10GB' });
+    return z.NEVER;
+  }
+}, z.int().min(0));
 const path = z
   .string()
   .min(1)
@@ -52,6 +49,8 @@ const settings = z.strictObject({
   insecure_registries: list.default([]),
   registry_ca: list.default([]),
   registry_mirrors: list.default([]),
+  registry_client_cert: path.optional(),
+  registry_client_key: path.optional(),
   fuse_driver: z.enum(FUSE_DRIVERS).default('auto'),
   runtime: z.string().min(1).optional(),
   cache_limit: bytes.optional(),

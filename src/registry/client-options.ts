@@ -11,6 +11,8 @@ import { type Fetch, Transport } from './transport.ts';
 
 /** A server that holds copies of the registry's content. It never gets the registry's credential. */
 export interface Mirror {
+  /** The one registry that it mirrors; any, where this is left out. */
+  readonly registry?: string;
   /** `host[:port]`, or a URL, which may have a path in front of `/v2/`. */
   readonly address: string;
   /**
@@ -85,13 +87,15 @@ export function connectionSettings(registry: string, options: ClientOptions): Co
       closed: closing.signal,
     };
   };
-  const mirrors = (options.mirrors ?? []).map(({ address, resolvesTags = false, provider }) => {
-    const base = new URL(address.includes('://') ? address : `https://${address}`);
-    // The client certificate is the registry's credential too.
-    const shared = sessionOptions(base.host, tls.ca === undefined ? {} : { ca: tls.ca });
-    const login = provider ?? anonymousProvider(base.host);
-    return { session: new RegistrySession({ address, namespace: registry }, login, shared), resolvesTags };
-  });
+  const mirrors = (options.mirrors ?? [])
+    .filter((mirror) => (mirror.registry ?? registry) === registry)
+    .map(({ address, resolvesTags = false, provider }) => {
+      const base = new URL(address.includes('://') ? address : `https://${address}`);
+      // The client certificate is the registry's credential too.
+      const shared = sessionOptions(base.host, tls.ca === undefined ? {} : { ca: tls.ca });
+      const login = provider ?? anonymousProvider(base.host);
+      return { session: new RegistrySession({ address, namespace: registry }, login, shared), resolvesTags };
+    });
   return {
     session: sessionOptions(apiHost(registry), tls),
     mirrors,
@@ -100,4 +104,24 @@ export function connectionSettings(registry: string, options: ClientOptions): Co
       for (const transport of transports) transport[Symbol.dispose]();
     },
   };
+}
+
+/**
+ * A mirror as settings name it: `HOST=ADDRESS`, the registry and where its mirror is.
+ *
+ * @throws ImgcredError USAGE for anything else
+ */
+export function parseMirror(text: string): Mirror {
+  const equals = text.indexOf('=');
+  const address = text.slice(equals + 1);
+  if (
+    equals < 1 ||
+    address === '' ||
+    !URL.canParse(address.includes('://') ? address : `https://${address}`)
+  ) {
+    throw new ImgcredError('USAGE', `'${text}' does not name a mirror`, {
+      hint: 'write HOST=ADDRESS, such as docker.io=https://mirror.example.com',
+    });
+  }
+  return { registry: normalizeRegistryHost(text.slice(0, equals)), address };
 }

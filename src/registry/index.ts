@@ -1,7 +1,7 @@
 export type { BlobIdentity, BlobOptions, RangeResult, StreamOptions } from './blob.ts';
 export { type Challenge, parseChallenges } from './challenge.ts';
 export { RegistryClient } from './client.ts';
-export type { ClientOptions as RegistryClientOptions, Mirror } from './client-options.ts';
+export { type ClientOptions as RegistryClientOptions, type Mirror, parseMirror } from './client-options.ts';
 export {
   AccessRefusedError,
   CorruptError,

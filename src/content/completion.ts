@@ -4,34 +4,15 @@ import { type Clock, sleep } from './clock.ts';
 import { type ContentError, classifyFailure, toContentError } from './content-error.ts';
 import type { FetchCause } from './content-stats.ts';
 import type { LayerContent } from './layer-content.ts';
+import { findNeededSpans, type LocalState, localStateOf, type NeededSpans } from './local-state.ts';
 import type { SpanFetcher } from './span-fetcher.ts';
 import type { ImageTrace } from './trace.ts';
-
-/** How much of an image is here. Only spans that some file of the merged tree needs are counted. */
-export interface LocalState {
-  /** Every byte of every file can be read with the registry gone. */
-  readonly local: boolean;
-  readonly spans: number;
-  readonly missingSpans: number;
-  /** Compressed bytes. */
-  readonly missingBytes: number;
-  readonly layers: readonly LayerState[];
-}
-
-export interface LayerState {
-  readonly digest: string;
-  /** Spans that files of this image need. */
-  readonly spans: number;
-  readonly missingSpans: number;
-  /** Compressed bytes that are missing. */
-  readonly missingBytes: number;
-  /** Uncompressed bytes that are local. */
-  readonly localBytes: number;
-}
 
 export interface PrefetchOptions {
   /** Compressed bytes a second; default: as fast as it comes. */
   readonly bandwidthLimit?: number;
+  /** Somebody waits for the whole: it goes before background work, and an unreachable registry ends it. */
+  readonly awaited?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -54,11 +35,10 @@ interface WantedSpan {
 const SPANS_UNDER_WAY = 64;
 const FIRST_PAUSE_MS = 5_000;
 const LONGEST_PAUSE_MS = 60_000;
-const INODES_A_SLICE = 8192;
 
 /** Brings spans before anybody asks: those of a trace, or all that an image's files need. */
 export class Completion {
-  #needed: Promise<readonly (readonly number[])[]> | undefined;
+  #needed: Promise<NeededSpans> | undefined;
 
   constructor(
     private readonly index: ImageIndex,
@@ -71,17 +51,7 @@ export class Completion {
   async localState(): Promise<LocalState> {
     const needed = await this.#neededSpans();
     for (const content of this.contents) content.refreshAll();
-    const layers = needed.map((spans, layer) => this.#layerState(layer, spans));
-    const sum = (pick: (state: LayerState) => number) =>
-      layers.reduce((total, state) => total + pick(state), 0);
-    const missingSpans = sum((state) => state.missingSpans);
-    return {
-      local: missingSpans === 0,
-      spans: sum((state) => state.spans),
-      missingSpans,
-      missingBytes: sum((state) => state.missingBytes),
-      layers,
-    };
+    return localStateOf(this.index, needed, (layer, n) => this.contents[layer]?.has(n) ?? false);
   }
 
   /** Replays a trace, in its order. Spans of layers that this image does not have are passed over. */
@@ -165,45 +135,8 @@ export class Completion {
     }
   }
 
-  #layerState(layer: number, needed: readonly number[]): LayerState {
-    const content = this.contents[layer];
-    let missingSpans = 0;
-    let missingBytes = 0;
-    let localBytes = 0;
-    for (const n of needed) {
-      const span = this.index.span(layer, n);
-      if (content?.has(n)) localBytes += span.uncompressedLength;
-      else {
-        missingSpans += 1;
-        missingBytes += span.compressedLength;
-      }
-    }
-    const digest = this.index.layers[layer]?.digest ?? '';
-    return { digest, spans: needed.length, missingSpans, missingBytes, localBytes };
-  }
-
-  // An image's layers hold files that upper layers hide: those are nobody's need.
-  #neededSpans(): Promise<readonly (readonly number[])[]> {
-    this.#needed ??= this.#findNeeded();
+  #neededSpans(): Promise<NeededSpans> {
+    this.#needed ??= findNeededSpans(this.index);
     return this.#needed;
-  }
-
-  async #findNeeded(): Promise<readonly (readonly number[])[]> {
-    const marks = this.index.layers.map((_, layer) => new Uint8Array(this.index.spanCount(layer)));
-    for (let ino = 1; ino <= this.index.inodeCount; ino += 1) {
-      if (ino % INODES_A_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
-      for (const extent of this.index.extents(ino)) {
-        const first = this.index.spanAt(extent.layer, extent.layerOffset);
-        const last = this.index.spanAt(extent.layer, extent.layerOffset + extent.length - 1);
-        marks[extent.layer]?.fill(1, first, last + 1);
-      }
-    }
-    return marks.map((marked) => {
-      const spans: number[] = [];
-      marked.forEach((mark, n) => {
-        if (mark !== 0) spans.push(n);
-      });
-      return spans;
-    });
   }
 }

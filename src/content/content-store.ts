@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { systemErrorCode } from '../errors/index.ts';
+import type { ImageIndex } from '../index/index.ts';
 import { type Logger, silentLogger } from '../observability/index.ts';
 import { CacheDirectory } from './cache-directory.ts';
 import {
@@ -11,9 +12,11 @@ import {
 } from './cache-listing.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { LayerContent, type LayerSurroundings } from './layer-content.ts';
-import { layerFileName, type OpenLayerFile, openLayerFile } from './layer-file.ts';
+import { layerFileName, type OpenLayerFile, openLayerFile, openLayerFileForReading } from './layer-file.ts';
 import { LayerFill } from './layer-fill.ts';
-import type { LayerLayout } from './layer-layout.ts';
+import { type LayerLayout, layoutOfLayer } from './layer-layout.ts';
+import { findNeededSpans, type LocalState, localStateOf } from './local-state.ts';
+import type { Presence } from './presence.ts';
 import { type CacheFile, chooseVictims } from './space-budget.ts';
 
 export interface ContentStoreOptions {
@@ -113,6 +116,46 @@ export class ContentStore implements LayerSurroundings {
     this.directory.leases.release(name);
     // What was in use is idle now, and may give way.
     if (this.#pauseReason === LIMIT_REACHED) this.#pausedUntil = Number.NEGATIVE_INFINITY;
+  }
+
+  /**
+   * Keeps an image's layers from eviction, now and when no process runs, until `unpin`. Names of pins are the
+   * caller's: letters, digits, `-` and `_`.
+   *
+   * @throws the system call's error where it can't be written down
+   */
+  pin(index: ImageIndex, pin: string): void {
+    index.layers.forEach((_, layer) => {
+      this.directory.leases.pin(layerFileName(layoutOfLayer(index, layer)), pin);
+    });
+  }
+
+  /** Ends a pin. Answers whether there was one. */
+  unpin(pin: string): boolean {
+    return this.directory.leases.unpin(pin);
+  }
+
+  /** How much of an image is here. Nothing is made, opened for long or leased for the answer. */
+  async localState(index: ImageIndex): Promise<LocalState> {
+    const needed = await findNeededSpans(index);
+    const presence = index.layers.map((_, layer) => this.#look(layoutOfLayer(index, layer)));
+    return localStateOf(index, needed, (layer, n) => presence[layer]?.has(n) ?? false);
+  }
+
+  #look(layout: LayerLayout): Presence | undefined {
+    const name = layerFileName(layout);
+    const open = this.#layers.get(name)?.content;
+    if (open !== undefined) {
+      open.refreshAll();
+      return open.presence;
+    }
+    const fd = openLayerFileForReading(this.directory.layerPath(name), layout);
+    if (fd === undefined) return undefined;
+    try {
+      return new LayerContent(layout, { fd, writable: false }, this).presence;
+    } finally {
+      fs.closeSync(fd);
+    }
   }
 
   /**

@@ -3,13 +3,15 @@ import { type Logger, silentLogger } from '../observability/index.ts';
 import { BackingFiles } from './backing-files.ts';
 import type { BlobSource } from './blob-source.ts';
 import { type Clock, sleep, systemClock } from './clock.ts';
-import { Completion, type LocalState, type PrefetchOptions, type PrefetchResult } from './completion.ts';
+import { Completion, type PrefetchOptions, type PrefetchResult } from './completion.ts';
 import { ContentError, cancelled, toContentError } from './content-error.ts';
 import { ContentCounters, type ContentStats } from './content-stats.ts';
 import type { ContentStore } from './content-store.ts';
+import { FailureLog } from './failure-log.ts';
 import { FileMap, type FilePart, fillGaps } from './file-parts.ts';
 import type { LayerContent } from './layer-content.ts';
 import { layoutOfLayer } from './layer-layout.ts';
+import type { LocalState } from './local-state.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { ReadWatch } from './read-watch.ts';
 import { SpanFetcher } from './span-fetcher.ts';
@@ -66,6 +68,7 @@ export class ImageContent {
   readonly #fetcher: SpanFetcher;
   readonly #readAhead: ReadAhead;
   readonly #watch: ReadWatch;
+  readonly #failures: FailureLog;
   readonly #trace: TraceRecorder;
   readonly #completion: Completion;
   readonly #backing: BackingFiles;
@@ -103,6 +106,7 @@ export class ImageContent {
     const aheadBytes = options.readAheadBytes ?? 32 * 1024 * 1024;
     this.#readAhead = new ReadAhead((layer) => Math.floor(aheadBytes / this.#typicalSpan(layer)));
     this.#watch = new ReadWatch(clock, named, stuckAfterMs);
+    this.#failures = new FailureLog(clock, named);
     this.#trace = new TraceRecorder(this.#contents.map((content) => content.layout));
     this.#completion = new Completion(index, this.#contents, this.#fetcher, clock, named);
     this.#backing = new BackingFiles(index, this.#contents, this.#files, store, named);
@@ -156,8 +160,10 @@ export class ImageContent {
       if (this.#abort.signal.aborted) throw cancelled(this.#abort.signal);
       const failure = toContentError(error, `reading inode ${ino} of ${this.options.image ?? 'the image'}`);
       this.#counters.failed(failure.failure, failure.message);
+      this.#failures.failed(failure, { ino, offset });
       throw failure;
     }
+    this.#failures.succeeded();
     fillGaps(into, length, parts);
     this.#counters.bytesServed += length;
     return length;
@@ -215,7 +221,8 @@ export class ImageContent {
 
   /** Brings all that is missing, in the background: nothing is started while somebody waits for a read. */
   completeAll(options: PrefetchOptions = {}): Promise<PrefetchResult> {
-    return this.#completion.completeAll('background', this.#bounded(options));
+    const cause = options.awaited === true ? 'trace' : 'background';
+    return this.#completion.completeAll(cause, this.#bounded(options));
   }
 
   /**

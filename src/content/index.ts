@@ -1,7 +1,7 @@
 export type { BlobSource, FetchPriority, RangeResult } from './blob-source.ts';
 export type { CacheEntry, CacheStatus, PruneOptions } from './cache-listing.ts';
 export { type Clock, systemClock } from './clock.ts';
-export type { LayerState, LocalState, PrefetchOptions, PrefetchResult } from './completion.ts';
+export type { PrefetchOptions, PrefetchResult } from './completion.ts';
 export { ContentError, classifyFailure, READ_FAILURES, type ReadFailure } from './content-error.ts';
 export { type ContentStats, type FallBack, FETCH_CAUSES, type FetchCause } from './content-stats.ts';
 export { ContentStore, type ContentStoreOptions } from './content-store.ts';
@@ -9,6 +9,7 @@ export { ImageContent, type ImageContentOptions, type SharedLayer } from './imag
 export type { LayerContent } from './layer-content.ts';
 export type { LayerFill } from './layer-fill.ts';
 export { type LayerLayout, layoutOfLayer } from './layer-layout.ts';
+export type { LayerState, LocalState } from './local-state.ts';
 export { Presence } from './presence.ts';
 export {
   decodeTrace,

@@ -113,18 +113,34 @@ function openExisting(filePath: string, layout: LayerLayout): OpenLayerFile | un
     fd = fs.openSync(filePath, 'r');
     writable = false;
   }
+  if (isFileOf(fd, layout)) return { fd, writable };
+  fs.closeSync(fd);
+  fs.unlinkSync(filePath);
+  return undefined;
+}
+
+/** Opens the layer's file only if it is there, is this layout's and can be read. The caller closes it. */
+export function openLayerFileForReading(filePath: string, layout: LayerLayout): number | undefined {
+  let fd: number;
+  try {
+    fd = fs.openSync(filePath, 'r');
+  } catch (error) {
+    if (systemErrorCode(error) === undefined) throw error;
+    return undefined;
+  }
+  if (isFileOf(fd, layout)) return fd;
+  fs.closeSync(fd);
+  return undefined;
+}
+
+function isFileOf(fd: number, layout: LayerLayout): boolean {
   const header = readLayerFileHeader(fd);
-  if (
+  return (
     header?.key === layout.key &&
     header.digest === layout.digest &&
     header.spanCount === layout.spanCount &&
     header.uncompressedSize === layout.uncompressedSize
-  ) {
-    return { fd, writable };
-  }
-  fs.closeSync(fd);
-  fs.unlinkSync(filePath);
-  return undefined;
+  );
 }
 
 /** A name nobody else uses in `directory`, marked with its owner so that a dead owner's file can be swept. */

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { systemErrorCode } from '../errors/index.ts';
-import { isProcessAlive } from './process-identity.ts';
+import { isProcessAlive, pinOwner } from './process-identity.ts';
 
 /**
  * Says to all processes on a cache directory which of its files are in use: an empty file `NAME~OWNER` a lease.
@@ -47,7 +47,19 @@ export class Leases {
     }
   }
 
-  /** The names that some living process holds. Leases of dead processes are removed on the way. */
+  /** Takes a lease that outlives all processes. @throws the system call's error where it can't be written down */
+  pin(name: string, pin: string): void {
+    fs.writeFileSync(path.join(this.directory, `${name}~${pinOwner(pin)}`), '', { mode: 0o600 });
+  }
+
+  /** Takes back what `pin` took under this name. Answers whether there was anything. */
+  unpin(pin: string): boolean {
+    const entries = listDirectory(this.directory).filter((entry) => splitOwner(entry)[1] === pinOwner(pin));
+    for (const entry of entries) fs.rmSync(path.join(this.directory, entry), { force: true });
+    return entries.length > 0;
+  }
+
+  /** The names that some living process, or a pin, holds. Leases of dead processes are removed on the way. */
   held(): Set<string> {
     const names = new Set(this.#counts.keys());
     for (const entry of listDirectory(this.directory)) {

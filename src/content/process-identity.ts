@@ -9,8 +9,16 @@ export function processIdentity(pid: number = process.pid): string | undefined {
   return startTime === undefined ? undefined : `${pid}-${startTime}-${bootId()}`;
 }
 
-/** Whether the process that `identity` names is alive. Processes of another PID namespace look dead. */
+/** The owner of leases that no process needs to hold: they last until they are taken back. */
+export function pinOwner(name: string): string {
+  return `${PIN}${name}`;
+}
+
+const PIN = 'pin-';
+
+/** Whether the process that `identity` names is alive, or it is a pin's. Processes of another PID namespace look dead. */
 export function isProcessAlive(identity: string): boolean {
+  if (identity.startsWith(PIN)) return true;
   const pid = Number(identity.split('-')[0]);
   return Number.isSafeInteger(pid) && pid > 0 && processIdentity(pid) === identity;
 }

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { ContentError } from '../../../content/index.ts';
 import type { Logger } from '../../../observability/index.ts';
 import type { ImageFileSystem } from '../../image-file-system.ts';
 import type { ByteString, FuseNativeBinding, Handler, Request } from './binding.ts';
@@ -37,6 +38,8 @@ export function createOperations(context: OperationsContext): Map<number, Handle
   const noEntries: PackedDirectory = { bytes: new Uint8Array(0), length: 0 };
 
   const failed = (operation: string, path: ByteString, error: unknown): number => {
+    // What fails for want of content has been said there, with its class.
+    if (error instanceof ContentError) return -EIO;
     const message = error instanceof Error ? error.message : String(error);
     logger.error('file system operation failed', { operation, path: printable(path), error: message });
     return -EIO;

@@ -1,4 +1,6 @@
-/** A little-endian byte buffer that grows by doubling; the owner takes the bytes once, at the end. */
+const SMALL_BYTES = 16 * 1024 * 1024;
+
+/** A little-endian byte buffer that grows; the owner takes the bytes once, at the end. */
 export class GrowableBytes {
   private buffer: Uint8Array<ArrayBuffer>;
   private view: DataView;
@@ -13,7 +15,9 @@ export class GrowableBytes {
   reserve(count: number): void {
     const needed = this.length + count;
     if (needed <= this.buffer.length) return;
-    const grown = new Uint8Array(Math.max(needed, this.buffer.length * 2));
+    // Doubling is for small buffers: while a large one is copied, both are in memory.
+    const factor = this.buffer.length < SMALL_BYTES ? 2 : 1.25;
+    const grown = new Uint8Array(Math.max(needed, Math.ceil(this.buffer.length * factor)));
     grown.set(this.buffer.subarray(0, this.length));
     this.buffer = grown;
     this.view = new DataView(grown.buffer);

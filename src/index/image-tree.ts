@@ -222,8 +222,12 @@ export class ImageTree {
     return this.nextSibling[node] ?? NONE;
   }
 
+  /** Counts removals: what was found before one may be gone. */
+  generation = 0;
+
   /** Removes a name and all below it. */
   remove(node: number): void {
+    this.generation++;
     const before = this.previousSibling[node] ?? NONE;
     const after = this.nextSibling[node] ?? NONE;
     if (before === NONE) this.firstChild[this.parent(node)] = after;
@@ -237,6 +241,19 @@ export class ImageTree {
       this.nextSibling[at] = this.freeNode;
       this.freeNode = at;
     }
+  }
+
+  /** Less than 0 when the name of `a` sorts before that of `b`, by bytes. */
+  compareNames(a: number, b: number): number {
+    const [left, right] = [this.namesOf(this.nameLayer[a] ?? 0), this.namesOf(this.nameLayer[b] ?? 0)];
+    const [leftStart, rightStart] = [this.nameOffset[a] ?? 0, this.nameOffset[b] ?? 0];
+    const [leftLength, rightLength] = [this.nameLength[a] ?? 0, this.nameLength[b] ?? 0];
+    const common = Math.min(leftLength, rightLength);
+    for (let i = 0; i < common; i++) {
+      const difference = (left[leftStart + i] ?? 0) - (right[rightStart + i] ?? 0);
+      if (difference !== 0) return difference;
+    }
+    return leftLength - rightLength;
   }
 
   /** Whether the node (still) is in the tree. */

@@ -18,11 +18,28 @@ export interface PathBytes {
   readonly end: number;
 }
 
+/** A walk that succeeded: the bytes of its directories, and where they led. */
+interface Walk {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly length: number;
+  readonly directory: number;
+  readonly generation: number;
+}
+
 /**
  * Walks paths through the tree. Symlinks in the middle of a path are followed inside the image, with `/` as
  * their root; those that climb above the root or lead nowhere are refused.
  */
 export class PathResolver {
+  private before: Walk = {
+    bytes: new Uint8Array(0),
+    start: 0,
+    length: -1,
+    directory: ROOT_NODE,
+    generation: 0,
+  };
+
   constructor(
     private readonly tree: ImageTree,
     private readonly readers: readonly EntryReader[],
@@ -30,8 +47,9 @@ export class PathResolver {
 
   /** Where the last component of the path begins. */
   lastComponent(path: PathBytes): number {
-    const slash = path.bytes.subarray(path.start, path.end).lastIndexOf(SLASH);
-    return path.start + slash + 1;
+    let at = path.end;
+    while (at > path.start && path.bytes[at - 1] !== SLASH) at--;
+    return at;
   }
 
   /**
@@ -40,8 +58,32 @@ export class PathResolver {
    * @throws PathError
    */
   directoryOf(path: PathBytes, createFor: number | undefined): number {
-    const { tree } = this;
     const last = this.lastComponent(path);
+    if (last === path.start) return ROOT_NODE;
+    if (this.sameAsBefore(path, last)) return this.before.directory;
+    const directory = this.walk(path, last, createFor);
+    if (directory !== -1) {
+      this.before = {
+        bytes: path.bytes,
+        start: path.start,
+        length: last - path.start,
+        directory,
+        generation: this.tree.generation,
+      };
+    }
+    return directory;
+  }
+
+  /** Archives list the entries of a directory one after the other: most walks are the one before. */
+  private sameAsBefore(path: PathBytes, last: number): boolean {
+    const { bytes, start, length, generation } = this.before;
+    if (last - path.start !== length || generation !== this.tree.generation) return false;
+    for (let i = length - 1; i >= 0; i--) if (bytes[start + i] !== path.bytes[path.start + i]) return false;
+    return true;
+  }
+
+  private walk(path: PathBytes, last: number, createFor: number | undefined): number {
+    const { tree } = this;
     let directory = ROOT_NODE;
     for (let at = path.start; at < last; ) {
       const slash = path.bytes.indexOf(SLASH, at);

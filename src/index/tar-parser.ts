@@ -36,8 +36,17 @@ type State =
   | { kind: 'meta'; type: string; bytes: Uint8Array; filled: number; padding: number }
   | { kind: 'extension'; header: TarHeader; pieces: SparsePiece[]; realSize: number }
   | { kind: 'map'; header: TarHeader; reader: SparseMapReader; realSize: number; left: number }
-  | { kind: 'data'; left: number; padding: number; digest: FileDigest | undefined; digestAt: number }
+  | { kind: 'data'; left: number; padding: number; file: OpenFile | undefined }
   | { kind: 'end' };
+
+/** A file whose data is to come. */
+interface OpenFile {
+  readonly extents: readonly EntryExtent[];
+  readonly size: number;
+  /** Where its sha256 has to be written. */
+  readonly digestAt: number;
+  digest: FileDigest | undefined;
+}
 
 /**
  * Reads a tar archive that comes in pieces of any length, and writes its entries. Memory is bounded by one
@@ -48,6 +57,7 @@ export class TarParser {
   private state: State = { kind: 'header' };
   private readonly carry = new Uint8Array(TAR_BLOCK_BYTES);
   private carried = 0;
+  private readonly sha256 = new Uint8Array(32);
   private zeroBlocks = 0;
   /** Uncompressed bytes before the piece that is being read. */
   private base = 0;
@@ -278,8 +288,8 @@ export class TarParser {
     this.endEntry();
     if (size === 0) this.writer.setDigest(digestAt, EMPTY_SHA256);
     if (stored > 0) {
-      const digest = new FileDigest(extents, size);
-      this.state = { kind: 'data', left: stored, padding: paddingOf(stored), digest, digestAt };
+      const file = { extents, size, digestAt, digest: undefined };
+      this.state = { kind: 'data', left: stored, padding: paddingOf(stored), file };
       return;
     }
     if (size > 0) this.writer.setDigest(digestAt, new FileDigest(extents, size).digest());
@@ -291,23 +301,34 @@ export class TarParser {
     this.state =
       bytes === 0
         ? { kind: 'header' }
-        : { kind: 'data', left: bytes, padding: paddingOf(bytes), digest: undefined, digestAt: 0 };
+        : { kind: 'data', left: bytes, padding: paddingOf(bytes), file: undefined };
   }
 
   private data(state: State & { kind: 'data' }, piece: Uint8Array, at: number): number {
     let next = at;
     if (state.left > 0) {
       const part = piece.subarray(at, at + state.left);
-      state.digest?.update(part);
       state.left -= part.length;
       next += part.length;
+      if (state.file !== undefined) this.hash(state.file, part, state.left === 0);
       if (state.left > 0) return next;
-      if (state.digest !== undefined) this.writer.setDigest(state.digestAt, state.digest.digest());
     }
     const padding = Math.min(state.padding, piece.length - next);
     state.padding -= padding;
     if (state.padding === 0) this.state = { kind: 'header' };
     return next + padding;
+  }
+
+  private hash(file: OpenFile, part: Uint8Array, last: boolean): void {
+    if (file.digest === undefined && part.length === file.size) {
+      // Most files: whole in one piece, without holes. A hasher of its own would cost more than the hashing.
+      Bun.SHA256.hash(part, this.sha256);
+      this.writer.setDigest(file.digestAt, this.sha256);
+      return;
+    }
+    file.digest ??= new FileDigest(file.extents, file.size);
+    file.digest.update(part);
+    if (last) this.writer.setDigest(file.digestAt, file.digest.digest());
   }
 
   private append(header: TarHeader, type: EntryType, size: number, extents: readonly EntryExtent[]): number {

@@ -1,5 +1,7 @@
 import { anonymousProvider, type CredentialProvider } from '../credentials/index.ts';
+import { ImgcredError } from '../errors/index.ts';
 import { type Logger, silentLogger } from '../observability/index.ts';
+import { normalizeRegistryHost } from '../reference/index.ts';
 import { HostSlots } from './host-slots.ts';
 import { apiHost } from './hosts.ts';
 import type { ProxyEnvironment } from './proxy.ts';

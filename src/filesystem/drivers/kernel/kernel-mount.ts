@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { realpathSync, writeFileSync } from 'node:fs';
 import { ImgcredError } from '../../../errors/index.ts';
 import { type Logger, silentLogger } from '../../../observability/index.ts';
 import {
@@ -89,16 +89,17 @@ const DEFAULT_BACKING_LIMIT = 1024;
 const READ_AHEAD_KIB = 1024;
 
 /**
- * Mounts `fs` at `mountpoint`, read-only, and serves it from this process.
+ * Mounts `fs` at `directory`, read-only, and serves it from this process.
  *
- * @param mountpoint absolute path of an existing directory
+ * @param directory absolute path of an existing directory
  * @throws ImgcredError FUSE_UNAVAILABLE, MOUNT_FAILED
  */
 export async function mountKernel(
   fs: KernelFileSystem,
-  mountpoint: string,
+  directory: string,
   options: KernelMountOptions = {},
 ): Promise<KernelMount> {
+  const mountpoint = withoutLinks(directory);
   const isRoot = process.geteuid?.() === 0;
   const threads = options.threads ?? DEFAULT_THREADS;
   const state = options.statePath === undefined ? transientState() : createState(options.statePath, threads);
@@ -238,6 +239,15 @@ async function serve(
     },
     handOver: () => end(true),
   };
+}
+
+/** The path under which the kernel lists the mount. What is wrong with it, mount(2) says best. */
+function withoutLinks(directory: string): string {
+  try {
+    return realpathSync(directory);
+  } catch {
+    return directory;
+  }
 }
 
 function sumOf(served: SharedArrayBuffer, counter: number): number {

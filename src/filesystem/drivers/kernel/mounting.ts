@@ -17,6 +17,7 @@ import {
   O_NONBLOCK,
   O_RDWR,
   SystemCallError,
+  UMOUNT_NOFOLLOW,
 } from './libc.ts';
 import { Errno, MAX_READ_SIZE } from './protocol.ts';
 
@@ -136,12 +137,12 @@ export async function unmountFuse(mountpoint: string, how: FreshMount['how']): P
     return { busy };
   }
   const target = cString(mountpoint);
-  if (libc.umount2(ptr(target), 0) === 0) return { busy: false };
+  if (libc.umount2(ptr(target), UMOUNT_NOFOLLOW) === 0) return { busy: false };
   // EINVAL and ENOENT: somebody else has unmounted it already.
   const number = errno();
   if (number === Errno.EINVAL || number === Errno.ENOENT) return { busy: false };
   if (number !== Errno.EBUSY) throw new SystemCallError(`umount of ${mountpoint}`, number);
-  checked(libc.umount2(ptr(target), MNT_DETACH), `umount of ${mountpoint}`);
+  checked(libc.umount2(ptr(target), UMOUNT_NOFOLLOW | MNT_DETACH), `umount of ${mountpoint}`);
   return { busy: true };
 }
 

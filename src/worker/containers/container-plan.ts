@@ -44,7 +44,15 @@ export function planContainer(
   manifest: ContainerManifest,
   host: HostFacts,
 ): ContainerPlan {
-  const { id, image, options } = manifest;
+  const { id, image, options, runtime } = manifest;
+  if (runtime.name === 'runc' && host.cgroup.mode === 'none') {
+    throw new ContainerInputError(
+      'runc does not work without control groups, and this host has none to write to',
+      {
+        hint: 'install crun, which does',
+      },
+    );
+  }
   const identity = resolveUser(
     options.user ?? image.User ?? '',
     userDatabase(paths),
@@ -65,7 +73,7 @@ export function planContainer(
   const cgroupPath = spec.linux.cgroupsPath;
   return {
     id,
-    runtime: manifest.runtime,
+    runtime,
     spec,
     options,
     host,

@@ -1,7 +1,8 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { ImgcredError, isErrorCode, systemErrorCode } from '../../errors/index.ts';
 import { Attachment } from './attachment.ts';
+import { type ContainerStats, readCgroupStats } from './cgroup-stats.ts';
 import { cleanContainer } from './clean-container.ts';
 import {
   type ContainerExit,
@@ -21,6 +22,7 @@ import { isRunning } from './process-identity.ts';
 import { type ReadLogsOptions, readLogs, type StoredLogRecord } from './read-logs.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import { signalNumber } from './signals.ts';
+import { type SpareSupervisors, type SupervisorProcess, spawnSupervisor } from './spare-supervisors.ts';
 
 const LOOK_AGAIN_MS = 5;
 
@@ -39,6 +41,8 @@ export interface CreateContainerOptions {
   readonly secrets?: readonly ContainerSecret[] | undefined;
   /** What runs {@link superviseContainer}: this executable and its internal command. */
   readonly supervisorCommand: readonly string[];
+  /** Supervisors that were started ahead: the container is there sooner by the start of a process. */
+  readonly spares?: SpareSupervisors | undefined;
   readonly rotation?: LogRotation | undefined;
   readonly cgroupParent?: string | undefined;
   readonly userXattr?: boolean | undefined;
@@ -75,6 +79,13 @@ export class Container {
     return identity !== undefined && isRunning(identity) ? identity.pid : undefined;
   }
 
+  /** What the container uses now; undefined when it does not run or has no control group of its own. */
+  stats(): ContainerStats | undefined {
+    const state = readState(this.#paths);
+    if (state?.cgroup === undefined || this.status() !== 'running') return undefined;
+    return readCgroupStats(state.cgroup.mode, state.cgroup.path);
+  }
+
   /**
    * Starts the command. Resolves when it runs.
    * @throws ContainerStartError with the exit code 125, 126 or 127
@@ -86,9 +97,7 @@ export class Container {
     throw new ContainerStartError(
       String(answer.message ?? 'the container did not start'),
       exitCodeOf(answer),
-      {
-        hint: "check the command's name and that the image has it: imgcred run IMAGE -- COMMAND",
-      },
+      { hint: startHint(exitCodeOf(answer)) },
     );
   }
 
@@ -212,7 +221,8 @@ export async function createContainer(
       rotation: options.rotation ?? DEFAULT_LOG_ROTATION,
       cgroupParent: options.cgroupParent ?? DEFAULT_CGROUP_PARENT,
     });
-    await startSupervisor(paths, options.supervisorCommand, secrets, signal);
+    const supervisor = options.spares?.take() ?? spawnSupervisor(options.supervisorCommand);
+    await startSupervisor(paths, supervisor, secrets, signal);
   } catch (error) {
     await rm(options.directory, { recursive: true, force: true });
     throw error;
@@ -245,30 +255,23 @@ function makeDirectories(paths: ContainerPaths): void {
 
 async function startSupervisor(
   paths: ContainerPaths,
-  command: readonly string[],
+  child: SupervisorProcess,
   secrets: readonly ContainerSecret[],
   signal?: AbortSignal,
 ): Promise<void> {
-  signal?.throwIfAborted();
-  const log = openSync(paths.supervisorLog, 'a', 0o600);
-  const child = Bun.spawn([...command], {
-    cwd: paths.directory,
-    // Nothing of this process's environment: it may hold what no container's neighbour should.
-    env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin' },
-    stdio: ['pipe', 'pipe', log],
-    detached: true,
-  });
-  closeSync(log);
-  child.unref();
   const abort = () => child.kill('SIGKILL');
   signal?.addEventListener('abort', abort, { once: true });
   try {
+    signal?.throwIfAborted();
     child.stdin.write(JSON.stringify({ directory: paths.directory, secrets: serialiseSecrets(secrets) }));
     await child.stdin.end();
     const answer = await firstLine(child.stdout);
     signal?.throwIfAborted();
     if (answer?.event === 'prepared') return;
-    throw preparationFailure(answer);
+    throw preparationFailure(answer, firstLogLine(paths.supervisorLog));
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
   } finally {
     signal?.removeEventListener('abort', abort);
   }
@@ -289,12 +292,15 @@ async function firstLine(
   return typeof value === 'object' && value !== null ? { ...value } : undefined;
 }
 
-function preparationFailure(answer: Readonly<Record<string, unknown>> | undefined): ImgcredError {
+function preparationFailure(
+  answer: Readonly<Record<string, unknown>> | undefined,
+  logged: string | undefined,
+): ImgcredError {
   const error = answer?.error;
   if (typeof error !== 'object' || error === null || !('code' in error) || !('message' in error)) {
-    return new ContainerError("the container's supervisor ended before the container was prepared", {
-      hint: "see supervisor.log in the container's directory",
-    });
+    return new ContainerError(
+      `the container's supervisor ended before the container was prepared${logged === undefined ? '' : `: ${logged}`}`,
+    );
   }
   const hint = 'hint' in error ? String(error.hint) : undefined;
   const message = String(error.message);
@@ -302,6 +308,18 @@ function preparationFailure(answer: Readonly<Record<string, unknown>> | undefine
   if (typeof error.code === 'string' && isErrorCode(error.code))
     return new ImgcredError(error.code, message, { hint });
   return new ContainerError(message, { hint });
+}
+
+function firstLogLine(path: string): string | undefined {
+  if (!existsSync(path)) return undefined;
+  return readFileSync(path, 'utf8').trim().split('\n')[0];
+}
+
+function startHint(exitCode: number): string | undefined {
+  if (exitCode === 127)
+    return "check the command's name, and that the image has it: imgcred run IMAGE -- COMMAND";
+  if (exitCode === 126) return 'check that the file is a program for this processor and may be executed';
+  return undefined;
 }
 
 function exitCodeOf(answer: Readonly<Record<string, unknown>>): number {

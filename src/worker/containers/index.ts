@@ -1,4 +1,5 @@
 export { Attachment, type OutputChunk } from './attachment.ts';
+export type { ContainerStats } from './cgroup-stats.ts';
 export { cleanContainer } from './clean-container.ts';
 export {
   adoptContainer,
@@ -27,4 +28,5 @@ export { mountOverlay, overlayOptions } from './overlay.ts';
 export type { ReadLogsOptions, StoredLogRecord } from './read-logs.ts';
 export { type ContainerRuntime, findRuntime } from './runtime.ts';
 export { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from './runtime-spec.ts';
+export { SpareSupervisors } from './spare-supervisors.ts';
 export { superviseContainer } from './supervisor.ts';

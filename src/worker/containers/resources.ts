@@ -4,7 +4,7 @@ import type { HostFacts } from './host-facts.ts';
 
 /** @see OCI runtime-spec, config-linux.md, "Control groups" */
 export interface SpecResources {
-  readonly devices: readonly { readonly allow: boolean; readonly access: string }[];
+  readonly devices?: readonly { readonly allow: boolean; readonly access: string }[];
   readonly memory?: { readonly limit: number; readonly swap?: number };
   readonly cpu?: {
     readonly quota?: number;
@@ -37,10 +37,15 @@ const RLIMIT_NAMES =
 
 /**
  * The limits as the runtime takes them, or undefined where the host has no control groups to set them in.
+ * @param mayMakeDevices whether the container has CAP_MKNOD
  * @throws ContainerInputError when a limit was asked for that this host can't set: a limit is never dropped
  *   silently
  */
-export function resources(limits: ResourceLimits, host: HostFacts): SpecResources | undefined {
+export function resources(
+  limits: ResourceLimits,
+  host: HostFacts,
+  mayMakeDevices: boolean,
+): SpecResources | undefined {
   const need = (controller: string, option: string) => {
     if (host.cgroup.controllers.has(controller)) return;
     throw new ContainerInputError(
@@ -59,12 +64,18 @@ export function resources(limits: ResourceLimits, host: HostFacts): SpecResource
   const cpu = cpuLimit(limits);
   const pids = limits.pids ?? (host.cgroup.controllers.has('pids') ? DEFAULT_PIDS : -1);
   return {
-    // The runtime allows the usual ones (null, zero, random, tty…) again by itself.
-    devices: [{ allow: false, access: 'rwm' }],
+    ...(deviceRule(mayMakeDevices, host) ? { devices: [{ allow: false, access: 'rwm' }] } : {}),
     ...(memory === undefined ? {} : { memory }),
     ...(cpu === undefined ? {} : { cpu }),
     ...(pids > 0 ? { pids: { limit: pids } } : {}),
   };
+}
+
+// All devices are refused; the runtime allows the usual ones (null, zero, random, tty…) again by itself. In version 2
+// this is a BPF program, for which crun raises the limit of locked memory first. Where this process may not, the rule
+// is left out if the container can't make devices anyway.
+function deviceRule(mayMakeDevices: boolean, host: HostFacts): boolean {
+  return host.cgroup.mode !== 'v2' || mayMakeDevices || host.capabilities.has('CAP_SYS_RESOURCE');
 }
 
 function memoryLimit(limits: ResourceLimits, host: HostFacts): SpecResources['memory'] {

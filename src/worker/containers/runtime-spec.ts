@@ -79,7 +79,7 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
     uid: identity.uid,
     available: host.capabilities,
   });
-  const limits = resources(options.limits ?? {}, host);
+  const limits = resources(options.limits ?? {}, host, capabilities.bounding.includes('CAP_MKNOD'));
   const ownNetwork = (options.network ?? 'none') === 'none';
   return {
     ociVersion: '1.0.2',

@@ -11,7 +11,7 @@ import {
 } from '../../filesystem/index.ts';
 import type { ContainerManifest, ContainerPaths } from './container-files.ts';
 import type { ContainerSecret } from './container-secrets.ts';
-import type { HostFacts } from './host-facts.ts';
+import type { CgroupMode, HostFacts } from './host-facts.ts';
 import { mountOverlay } from './overlay.ts';
 import type { RuntimeSpec, SpecProcess } from './runtime-spec.ts';
 
@@ -35,7 +35,7 @@ export function mountForContainer(paths: ContainerPaths, manifest: ContainerMani
   becomeSubreaper();
   const needed = [paths.directory, ...manifest.lower, ...bindSources(manifest)];
   detachForeignMounts(needed);
-  if (manifest.runtime.name === 'crun' && host.cgroup.mode === 'hybrid') hideUnifiedHierarchy();
+  if (manifest.runtime.name === 'crun') showCgroupsThatCrunTakes(host.cgroup.mode);
   mountPrivate(paths.private);
   for (const directory of [
     privatePaths(paths).bundle,
@@ -118,15 +118,12 @@ function detachForeignMounts(needed: readonly string[]): void {
 }
 
 // crun refuses to work where the version 2 tree beside version 1 has a controller. It looks for that tree at its
-// usual place; an empty file system over it, seen by nobody else, leaves version 1, which has the limits.
-function hideUnifiedHierarchy(): void {
-  mount(
-    'tmpfs',
-    '/sys/fs/cgroup/unified',
-    'tmpfs',
-    MOUNT_FLAGS.noSuid | MOUNT_FLAGS.noDev,
-    'size=64k,mode=755',
-  );
+// usual place; an empty file system over it, seen by nobody else, leaves version 1, which has the limits. It also
+// refuses to work where nothing is mounted for control groups, even when it is told to use none.
+function showCgroupsThatCrunTakes(mode: CgroupMode): void {
+  const flags = MOUNT_FLAGS.noSuid | MOUNT_FLAGS.noDev;
+  if (mode === 'hybrid') mount('tmpfs', '/sys/fs/cgroup/unified', 'tmpfs', flags, 'size=64k,mode=755');
+  if (mode === 'none') mount('tmpfs', '/sys/fs/cgroup', 'tmpfs', flags, 'size=64k,mode=755');
 }
 
 function mountPrivate(target: string): void {

@@ -1,5 +1,6 @@
-import { writeSync } from 'node:fs';
+import { appendFileSync, writeSync } from 'node:fs';
 import { toImgcredError } from '../../errors/index.ts';
+import { containerPaths } from './container-files.ts';
 import { type ContainerSecret, deserialiseSecrets } from './container-secrets.ts';
 import { ContainerError } from './errors.ts';
 import { SupervisedContainer } from './supervised-container.ts';
@@ -18,6 +19,7 @@ export async function superviseContainer(): Promise<number> {
   let container: SupervisedContainer;
   try {
     const { directory, secrets } = parseInstruction(text);
+    logDefects(containerPaths(directory).supervisorLog);
     container = SupervisedContainer.prepare(directory, secrets);
   } catch (error) {
     report({ event: 'failed', ...toImgcredError(error).toJSON() });
@@ -34,6 +36,17 @@ function parseInstruction(text: string): { directory: string; secrets: readonly 
     return { directory: String(value.directory), secrets: deserialiseSecrets(value.secrets) };
   }
   throw new ContainerError('the supervisor was given no instruction');
+}
+
+// Nobody reads this process's standard error.
+function logDefects(path: string): void {
+  for (const event of ['uncaughtException', 'unhandledRejection']) {
+    process.on(event, (thrown: unknown) => {
+      const stack = thrown instanceof Error ? thrown.stack : undefined;
+      appendFileSync(path, `${new Date().toISOString()} ${stack ?? String(thrown)}\n`, { mode: 0o600 });
+      process.exit(1);
+    });
+  }
 }
 
 /** One line to whoever started this process; it may be gone. */

@@ -7,6 +7,7 @@ import {
   cleanContainer,
   findRuntime,
   readHostFacts,
+  SpareSupervisors,
 } from '../../../src/worker/containers/index.ts';
 import { ContainerLab } from './rootfs.ts';
 import {
@@ -18,6 +19,8 @@ import {
   SUPERVISOR_COMMAND,
   TEST_CGROUP_PARENT,
 } from './running.ts';
+
+const FACE = join(import.meta.dir, '../../../src/worker/containers/index.ts');
 
 let lab: ContainerLab;
 const runtime = await findRuntime();
@@ -121,7 +124,7 @@ describe('a worker that is killed', () => {
   test('leaves its container running; the next one has its output and its exit code', async () => {
     const place = lab.next();
     const program = `
-      import { createContainer, findRuntime } from ${JSON.stringify(join(import.meta.dir, '../../../src/worker/containers/index.ts'))};
+      import { createContainer, findRuntime } from ${JSON.stringify(FACE)};
       const container = await createContainer(JSON.parse(process.argv[1]));
       await container.start();
       process.kill(process.pid, 'SIGKILL');`;
@@ -182,6 +185,76 @@ describe('cleaning', () => {
     await written(container, 'ready');
     await container.delete();
     expect(leftovers(lab.directory)).toEqual([]);
+  });
+});
+
+describe('a supervisor that was started ahead', () => {
+  test('runs a container, and another one takes its place', async () => {
+    using spares = new SpareSupervisors(SUPERVISOR_COMMAND, 1);
+    for (const code of [1, 2]) {
+      const { exit } = await run(lab, runtime, { options: shell(`exit ${code}`), spares });
+      expect(exit.exitCode).toBe(code);
+    }
+  });
+
+  test('ends with the worker that started it', async () => {
+    const program = `
+      import { SpareSupervisors } from ${JSON.stringify(FACE)};
+      const spares = new SpareSupervisors(${JSON.stringify(SUPERVISOR_COMMAND)}, 1);
+      const child = spares.take();
+      console.log(child.pid);
+      process.kill(process.pid, 'SIGKILL');`;
+    const worker = Bun.spawn([process.execPath, '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const pid = Number(await worker.stdout.text());
+    await worker.exited;
+    expect(pid).toBeGreaterThan(1);
+    const gone = () => !existsSync(`/proc/${pid}/exe`);
+    for (let tries = 0; !gone() && tries < 500; tries += 1) await Bun.sleep(10);
+    expect(gone()).toBe(true);
+  });
+});
+
+describe('control groups', () => {
+  // Each in a mount name space of its own, with another view of /sys/fs/cgroup.
+  const runIn = (prepare: string, name: string) => {
+    const program = `
+      import { findRuntime, readHostFacts } from ${JSON.stringify(FACE)};
+      import { run } from ${JSON.stringify(join(import.meta.dir, 'running.ts'))};
+      const lab = { ...${JSON.stringify({ rootfs: lab.rootfs, place: lab.next() })} };
+      const result = await run({ rootfs: lab.rootfs, next: () => lab.place }, await findRuntime('${name}'), {
+        options: { command: ['sh', '-c', 'cat /proc/self/cgroup; exit 6'] }, cgroupParent: '${TEST_CGROUP_PARENT}',
+      });
+      console.log(JSON.stringify({ mode: readHostFacts().cgroup.mode, ...result }));`;
+    const script = `${prepare} && exec "$0" -e "$1"`;
+    const child = Bun.spawnSync(['unshare', '-m', 'sh', '-c', script, process.execPath, program]);
+    return JSON.parse(child.stdout.toString() || JSON.stringify({ error: child.stderr.toString() }));
+  };
+
+  test.each(['crun', 'runc'])('of version 2 alone hold a container by %s', (name) => {
+    const result = runIn('umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup', name);
+    expect(result).toMatchObject({ mode: 'v2', exit: { exitCode: 6 } });
+    expect(result.stdout).toContain(`0::${TEST_CGROUP_PARENT}/`);
+  });
+
+  test.each([
+    'umount -R /sys/fs/cgroup',
+    'umount -R /sys/fs/cgroup && mount -t tmpfs -o ro none /sys/fs/cgroup',
+  ])('can be done without, as after `%s`', (prepare) => {
+    expect(runIn(prepare, 'crun')).toMatchObject({ mode: 'none', exit: { exitCode: 6 } });
+    expect(runIn(prepare, 'runc').error).toContain('install crun');
+  });
+
+  test('tell what a container uses', async () => {
+    const container = await create(lab, runtime, {
+      options: { ...shell('sleep 1000 & echo ready; wait'), limits: { memoryBytes: 32 << 20 } },
+    });
+    await container.start();
+    await written(container, 'ready');
+    expect(container.stats()).toMatchObject({ memoryLimitBytes: 32 << 20, processes: 2 });
+    expect(container.stats()?.memoryBytes).toBeGreaterThan(0);
+    expect(container.stats()?.cpuMs).toBeGreaterThan(0);
+    await container.delete();
+    expect(container.stats()).toBeUndefined();
   });
 });
 

@@ -6,6 +6,41 @@ import { ContainerStartError, findRuntime } from '../../../src/worker/containers
 import { ContainerLab } from './rootfs.ts';
 import { create, leftovers, removeTestCgroups, run } from './running.ts';
 
+// What each call gave under podman 4.3 is in the test.
+const PROBE = `
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void show(const char *name, long result) {
+  printf("%s %s\\n", name, result >= 0 ? "ok" : strerrorname_np(errno));
+}
+int main(void) {
+  show("bpf", syscall(SYS_bpf, 0, 0, 0));
+  show("kexec_load", syscall(SYS_kexec_load, 0, 0, 0, 0));
+  show("setns", syscall(SYS_setns, -1, 0));
+  show("unshare_mounts", unshare(CLONE_NEWNS));
+  show("keyctl", syscall(SYS_keyctl, 0, -1, 0));
+  show("userfaultfd", syscall(SYS_userfaultfd, 0));
+  show("perf_event_open", syscall(SYS_perf_event_open, 0, 0, 0, 0, 0));
+  show("personality_without_randomisation", personality(ADDR_NO_RANDOMIZE));
+  show("personality_query", personality(0xffffffff));
+  show("netlink_audit", socket(AF_NETLINK, SOCK_RAW, 9));
+  show("netlink_route", socket(AF_NETLINK, SOCK_RAW, 0));
+  show("init_module", syscall(SYS_init_module, 0, 0, 0));
+  show("unknown", syscall(9999));
+  show("io_uring_setup", syscall(SYS_io_uring_setup, 0, 0));
+  show("chroot", chroot("/"));
+  show("mount", syscall(SYS_mount, 0, 0, 0, 0, 0));
+  show("clock_settime", syscall(SYS_clock_settime, 0, 0));
+  return 0;
+}`;
+
 let lab: ContainerLab;
 beforeAll(() => {
   lab = new ContainerLab();
@@ -43,13 +78,20 @@ for (const name of ['crun', 'runc'] as const) {
       ['absent', 127],
       ['/etc/not-executable', 126],
       ['/etc', 126],
-    ])('can not run %s and ends with %d', async (command, code) => {
+    ])('does not start for %s and ends with %d', async (command, code) => {
       const container = await create(lab, runtime, { options: { command: [command] } });
       const failure = await container.start().catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(ContainerStartError);
       expect(failure).toMatchObject({ code: 'CONTAINER_FAILED', exitCode: code });
       expect(await container.wait()).toMatchObject({ exitCode: code, reason: 'start-failed' });
       await container.delete();
+    });
+
+    test('tells from the command’s own failure that a file was no program', async () => {
+      const { exit } = await run(lab, runtime, { options: { command: ['/bin/not-a-program'] } });
+      expect(exit).toMatchObject({ exitCode: 126, reason: 'start-failed' });
+      const own = await run(lab, runtime, { options: shell('echo exec failed: no such file >&2; exit 1') });
+      expect(own.exit).toMatchObject({ exitCode: 1, reason: 'exited' });
     });
 
     test('reports the number of the signal that ended it', async () => {
@@ -131,6 +173,38 @@ for (const name of ['crun', 'runc'] as const) {
         'Seccomp: 2',
         '',
       ]);
+    });
+
+    test('may make the system calls that podman allows, and gets podman’s errors for the others', async () => {
+      lab.compile('probe', PROBE);
+      const { stdout } = await run(lab, runtime, { options: { command: ['/bin/probe'] } });
+      const found = Object.fromEntries(
+        stdout
+          .trim()
+          .split('\n')
+          .map((line) => line.split(' ')),
+      );
+      expect(found).toEqual({
+        bpf: 'EPERM',
+        chroot: 'ok',
+        clock_settime: 'EPERM',
+        init_module: 'EPERM',
+        io_uring_setup: 'ENOSYS',
+        kexec_load: 'EPERM',
+        // Allowed; the kernel itself finds no such thing.
+        keyctl: 'ENOKEY',
+        setns: 'EBADF',
+        mount: 'EFAULT',
+        netlink_audit: 'EINVAL',
+        netlink_route: 'ok',
+        perf_event_open: 'EPERM',
+        personality_without_randomisation: 'ENOSYS',
+        personality_query: 'ok',
+        // Allowed; it needs a capability that is not there.
+        unshare_mounts: 'EPERM',
+        unknown: 'ENOSYS',
+        userfaultfd: 'EPERM',
+      });
     });
 
     test('gives a secret as a file and as a variable, and keeps neither on the disk', async () => {

@@ -9,6 +9,8 @@ import {
 } from '../../../src/worker/containers/index.ts';
 import type { ContainerLab } from './rootfs.ts';
 
+type Lab = Pick<ContainerLab, 'rootfs' | 'next'>;
+
 /** A control group of the tests' own, so that they can tell that nothing is left. */
 export const TEST_CGROUP_PARENT = `/imgcred-test-${process.pid}`;
 
@@ -16,7 +18,7 @@ export const SUPERVISOR_COMMAND = [process.execPath, join(import.meta.dir, 'supe
 
 type Wanted = Partial<Omit<CreateContainerOptions, 'runtime'>>;
 
-export function create(lab: ContainerLab, runtime: ContainerRuntime, wanted: Wanted): Promise<Container> {
+export function create(lab: Lab, runtime: ContainerRuntime, wanted: Wanted): Promise<Container> {
   return createContainer({
     ...lab.next(),
     lower: [lab.rootfs],
@@ -36,7 +38,7 @@ export interface RunResult {
 }
 
 /** Runs a container to its end and removes it. */
-export async function run(lab: ContainerLab, runtime: ContainerRuntime, wanted: Wanted): Promise<RunResult> {
+export async function run(lab: Lab, runtime: ContainerRuntime, wanted: Wanted): Promise<RunResult> {
   const container = await create(lab, runtime, wanted);
   try {
     await container.start();

@@ -99,6 +99,17 @@ describe('the runtime spec', () => {
     }
   });
 
+  test('leaves the rule for devices out where crun could not set it, unless devices could be made', () => {
+    const weak = {
+      ...host,
+      capabilities: new Set(ALL_CAPABILITIES.filter((name) => name !== 'CAP_SYS_RESOURCE')),
+    };
+    expect(build({ host: weak }).linux.resources?.devices).toBeUndefined();
+    expect(build({ host: weak, options: { capAdd: ['MKNOD'] } }).linux.resources?.devices).toHaveLength(1);
+    const v1 = { ...weak, cgroup: { ...weak.cgroup, mode: 'v1' as const } };
+    expect(build({ host: v1 }).linux.resources?.devices).toHaveLength(1);
+  });
+
   test('raises no limit that this process can’t raise', () => {
     const weak = { ...host, capabilities: new Set(['CAP_KILL']) };
     const rlimits = [{ name: 'nofile', soft: 1, hard: 30_000 }];

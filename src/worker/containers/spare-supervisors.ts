@@ -1,0 +1,60 @@
+export type SupervisorProcess = Bun.Subprocess<'pipe', 'pipe', 'ignore'>;
+
+/** Starts a supervisor in a session of its own. It waits for its instruction, and ends when its input does. */
+export function spawnSupervisor(command: readonly string[]): SupervisorProcess {
+  const child = Bun.spawn([...command], {
+    cwd: '/',
+    // Nothing of this process's environment: it may hold what no neighbour of a container should see.
+    env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin' },
+    // Not even the standard error: whoever waits for its end would wait for the container's.
+    stdio: ['pipe', 'pipe', 'ignore'],
+    detached: true,
+  });
+  child.unref();
+  return child;
+}
+
+// The next one is started when the container of the last one is under way, not beside it.
+const REPLACE_AFTER_MS = 100;
+
+/**
+ * Keeps some supervisors waiting. They cost memory, and nothing else: without an instruction they do nothing, and
+ * when this process is killed they end.
+ */
+export class SpareSupervisors implements Disposable {
+  readonly #command: readonly string[];
+  readonly #count: number;
+  readonly #waiting: SupervisorProcess[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #disposed = false;
+
+  constructor(command: readonly string[], count: number) {
+    this.#command = command;
+    this.#count = count;
+    this.#fill();
+  }
+
+  /** One that waits, or undefined: then the caller starts its own. */
+  take(): SupervisorProcess | undefined {
+    if (this.#disposed) return undefined;
+    this.#timer ??= setTimeout(() => this.#fill(), REPLACE_AFTER_MS);
+    this.#timer.unref();
+    for (;;) {
+      const child = this.#waiting.shift();
+      // One that was killed meanwhile is of no use.
+      if (child === undefined || (child.exitCode === null && child.signalCode === null)) return child;
+    }
+  }
+
+  #fill(): void {
+    this.#timer = undefined;
+    while (!this.#disposed && this.#waiting.length < this.#count)
+      this.#waiting.push(spawnSupervisor(this.#command));
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    clearTimeout(this.#timer);
+    for (const child of this.#waiting.splice(0)) void child.stdin.end();
+  }
+}

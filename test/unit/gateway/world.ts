@@ -1,5 +1,5 @@
 import { expect } from 'bun:test';
-import { join } from 'node:path';
+import { prepareDataDirectory } from '../../../src/config/index.ts';
 import { marshalCredentials, Secret } from '../../../src/credentials/index.ts';
 import type { ContainerRow, Role, WorkspaceId } from '../../../src/database/index.ts';
 import {
@@ -40,9 +40,9 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
   const lines: string[] = [];
   const logger = createLogger({ level: 'debug', write: (line) => lines.push(line) });
   const signals = new ChangeSignals();
-  const logs = new LogStore(join(directory, 'logs'));
-  const indexDirectory = join(directory, 'indexes');
-  const layerDirectory = join(directory, 'layers');
+  const layout = prepareDataDirectory(directory);
+  const logs = new LogStore(layout.logs);
+  const indexDirectory = layout.indexes;
   const scheduler = new Scheduler({
     database,
     secrets: secrets.store,
@@ -56,7 +56,7 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
     database,
     secrets: secrets.store,
     credentials: secrets.imageCredentials,
-    layers: new LayerIndexes(layerDirectory, 2),
+    layers: new LayerIndexes(layout.layerIndexes, 2),
     indexDirectory,
     connect: (host, provider) => new RegistryClient(host, provider, registry),
     logger,

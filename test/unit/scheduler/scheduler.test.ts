@@ -1,12 +1,18 @@
 import { describe, expect, test } from 'bun:test';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { containerSignal, type FetchReport, QUEUE_SIGNAL } from '../../../src/protocol/index.ts';
+import {
+  containerSignal,
+  type FetchReport,
+  ordersSignal,
+  QUEUE_SIGNAL,
+} from '../../../src/protocol/index.ts';
 import { errorOf } from '../database/world.ts';
 import { ME } from '../secrets/world.ts';
 import { LEASE_MS, loginOf, openSchedulerWorld, SECRET_NAME } from './world.ts';
 
-const passwordOf = (request: { image_credentials?: { reveal(): string } } | null) =>
+const NOTHING_DONE = { stopping: [], credentials: [] };
+const passwordOf = (request: { image_credentials?: { reveal(): string } | undefined } | null) =>
   request?.image_credentials === undefined
     ? undefined
     : JSON.parse(request.image_credentials.reveal()).credentials.PASSWORD;
@@ -82,7 +88,7 @@ describe('dispatch', () => {
     world.database.workers.setDraining(id, true);
     world.queue();
     expect(await world.scheduler.nextRequest(worker, 0)).toBeNull();
-    expect((await world.scheduler.heartbeat(worker)).drain).toBe(true);
+    expect((await world.heartbeat(worker)).drain).toBe(true);
   });
 
   test('is written to the audit log with the version used and the container', async () => {
@@ -132,6 +138,48 @@ describe('a rotation', () => {
   });
 });
 
+describe('a rotation while a container runs', () => {
+  const updatesOf = async (world: Awaited<ReturnType<typeof openSchedulerWorld>>, worker: string) =>
+    (await world.scheduler.nextOrders(worker, NOTHING_DONE, 0)).credentials;
+
+  test('is pushed to the worker that holds it, once', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await world.register();
+    world.queue();
+    await world.start(worker);
+    expect(await updatesOf(world, worker)).toEqual([]);
+    const waiting = world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000);
+    await world.secrets.store.set(world.workspace, SECRET_NAME, loginOf('second'), ME, 'none');
+    world.signals.signal(ordersSignal(worker));
+    const [update, ...more] = (await waiting).credentials;
+    expect(more).toEqual([]);
+    expect(update).toMatchObject({ workspace_id: world.workspace, image_id: world.image.id });
+    expect(passwordOf(update ?? null)).toBe('second');
+    expect(await updatesOf(world, worker)).toEqual([]);
+    const [use] = world.secrets.audit.list({ action: 'secret.use' }).slice(-1);
+    expect(use).toMatchObject({ secretVersion: 2, detail: { purpose: 'rotation' } });
+  });
+
+  test('is not told to a worker that holds nothing of the image', async () => {
+    await using world = await openSchedulerWorld();
+    const [holding, idle] = [await world.register('holding'), await world.register('idle')];
+    world.queue();
+    await world.start(holding);
+    await world.secrets.store.set(world.workspace, SECRET_NAME, loginOf('second'), ME, 'none');
+    expect(await updatesOf(world, idle)).toEqual([]);
+    expect((await updatesOf(world, holding)).length).toBe(1);
+  });
+
+  test('that takes the credential away says so', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await world.register();
+    world.queue();
+    await world.start(worker);
+    world.secrets.store.delete(world.workspace, SECRET_NAME, ME, true);
+    expect(await updatesOf(world, worker)).toMatchObject([{ version: 'none', image_credentials: undefined }]);
+  });
+});
+
 describe('a request that can’t be prepared', () => {
   test('fails alone when its secret was deleted', async () => {
     await using world = await openSchedulerWorld();
@@ -143,7 +191,7 @@ describe('a request that can’t be prepared', () => {
     expect(request?.container_id).toBe(healthy.id);
     const row = world.row(broken.id);
     expect(row).toMatchObject({ state: 'failed', exitCode: 125 });
-    expect(JSON.parse(row.reason ?? '')).toEqual({
+    expect(row.error).toEqual({
       code: 'NOT_FOUND',
       message: `no secret "${SECRET_NAME}"`,
       hint: 'see `imgcred secret ls`',
@@ -157,14 +205,14 @@ describe('a request that can’t be prepared', () => {
     world.tamper("UPDATE secrets SET name = 'moved'");
     world.tamper("UPDATE images SET credential_secret_name = 'moved' WHERE credential_secret_id IS NOT NULL");
     expect(await world.scheduler.nextRequest(worker, 0)).toBeNull();
-    expect(JSON.parse(world.row(broken.id).reason ?? '').code).toBe('CORRUPT');
+    expect(world.row(broken.id).error?.code).toBe('CORRUPT');
   });
 
   test('fails when its stored form is not what was written', async () => {
     await using world = await openSchedulerWorld();
     const broken = world.queue({ spec: { env: 'no map', overrides: {} } });
     expect(await world.scheduler.nextRequest(await world.register(), 0)).toBeNull();
-    expect(JSON.parse(world.row(broken.id).reason ?? '').code).toBe('DATABASE');
+    expect(world.row(broken.id).error?.code).toBe('DATABASE');
   });
 
   test('fails when its image is gone', async () => {
@@ -172,7 +220,7 @@ describe('a request that can’t be prepared', () => {
     const broken = world.queue();
     world.tamper('UPDATE containers SET image_id = NULL');
     expect(await world.scheduler.nextRequest(await world.register(), 0)).toBeNull();
-    expect(JSON.parse(world.row(broken.id).reason ?? '')).toMatchObject({
+    expect(world.row(broken.id).error).toMatchObject({
       code: 'NOT_FOUND',
       message: `the image ${world.image.reference} was removed before it could be run`,
     });
@@ -218,7 +266,7 @@ describe('reports', () => {
     const error = { code: 'MOUNT_FAILED', message: 'no mount', hint: 'mount it' };
     await world.scheduler.report(worker, container_id, attempt, { kind: 'failed', error, exit_code: 125 });
     const row = world.row(container_id);
-    expect([row.state, JSON.parse(row.reason ?? '')]).toEqual(['failed', error]);
+    expect([row.state, row.error]).toEqual(['failed', error]);
   });
 
   test('wake who waits for the container', async () => {
@@ -248,7 +296,7 @@ describe('reports', () => {
     for (const [worker, attempt] of stale) {
       const report = () => world.scheduler.report(worker, id, attempt, { kind: 'exited', exit_code: 0 });
       expect(await errorOf(report)).toMatchObject({ code: 'CONFLICT' });
-      const log = () => world.scheduler.appendLog(worker, id, attempt, 0, []);
+      const log = () => world.scheduler.appendLog(worker, id, attempt, []);
       expect(await errorOf(log)).toMatchObject({ code: 'CONFLICT' });
     }
     expect(world.row(id)).toMatchObject({ state: 'assigned', attempt: 2 });
@@ -259,13 +307,20 @@ describe('reports', () => {
     const worker = await world.register();
     world.queue();
     const { container_id, attempt } = await world.start(worker);
-    const exit = () =>
-      world.scheduler.report(worker, container_id, attempt, { kind: 'exited', exit_code: 0 });
-    await exit();
-    expect(await errorOf(exit)).toMatchObject({ code: 'CONFLICT' });
+    await world.scheduler.report(worker, container_id, attempt, { kind: 'exited', exit_code: 0 });
     const run = () => world.scheduler.report(worker, container_id, attempt, { kind: 'running' });
     expect(await errorOf(run)).toMatchObject({ code: 'CONFLICT' });
     expect(world.row(container_id)).toMatchObject({ state: 'exited', exitCode: 0 });
+  });
+
+  test('that are sent again, because an answer was lost, are no error', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await world.register();
+    world.queue();
+    const { container_id, attempt } = await world.start(worker);
+    const report = { kind: 'exited', exit_code: 4 } as const;
+    for (let i = 0; i < 3; i++) await world.scheduler.report(worker, container_id, attempt, report);
+    expect(world.row(container_id)).toMatchObject({ state: 'exited', exitCode: 4 });
   });
 
   test('of a worker that is not known are refused', async () => {
@@ -284,7 +339,7 @@ describe('reports', () => {
     await using world = await openSchedulerWorld();
     const worker = await world.register();
     for (const id of ['ctr_none', '../../etc', `ctr_${'0'.repeat(26)}`]) {
-      const log = () => world.scheduler.appendLog(worker, id, 1, 0, []);
+      const log = () => world.scheduler.appendLog(worker, id, 1, []);
       expect(await errorOf(log)).toMatchObject({ code: 'CONFLICT' });
     }
   });
@@ -295,9 +350,14 @@ test('output is kept once, however often it is sent', async () => {
   const worker = await world.register();
   world.queue();
   const { container_id, attempt } = await world.start(worker);
-  const chunk = (text: string) => ({ time: 1, stream: 'stdout' as const, data: btoa(text) });
-  await world.scheduler.appendLog(worker, container_id, attempt, 0, [chunk('a'), chunk('b')]);
-  await world.scheduler.appendLog(worker, container_id, attempt, 1, [chunk('b'), chunk('c')]);
+  const chunk = (number: number, text: string) => ({
+    number,
+    time: 1,
+    stream: 'stdout' as const,
+    data: btoa(text),
+  });
+  await world.scheduler.appendLog(worker, container_id, attempt, [chunk(0, 'a'), chunk(1, 'b')]);
+  await world.scheduler.appendLog(worker, container_id, attempt, [chunk(1, 'b'), chunk(2, 'c')]);
   const read = await Array.fromAsync(world.logs.read(container_id));
   expect(read.map(({ data }) => atob(data)).join('')).toBe('abc');
 });
@@ -308,13 +368,14 @@ describe('a stop', () => {
     const worker = await world.register();
     world.queue();
     const { container_id, attempt } = await world.start(worker);
-    const waiting = world.scheduler.nextOrders(worker, 60_000);
+    const waiting = world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000);
     world.repositories.containers.requestStop(container_id, 'stopped');
-    world.signals.signal(`orders:${worker}`);
+    world.signals.signal(ordersSignal(worker));
     expect(await waiting).toEqual({
       stop: [{ container_id, kill: false }],
       held: [{ container_id, attempt }],
       drain: false,
+      credentials: [],
     });
   });
 
@@ -323,12 +384,12 @@ describe('a stop', () => {
     const worker = await world.register();
     world.queue();
     const { container_id, attempt } = await world.start(worker);
-    world.repositories.containers.requestStop(container_id, 'killed');
+    world.repositories.containers.requestStop(container_id, 'stopped by a test', true);
     for (let i = 0; i < 2; i++) {
-      expect((await world.scheduler.heartbeat(worker)).stop).toEqual([{ container_id, kill: true }]);
+      expect((await world.heartbeat(worker)).stop).toEqual([{ container_id, kill: true }]);
     }
     await world.scheduler.report(worker, container_id, attempt, { kind: 'exited', exit_code: 137 });
-    expect(await world.scheduler.heartbeat(worker)).toEqual({ stop: [], held: [], drain: false });
+    expect(await world.heartbeat(worker)).toEqual({ stop: [], held: [], drain: false });
   });
 
   test('of a request that waits cancels it: no worker gets it', async () => {
@@ -370,7 +431,7 @@ describe('leases', () => {
     await world.start(a);
     for (let i = 0; i < 5; i++) {
       world.clock.now += LEASE_MS - 1;
-      await world.scheduler.heartbeat(a);
+      await world.heartbeat(a);
     }
     expect(await world.scheduler.nextRequest(b, 0)).toBeNull();
     expect(world.row(id)).toMatchObject({ state: 'running', workerId: a });
@@ -391,7 +452,7 @@ describe('leases', () => {
     const late = () =>
       world.scheduler.report(worker, container_id, attempt, { kind: 'exited', exit_code: 0 });
     expect(await errorOf(late)).toMatchObject({ code: 'CONFLICT' });
-    expect((await world.scheduler.heartbeat(worker)).held).toEqual([]);
+    expect((await world.heartbeat(worker)).held).toEqual([]);
   });
 
   test('are swept by the watch, though no worker asks for anything', async () => {
@@ -424,7 +485,9 @@ describe('leases', () => {
       logger: (await import('../../../src/observability/index.ts')).silentLogger,
       now: () => world.clock.now,
     });
-    expect((await successor.heartbeat(worker)).held).toEqual([{ container_id, attempt }]);
+    expect(
+      (await successor.heartbeat(worker, { held: [{ container_id, attempt }], layers: [] })).held,
+    ).toEqual([{ container_id, attempt }]);
     await successor.report(worker, container_id, attempt, { kind: 'exited', exit_code: 0 });
     expect(world.row(container_id).state).toBe('exited');
   });
@@ -513,8 +576,8 @@ describe('workers', () => {
 
   test('of another protocol are told to upgrade', async () => {
     await using world = await openSchedulerWorld();
-    const registration = { name: 'w', protocol: 99, version: '9', public_key: '', slots: 1, labels: {} };
-    expect(await errorOf(() => world.scheduler.register(registration))).toMatchObject({
+    const register = () => world.register('w', { protocol: 99 });
+    expect(await errorOf(register)).toMatchObject({
       code: 'UNSUPPORTED',
       hint: 'run the same version of imgcred on both',
     });

@@ -3,7 +3,7 @@ import { marshalCredentials, Secret } from '../../../src/credentials/index.ts';
 import { type ContainerRow, isId, type NewContainer } from '../../../src/database/index.ts';
 import { LogStore } from '../../../src/logs/index.ts';
 import { createLogger } from '../../../src/observability/index.ts';
-import { ChangeSignals } from '../../../src/protocol/index.ts';
+import { ChangeSignals, PROTOCOL_VERSION, type WorkerDescription } from '../../../src/protocol/index.ts';
 import { Scheduler } from '../../../src/scheduler/index.ts';
 import { newImage } from '../database/world.ts';
 import { ME, openSecretWorld } from '../secrets/world.ts';
@@ -16,6 +16,21 @@ export const SECRET_NAME = 'oci-registry-registry-test';
 export function loginOf(password: string): Secret<string> {
   const login = { USERNAME: 'me', PASSWORD: password };
   return new Secret(marshalCredentials(REGISTRY, 'basic', login));
+}
+
+/** What a worker of four cores says of itself. */
+export function describeWorker(name: string): WorkerDescription {
+  return {
+    name,
+    instance: `data-directory-of-${name}`,
+    protocol: PROTOCOL_VERSION,
+    version: 'test',
+    slots: 4,
+    cpus: 4,
+    memory_bytes: 2 ** 30,
+    labels: {},
+    held: [],
+  };
 }
 
 /** A scheduler on a real database with real secrets, and a clock that moves only when it is told to. */
@@ -47,16 +62,15 @@ export async function openSchedulerWorld() {
   const image = repositories.images.register(newImage('private', { credential })).image;
   const publicImage = repositories.images.register(newImage('public')).image;
 
-  const register = async (name = 'worker-1') => {
-    const { worker_id } = await scheduler.register({
-      name,
-      protocol: 1,
-      version: 'test',
-      public_key: Buffer.alloc(32, 1).toString('base64'),
-      slots: 4,
-      labels: {},
-    });
+  const register = async (name = 'worker-1', changes: Partial<WorkerDescription> = {}) => {
+    const { worker_id } = await scheduler.register({ ...describeWorker(name), ...changes });
     return worker_id;
+  };
+  /** A heartbeat of a worker that has all that the scheduler believes it to have. */
+  const heartbeat = (workerId: string, layers: string[] = []) => {
+    const { id } = database.workers.get(workerId);
+    const held = database.queue.heldBy(id).map((row) => ({ container_id: row.id, attempt: row.attempt }));
+    return scheduler.heartbeat(workerId, { held, layers });
   };
   const queue = (changes: Partial<NewContainer> = {}): ContainerRow =>
     repositories.containers.create({
@@ -90,6 +104,7 @@ export async function openSchedulerWorld() {
     secret,
     repositories,
     register,
+    heartbeat,
     queue,
     row,
     start,

@@ -8,9 +8,12 @@ import {
   createContainerSchema,
   generateWorkerKey,
   logChunkSchema,
+  openOrders,
   openRequest,
   registerImageSchema,
+  sealedOrdersSchema,
   sealedRequestSchema,
+  sealOrders,
   sealRequest,
   setSecretSchema,
   workerRegistrationSchema,
@@ -32,6 +35,8 @@ const order = {
   },
   env: { A: '1' },
   overrides: {},
+  credential_version: 'sec_1@1',
+  first_log_number: 0,
 };
 const secret = '{"registry":"r.test","type":"basic","credentials":{"PASSWORD":"hunter2"}}';
 
@@ -66,6 +71,40 @@ describe('a request on the wire', () => {
   test('prints no credential, however it is printed', () => {
     expect(JSON.stringify(request)).not.toContain('hunter2');
     expect(Bun.inspect(request)).not.toContain('hunter2');
+  });
+});
+
+describe('orders on the wire', () => {
+  const mark = { workspace_id: 'ws_1', image_id: 'img_1', version: 'sec_1@2' };
+  const orders = {
+    stop: [{ container_id: 'ctr_1', kill: true }],
+    held: [{ container_id: 'ctr_1', attempt: 1 }],
+    drain: false,
+    credentials: [
+      { ...mark, image_credentials: new Secret(secret) },
+      { ...mark, image_id: 'img_2', version: 'none', image_credentials: undefined },
+    ],
+  };
+
+  test('carry their credentials sealed, and open to what they were', async () => {
+    const key = await generateWorkerKey();
+    const text = JSON.stringify(await sealOrders(orders, key.publicKey));
+    expect(text).not.toContain('hunter2');
+    const opened = await openOrders(sealedOrdersSchema.parse(JSON.parse(text)), key);
+    expect(opened.credentials.map(({ image_credentials }) => image_credentials?.reveal())).toEqual([
+      secret,
+      undefined,
+    ]);
+    expect({ ...opened, credentials: [] }).toEqual({ ...orders, credentials: [] });
+  });
+
+  test('do not open once a credential was moved to another image, version or workspace', async () => {
+    const key = await generateWorkerKey();
+    const sealed = await sealOrders(orders, key.publicKey);
+    for (const change of [{ image_id: 'img_9' }, { version: 'sec_1@1' }, { workspace_id: 'ws_9' }]) {
+      const credentials = sealed.credentials.map((update) => ({ ...update, ...change }));
+      await errorOf(() => openOrders({ ...sealed, credentials }, key));
+    }
   });
 });
 
@@ -143,8 +182,28 @@ const cases: Record<string, Case> = {
   },
   workerRegistration: {
     schema: workerRegistrationSchema,
-    good: { name: 'w', protocol: 1, version: '1', public_key: 'AAAA', slots: 1 },
-    bad: [{ name: '' }, { slots: 0 }, { slots: 1e9 }, { public_key: '?' }, { protocol: '1' }],
+    good: {
+      name: 'w',
+      instance: 'a-data-directory',
+      protocol: 1,
+      version: '1',
+      slots: 1,
+      cpus: 0.5,
+      memory_bytes: 1,
+      held: [{ container_id: 'ctr_1', attempt: 1 }],
+      public_key: Buffer.alloc(32, 7).toString('base64'),
+    },
+    bad: [
+      { name: '' },
+      { instance: 'short' },
+      { slots: 0 },
+      { slots: 1e9 },
+      { cpus: 0 },
+      { public_key: 'AAAA' },
+      { public_key: '?'.repeat(44) },
+      { protocol: '1' },
+      { held: [{ container_id: 'ctr_1', attempt: 0 }] },
+    ],
   },
 };
 for (const [name, { schema, good, bad }] of Object.entries(cases)) {

@@ -1,21 +1,33 @@
-import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
 import { z } from 'zod';
-import { selfCommand, VERSION } from '../config/index.ts';
+import { Secret } from '../credentials/index.ts';
 import { ImgcredError, isErrorCode, systemErrorCode } from '../errors/index.ts';
 import {
+  type CacheEntryView,
+  type CacheStatusView,
+  type ContentState,
+  cacheEntrySchema,
+  cacheStatusSchema,
+  contentStateSchema,
+  type PinLine,
+  type PruneCache,
+  type PrunedCache,
+  pinLineSchema,
+  prunedCacheSchema,
+} from '../protocol/index.ts';
+import {
   healthSchema,
+  heldMountViewSchema,
   type MountRequest,
-  type MountServerSettings,
   type MountView,
   mountViewSchema,
+  type NamedContent,
+  type Pin,
+  pinSchema,
 } from './messages.ts';
-import { READY_LINE } from './server.ts';
 
 const errorBody = z.object({
   error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
 });
-const START_TIMEOUT_MS = 20_000;
 
 /** A worker's end of the socket to its mount server. */
 export class MountClient {
@@ -23,6 +35,16 @@ export class MountClient {
 
   constructor(socket: string) {
     this.#socket = socket;
+  }
+
+  /** Says which process the server works for: without one, and without mounts, it ends. */
+  async hold(pid: number): Promise<void> {
+    try {
+      await this.#call('PUT', '/holder', z.object({}), { pid });
+    } catch (thrown) {
+      // One of an older version, which does not ask.
+      if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
+    }
   }
 
   mount(request: MountRequest): Promise<MountView> {
@@ -33,9 +55,13 @@ export class MountClient {
     return this.#call('POST', '/resume', mountViewSchema, request);
   }
 
-  async useCredential(mountId: string, imageCredentials: string | undefined): Promise<void> {
-    const body = imageCredentials === undefined ? {} : { image_credentials: imageCredentials };
+  async useCredential(mountId: string, imageCredentials: string): Promise<void> {
+    const body = { image_credentials: imageCredentials };
     await this.#call('PUT', `/mounts/${mountId}/credential`, z.object({}), body);
+  }
+
+  async dropCredential(mountId: string): Promise<void> {
+    await this.#call('DELETE', `/mounts/${mountId}/credential`, z.object({}));
   }
 
   show(mountId: string): Promise<MountView> {
@@ -46,10 +72,56 @@ export class MountClient {
     return (await this.#call('GET', '/mounts', z.object({ mounts: z.array(mountViewSchema) }))).mounts;
   }
 
+  /** A mount with what opens its image: to take it up where an earlier worker left it. */
+  async held(mountId: string): Promise<{ view: MountView; credential: Secret<string> | undefined }> {
+    const { view, image_credentials } = await this.#call(
+      'GET',
+      `/mounts/${mountId}/held`,
+      heldMountViewSchema,
+    );
+    return { view, credential: image_credentials === undefined ? undefined : new Secret(image_credentials) };
+  }
+
+  /** Pins a mount's image and makes it wholly local; ends early with `signal`. */
+  async *pin(mountId: string, signal?: AbortSignal): AsyncGenerator<PinLine> {
+    const response = await this.#fetch('POST', `/mounts/${mountId}/pin`, undefined, signal);
+    if (!response.ok) throw await errorOf(response);
+    let pending = '';
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body ?? []) {
+      pending += decoder.decode(chunk, { stream: true });
+      const lines = pending.split('\n');
+      pending = lines.pop() ?? '';
+      for (const line of lines) yield pinLineSchema.parse(JSON.parse(line));
+    }
+  }
+
+  unpin(workspaceId: string, named: string): Promise<Pin> {
+    return this.#call('DELETE', '/pins', pinSchema, { workspace_id: workspaceId, named });
+  }
+
+  async pins(): Promise<Pin[]> {
+    return (await this.#call('GET', '/pins', z.object({ pins: z.array(pinSchema) }))).pins;
+  }
+
+  contentState(content: NamedContent): Promise<ContentState> {
+    return this.#call('POST', '/content', contentStateSchema, content);
+  }
+
+  cache(): Promise<{ entries: CacheEntryView[]; status: CacheStatusView }> {
+    const schema = z.object({ entries: z.array(cacheEntrySchema), status: cacheStatusSchema });
+    return this.#call('GET', '/cache', schema);
+  }
+
+  prune(options: PruneCache): Promise<PrunedCache> {
+    return this.#call('POST', '/cache/prune', prunedCacheSchema, options);
+  }
+
   async unmount(mountId: string): Promise<void> {
     await this.#call('DELETE', `/mounts/${mountId}`, z.object({}));
   }
 
+  /** @throws ImgcredError CONFLICT while anything is mounted */
   async shutdown(): Promise<void> {
     await this.#call('POST', '/shutdown', z.object({}));
   }
@@ -65,124 +137,40 @@ export class MountClient {
   }
 
   async #call<T>(method: string, path: string, schema: z.ZodType<T>, body?: unknown): Promise<T> {
-    let response: Response;
+    const response = await this.#fetch(method, path, body);
+    if (!response.ok) throw await errorOf(response);
+    const answer = schema.safeParse(await response.json());
+    if (answer.success) return answer.data;
+    throw new ImgcredError('SERVER_UNREACHABLE', 'the mount server is of a version that is not understood', {
+      hint: 'end the containers and mounts that it serves: then one of this version is started',
+      cause: answer.error,
+    });
+  }
+
+  async #fetch(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
     try {
-      response = await fetch(`http://mounts${path}`, {
+      return await fetch(`http://mounts${path}`, {
         method,
         unix: this.#socket,
         // A proof of access may wait for a slow registry; the registry client has the deadlines.
         timeout: false,
+        ...(signal === undefined ? {} : { signal }),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       } as RequestInit);
     } catch (cause) {
+      if (signal?.aborted) throw new ImgcredError('CANCELLED', 'cancelled', { cause });
       throw new ImgcredError(
         'SERVER_UNREACHABLE',
         `the mount server does not answer (${systemErrorCode(cause) ?? 'no connection'})`,
-        {
-          hint: 'see mount-server.log in the data directory',
-          cause,
-        },
+        { hint: 'see mount-server.log in the data directory', cause },
       );
     }
-    const answer: unknown = await response.json();
-    if (response.ok) return schema.parse(answer);
-    const { code, message, hint } = errorBody.parse(answer).error;
-    throw new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
   }
 }
 
-/** A mount server that was found running, or has been started. */
-export interface FoundMountServer {
-  readonly client: MountClient;
-  readonly pid: number;
-  readonly adopted: boolean;
-}
-
-/**
- * Connects to the mount server on the settings' socket, or starts one that outlives this process. One of another
- * version goes on as long as it has mounts: its readers must not notice an upgrade.
- *
- * @throws ImgcredError MOUNT_FAILED when it does not come up, with the last line that it wrote
- */
-export async function findOrStartMountServer(
-  settings: MountServerSettings,
-  logFile: string,
-): Promise<FoundMountServer> {
-  const client = new MountClient(settings.socket);
-  const health = await client.health();
-  if (health !== undefined) {
-    if (health.version === VERSION || health.mounts > 0) return { client, pid: health.pid, adopted: true };
-    await client.shutdown();
-    while ((await client.health()) !== undefined) await Bun.sleep(10);
-  }
-  const pid = await startProcess(settings, logFile);
-  return { client, pid, adopted: false };
-}
-
-async function startProcess(settings: MountServerSettings, logFile: string): Promise<number> {
-  const log = openSync(logFile, 'a', 0o600);
-  const [command = '', ...args] = selfCommand();
-  const child = spawn(command, [...args, 'internal-mount-server'], {
-    detached: true,
-    stdio: ['pipe', 'pipe', log],
-    // Nothing of the caller's environment is needed there but this; least of all what credentials came in.
-    env: childEnvironment(),
-    cwd: '/',
-  });
-  closeSync(log);
-  const ready = new Promise<void>((resolve, reject) => {
-    let seen = '';
-    child.stdout?.on('data', (chunk: Buffer) => {
-      seen += chunk.toString();
-      if (seen.includes(READY_LINE)) resolve();
-    });
-    child.on('error', (cause) => reject(startFailed(`it can't be started: ${cause.message}`, cause)));
-    child.on('exit', (code, signal) =>
-      reject(startFailed(`it ended at once (${signal ?? `exit code ${code}`})`)),
-    );
-    setTimeout(() => reject(startFailed('it is not ready in time')), START_TIMEOUT_MS).unref();
-  });
-  child.stdin?.end(JSON.stringify(settings));
-  try {
-    await ready;
-  } catch (thrown) {
-    child.kill('SIGKILL');
-    throw thrown;
-  }
-  child.stdout?.destroy();
-  child.unref();
-  return child.pid ?? -1;
-
-  function startFailed(reason: string, cause?: unknown): ImgcredError {
-    return new ImgcredError('MOUNT_FAILED', `the mount server did not start: ${reason}`, {
-      hint: `see ${logFile}`,
-      cause,
-    });
-  }
-}
-
-const PASSED_ON = [
-  'PATH',
-  'HOME',
-  'LANG',
-  'TMPDIR',
-  'HTTP_PROXY',
-  'HTTPS_PROXY',
-  'ALL_PROXY',
-  'NO_PROXY',
-  'http_proxy',
-  'https_proxy',
-  'all_proxy',
-  'no_proxy',
-  'SSL_CERT_FILE',
-  'SSL_CERT_DIR',
-];
-
-function childEnvironment(): Record<string, string> {
-  return Object.fromEntries(
-    PASSED_ON.flatMap((name) => {
-      const value = process.env[name];
-      return value === undefined ? [] : [[name, value]];
-    }),
-  );
+async function errorOf(response: Response): Promise<ImgcredError> {
+  const body = errorBody.safeParse(await response.json().catch(() => undefined));
+  if (!body.success) return new ImgcredError('INTERNAL', `the mount server answered ${response.status}`);
+  const { code, message, hint } = body.data.error;
+  return new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
 }

@@ -1,4 +1,12 @@
-export { type FoundMountServer, findOrStartMountServer, MountClient } from './client.ts';
+export { MountClient } from './client.ts';
 export { chooseDriver, type DriverChoice } from './driver.ts';
-export type { MountRequest, MountServerSettings, MountStats, MountView } from './messages.ts';
+export type {
+  MountRequest,
+  MountServerSettings,
+  MountStats,
+  MountView,
+  Pin,
+  PlainMountRequest,
+} from './messages.ts';
 export { runMountServer } from './server.ts';
+export { endIfIdle, type FoundMountServer, findOrStartMountServer } from './server-process.ts';

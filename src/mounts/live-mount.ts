@@ -1,5 +1,12 @@
 import { mkdirSync } from 'node:fs';
-import { type BlobSource, type ContentStore, type FetchCause, ImageContent } from '../content/index.ts';
+import {
+  type BlobSource,
+  type ContentStore,
+  type FallBack,
+  FETCH_CAUSES,
+  type FetchCause,
+  ImageContent,
+} from '../content/index.ts';
 import {
   anonymousProvider,
   type CredentialProvider,
@@ -24,7 +31,7 @@ import type { Logger } from '../observability/index.ts';
 import { parseDigest } from '../reference/index.ts';
 import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
 import type { AccessProofs } from './access-proofs.ts';
-import type { MountRequest, MountStats, MountView } from './messages.ts';
+import type { MountStats, MountView, PlainMountRequest } from './messages.ts';
 
 export interface LiveMountContext {
   readonly store: ContentStore;
@@ -39,19 +46,21 @@ export interface LiveMountContext {
 
 /** An image that this process serves at a mount point, with the credential that reads it. */
 export class LiveMount {
-  readonly request: MountRequest;
+  readonly request: PlainMountRequest;
   readonly content: ImageContent;
   readonly index: ImageIndex;
   readonly #provider: RotatingProvider;
+  #credential: Secret<string> | undefined;
   readonly #client: RegistryClient;
   readonly #mounted: MountedFileSystem | KernelMount;
   readonly #context: LiveMountContext;
 
   private constructor(parts: {
-    request: MountRequest;
+    request: PlainMountRequest;
     content: ImageContent;
     index: ImageIndex;
     provider: RotatingProvider;
+    credential: Secret<string> | undefined;
     client: RegistryClient;
     mounted: MountedFileSystem | KernelMount;
     context: LiveMountContext;
@@ -60,6 +69,7 @@ export class LiveMount {
     this.content = parts.content;
     this.index = parts.index;
     this.#provider = parts.provider;
+    this.#credential = parts.credential;
     this.#client = parts.client;
     this.#mounted = parts.mounted;
     this.#context = parts.context;
@@ -72,7 +82,7 @@ export class LiveMount {
    * @throws ImgcredError CREDENTIALS_REFUSED, REGISTRY_UNREACHABLE, MOUNT_FAILED, CORRUPT…
    */
   static async open(
-    request: MountRequest,
+    request: PlainMountRequest,
     credential: Secret<string> | undefined,
     context: LiveMountContext,
     descriptor?: number,
@@ -101,7 +111,7 @@ export class LiveMount {
         logger,
         descriptor,
       );
-      return new LiveMount({ request, content, index, provider, client, mounted, context });
+      return new LiveMount({ request, content, index, provider, credential, client, mounted, context });
     } catch (thrown) {
       await content?.close();
       client.close();
@@ -109,7 +119,19 @@ export class LiveMount {
     }
   }
 
-  /** Proves another credential for this image, and uses it from now on. */
+  /** Reads without a credential from now on: it was taken away. What is local stays readable. */
+  async dropCredential(): Promise<void> {
+    const { image, workspace_id: workspaceId } = this.request;
+    this.#provider.replace(anonymousProvider(image.registry));
+    this.#credential = undefined;
+    await this.#context.proofs.forget({ workspaceId, manifestDigest: image.manifest_digest });
+  }
+
+  /**
+   * Proves another credential for this image, and uses it from now on.
+   *
+   * @throws ImgcredError CREDENTIALS_REFUSED, REGISTRY_UNREACHABLE…: then the one before stays
+   */
   async useCredential(credential: Secret<string> | undefined): Promise<void> {
     const { image } = this.request;
     const next = providerOf(image.registry, credential);
@@ -120,6 +142,12 @@ export class LiveMount {
       client.close();
     }
     this.#provider.replace(next);
+    this.#credential = credential;
+  }
+
+  /** What opens the image: for a worker that takes the mount up, so that it can hand it to our successor. */
+  get credential(): Secret<string> | undefined {
+    return this.#credential;
   }
 
   view(): MountView {
@@ -129,6 +157,7 @@ export class LiveMount {
       mountpoint: this.request.mountpoint,
       image_id: this.request.image.id,
       workspace_id: this.request.workspace_id,
+      request: this.request,
       driver: mounted.driver,
       image_compressed_bytes: this.index.layers.reduce((sum, layer) => sum + layer.size, 0),
       ...('descriptor' in mounted ? { descriptor: mounted.descriptor } : {}),
@@ -136,30 +165,32 @@ export class LiveMount {
     };
   }
 
+  /** Unmounts, and gives back what served it, whatever goes wrong. */
   async close(): Promise<void> {
-    await this.#mounted.unmount();
-    await this.content.close();
-    this.#client.close();
+    try {
+      await this.#mounted.unmount();
+    } finally {
+      try {
+        await this.content.close();
+      } finally {
+        this.#client.close();
+      }
+    }
   }
 
   #stats(): MountStats {
     const stats = this.content.stats();
     return {
       bytes_fetched: stats.totalBytesFetched,
-      bytes_fetched_by_cause: Object.fromEntries(
-        Object.entries(stats.bytesFetched).map(([cause, bytes]) => [
-          CAUSE_NAMES[cause as FetchCause] ?? cause,
-          bytes,
-        ]),
-      ),
+      bytes_fetched_by_cause: byCause(stats.bytesFetched),
       requests: stats.totalRequests,
-      fallbacks: stats.fallBacks.map(
-        (entry) => `${entry.reason}${entry.layer === undefined ? '' : ` (${entry.layer})`}`,
-      ),
+      requests_by_cause: byCause(stats.requests),
+      fallbacks: stats.fallBacks.map(describeFallBack),
       failures: { ...stats.failures },
       ...(stats.lastFailure === undefined
         ? {}
         : { last_failure: `${stats.lastFailure.failure}: ${stats.lastFailure.message}` }),
+      waiting_reads: this.content.waitingReads,
       fetch_limit_reached: stats.fetchLimitReached,
     };
   }
@@ -172,6 +203,20 @@ const CAUSE_NAMES: Readonly<Record<FetchCause, string>> = {
   background: 'background',
 };
 
+function byCause(counts: Readonly<Record<FetchCause, number>>): Record<string, number> {
+  return Object.fromEntries(FETCH_CAUSES.map((cause) => [CAUSE_NAMES[cause], counts[cause]]));
+}
+
+const FALL_BACKS: Readonly<Record<FallBack['reason'], string>> = {
+  'range-ignored': 'the registry ignores Range requests',
+  'no-random-access': 'the layer has no random access (one zstd frame, or one deflate block)',
+  'small-image': 'so little was missing that it was fetched at once',
+};
+
+function describeFallBack({ reason, layer, bytes }: Readonly<FallBack>): string {
+  return `${reason}${layer === undefined ? '' : ` (${layer})`}: ${FALL_BACKS[reason]}; ${bytes} bytes`;
+}
+
 function providerOf(registry: string, credential: Secret<string> | undefined): CredentialProvider {
   if (credential === undefined) return anonymousProvider(registry);
   return createProviderFromCredentials(
@@ -181,7 +226,7 @@ function providerOf(registry: string, credential: Secret<string> | undefined): C
 }
 
 function proveAccess(
-  request: MountRequest,
+  request: PlainMountRequest,
   credential: Secret<string> | undefined,
   client: RegistryClient,
   context: LiveMountContext,
@@ -190,7 +235,7 @@ function proveAccess(
   const { image } = request;
   return context.proofs.require(
     { workspaceId: request.workspace_id, manifestDigest: image.manifest_digest, credential },
-    () => client.proveAccess(image.repository, parseDigest(image.manifest_digest)),
+    (signal) => client.proveAccess(image.repository, parseDigest(image.manifest_digest), signal),
     logger,
   );
 }
@@ -203,7 +248,7 @@ function blobSource(client: RegistryClient, repository: string): BlobSource {
 }
 
 async function mount(
-  request: MountRequest,
+  request: PlainMountRequest,
   fs: ImageFileSystem,
   content: ImageContent,
   context: LiveMountContext,

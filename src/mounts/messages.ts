@@ -12,9 +12,15 @@ export const mountServerSettingsSchema = z.strictObject({
   fuse_driver: z.enum(['auto', 'kernel', 'fuse-native']),
   read_timeout_ms: z.int(),
   prefetch: z.enum(['trace', 'all', 'none']),
+  /** Bytes a second that background completion (`prefetch: all`) may take; no limit where it is left out. */
+  prefetch_limit: z.int().min(1).optional(),
+  /** The file that its standard error goes to: kept below a bound. */
+  log_file: z.string().optional(),
   insecure_registries: z.array(z.string()),
   registry_ca: z.array(z.string()),
   registry_mirrors: z.array(z.string()),
+  registry_client_cert: z.string().optional(),
+  registry_client_key: z.string().optional(),
   log_level: z.enum(['debug', 'info', 'warn', 'error']),
 });
 export type MountServerSettings = z.infer<typeof mountServerSettingsSchema>;
@@ -39,13 +45,25 @@ export const mountRequestSchema = z.strictObject({
 });
 export type MountRequest = z.infer<typeof mountRequestSchema>;
 
+/** Asks to go on with a mount whose server is dead: process `holder_pid` has a duplicate of its descriptor. */
+export const resumeSchema = mountRequestSchema.extend({ holder_pid: z.int(), holder_descriptor: z.int() });
+
+/** A request as the server keeps and shows it. */
+export const plainMountRequestSchema = mountRequestSchema.omit({ image_credentials: true });
+export type PlainMountRequest = z.infer<typeof plainMountRequestSchema>;
+
 export const mountStatsSchema = z.object({
   bytes_fetched: z.int(),
   bytes_fetched_by_cause: z.record(z.string(), z.int()),
   requests: z.int(),
+  requests_by_cause: z.record(z.string(), z.int()),
+  /** Why the image, or a layer of it, was not served lazily, with the bytes that this took. */
   fallbacks: z.array(z.string()),
+  /** Reads that failed, by class (docs/outages.md). */
   failures: z.record(z.string(), z.int()),
   last_failure: z.string().optional(),
+  /** Reads that wait for the registry now. */
+  waiting_reads: z.int(),
   fetch_limit_reached: z.boolean(),
 });
 export type MountStats = z.infer<typeof mountStatsSchema>;
@@ -55,6 +73,8 @@ export const mountViewSchema = z.object({
   mountpoint: z.string(),
   image_id: z.string(),
   workspace_id: z.string(),
+  /** What it was asked for with, without the credential: for a worker that takes it over. */
+  request: mountRequestSchema.omit({ image_credentials: true }),
   driver: z.enum(['kernel', 'fuse-native']),
   image_compressed_bytes: z.int(),
   /** The server's own /dev/fuse descriptor, for a duplicate that keeps the mount alive; kernel driver only. */
@@ -63,4 +83,36 @@ export const mountViewSchema = z.object({
 });
 export type MountView = z.infer<typeof mountViewSchema>;
 
-export const healthSchema = z.object({ pid: z.int(), version: z.string(), mounts: z.int() });
+/** The process that the mount server works for. */
+export const holderSchema = z.strictObject({ pid: z.int().positive() });
+
+/** A mount with what opens its image: for a worker that takes it up. Both ends are processes of one user. */
+export const heldMountViewSchema = z.object({
+  view: mountViewSchema,
+  image_credentials: z.string().optional(),
+});
+
+export const healthSchema = z.object({
+  pid: z.int(),
+  version: z.string(),
+  /** Images that are mounted, or being mounted. */
+  mounts: z.int(),
+  /** What it was started with. */
+  settings: mountServerSettingsSchema.optional(),
+  /** It is on its way out and takes no more mounts. */
+  ending: z.boolean().optional(),
+});
+
+/** Names an image's content to the server, for questions that need no mount and no credential. */
+export const imageContentSchema = z.strictObject({
+  workspace_id: z.string(),
+  image_id: z.string(),
+  reference: z.string(),
+  index_digest: z.string(),
+  index_path: z.string().startsWith('/'),
+});
+export type NamedContent = z.infer<typeof imageContentSchema>;
+
+/** An image that is kept from eviction. */
+export const pinSchema = imageContentSchema.extend({ pinned_at: z.string() });
+export type Pin = z.infer<typeof pinSchema>;

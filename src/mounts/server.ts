@@ -1,23 +1,36 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { VERSION } from '../config/index.ts';
 import { ContentStore } from '../content/index.ts';
 import { Secret } from '../credentials/index.ts';
-import { ImgcredError, toImgcredError } from '../errors/index.ts';
+import { ImgcredError } from '../errors/index.ts';
 import { duplicateDescriptorOf, forbidCoreDumps } from '../filesystem/index.ts';
+import { openImageIndex } from '../index/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
+import type { PinLine, PruneCache } from '../protocol/index.ts';
 import { AccessProofs } from './access-proofs.ts';
+import { boundedLog } from './bounded-log.ts';
+import { cacheEntry, cacheStatus, contentState } from './content-views.ts';
 import { chooseDriver } from './driver.ts';
+import { HolderWatch } from './holder-watch.ts';
 import { LiveMount, type LiveMountContext } from './live-mount.ts';
-import { type MountServerSettings, mountRequestSchema, mountServerSettingsSchema } from './messages.ts';
+import {
+  type healthSchema,
+  type MountRequest,
+  type MountServerSettings,
+  mountServerSettingsSchema,
+  type NamedContent,
+  type resumeSchema,
+} from './messages.ts';
+import { pinning } from './pinning.ts';
+import { Pins } from './pins.ts';
 import { Prefetcher } from './prefetcher.ts';
+import { serveRoutes } from './routes.ts';
+import { Turns } from './turns.ts';
 
 /** Printed on standard output once the socket answers; nothing else ever is. */
 export const READY_LINE = 'ready\n';
-
-const credentialSchema = z.strictObject({ image_credentials: z.string().optional() });
-const resumeSchema = mountRequestSchema.extend({ holder_pid: z.int(), holder_descriptor: z.int() });
 
 /**
  * The process that serves mounts: a read that waits for a registry blocks nobody but its reader, and the mounts
@@ -32,7 +45,7 @@ export async function runMountServer(input: string): Promise<void> {
   const settings = mountServerSettingsSchema.parse(JSON.parse(input));
   const logger = createLogger({
     level: settings.log_level,
-    write: (line) => process.stderr.write(line),
+    write: boundedLog(settings.log_file),
   }).with({ role: 'mount-server' });
   // Not for an ordinary user's: the worker must be able to duplicate the mounts' descriptors, and has no other right to.
   if (process.geteuid?.() === 0) forbidCoreDumps();
@@ -47,25 +60,33 @@ export async function runMountServer(input: string): Promise<void> {
   await server.stop();
 }
 
-class MountServer {
-  readonly #mounts = new Map<string, Promise<LiveMount>>();
+/** The mounts of one process, and what belongs to their content. Its methods are the routes of `routes.ts`. */
+export class MountServer {
+  readonly #mounts = new Map<string, LiveMount>();
+  readonly #turns = new Turns();
   readonly #context: LiveMountContext;
   readonly #settings: MountServerSettings;
   readonly #prefetcher: Prefetcher;
+  readonly #pins: Pins;
   readonly #end: () => void;
-  #server: { stop(force?: boolean): Promise<void> } | undefined;
+  readonly #watch: HolderWatch;
+  #ending = false;
+  #listener: { stop(force?: boolean): Promise<void> } | undefined;
 
   private constructor(settings: MountServerSettings, context: LiveMountContext, end: () => void) {
     this.#settings = settings;
     this.#context = context;
     this.#end = end;
-    this.#prefetcher = new Prefetcher(
-      join(settings.state_directory, 'traces'),
-      settings.prefetch,
-      context.logger,
-    );
+    this.#watch = new HolderWatch(() => this.#endIfIdle());
+    this.#prefetcher = new Prefetcher(join(settings.state_directory, 'traces'), {
+      mode: settings.prefetch,
+      bytesPerSecond: settings.prefetch_limit,
+      logger: context.logger,
+    });
+    this.#pins = new Pins(join(settings.state_directory, 'pins'), context.store, context.logger);
   }
 
+  /** Opens the store and listens on the settings' socket. `end` is called when it has been told to end. */
   static async start(settings: MountServerSettings, logger: Logger, end: () => void): Promise<MountServer> {
     mkdirSync(settings.state_directory, { recursive: true, mode: 0o700 });
     const store = await ContentStore.open(settings.cache_directory, {
@@ -77,7 +98,9 @@ class MountServer {
       {
         store,
         registry: { insecureRegistries: settings.insecure_registries, caFiles: settings.registry_ca, logger },
-        proofs: new AccessProofs(join(settings.state_directory, 'proofs')),
+        proofs: new AccessProofs(join(settings.state_directory, 'proofs'), {
+          deadlineMs: settings.read_timeout_ms,
+        }),
         driver: chooseDriver(settings.fuse_driver).driver,
         readTimeoutMs: settings.read_timeout_ms,
         statePath: (mountId) => join(settings.state_directory, `${mountId}.mount`),
@@ -85,131 +108,178 @@ class MountServer {
       },
       end,
     );
-    server.#listen();
+    server.#listener = serveRoutes(server, settings.socket);
     return server;
   }
 
-  #listen(): void {
-    rmSync(this.#settings.socket, { force: true });
-    const before = process.umask(0o177);
-    try {
-      this.#server = Bun.serve({
-        unix: this.#settings.socket,
-        routes: {
-          '/healthz': () => Response.json({ pid: process.pid, version: VERSION, mounts: this.#mounts.size }),
-          '/mounts': {
-            GET: () => answer(async () => ({ mounts: await this.#views() })),
-            POST: (request) =>
-              answer(async () => (await this.#mount(mountRequestSchema.parse(await request.json()))).view()),
-          },
-          '/mounts/:id': {
-            GET: (request) => answer(async () => (await this.#get(request.params.id)).view()),
-            DELETE: (request) => answer(() => this.#unmount(request.params.id)),
-          },
-          '/mounts/:id/credential': {
-            PUT: (request) =>
-              answer(async () => {
-                const { image_credentials } = credentialSchema.parse(await request.json());
-                await (await this.#get(request.params.id)).useCredential(secretOf(image_credentials));
-                return {};
-              }),
-          },
-          '/resume': {
-            POST: (request) =>
-              answer(async () => (await this.#resume(resumeSchema.parse(await request.json()))).view()),
-          },
-          '/shutdown': {
-            POST: () => {
-              setTimeout(this.#end, 0);
-              return Response.json({});
-            },
-          },
-        },
-        fetch: () => Response.json(new ImgcredError('NOT_FOUND', 'no such route'), { status: 404 }),
-      });
-    } finally {
-      process.umask(before);
-    }
-    chmodSync(this.#settings.socket, 0o600);
-  }
-
+  /** Ends what is under way, unmounts all, and gives the socket up last: who finds none may start anew. */
   async stop(): Promise<void> {
-    for (const id of [...this.#mounts.keys()]) {
-      await this.#unmount(id).catch((thrown: unknown) => {
+    this.#watch[Symbol.dispose]();
+    this.#ending = true;
+    await this.#turns.idle();
+    const unmounting = [...this.#mounts.keys()].map((id) =>
+      this.unmount(id).catch((thrown: unknown) => {
         this.#context.logger.error('unmounting failed', { mount_id: id, error: String(thrown) });
-      });
-    }
+      }),
+    );
+    await Promise.all(unmounting);
     await this.#context.store.close();
-    await this.#server?.stop(true);
+    await this.#listener?.stop(true);
     rmSync(this.#settings.socket, { force: true });
   }
 
-  async #mount(request: ReturnType<typeof mountRequestSchema.parse>): Promise<LiveMount> {
-    const credential = secretOf(request.image_credentials);
-    const known = this.#mounts.get(request.mount_id);
-    if (known !== undefined) {
-      const mount = await known;
-      await mount.useCredential(credential);
-      return mount;
+  health(): z.infer<typeof healthSchema> {
+    return {
+      pid: process.pid,
+      version: VERSION,
+      mounts: Math.max(this.#mounts.size, this.#turns.busy),
+      settings: this.#settings,
+      ending: this.#ending,
+    };
+  }
+
+  /** Ends the server if nothing is mounted. @throws ImgcredError CONFLICT while something is */
+  shutdown(): void {
+    if (this.#mounts.size > 0 || this.#turns.busy > 0) {
+      throw new ImgcredError('CONFLICT', `${this.#mounts.size} images are mounted`);
     }
-    // The mount keeps its request, for those who ask what it is: without the credential.
-    const { image_credentials: _, ...plain } = request;
-    return this.#open(request.mount_id, LiveMount.open(plain, credential, this.#context));
+    this.#ending = true;
+    // After the answer is on its way.
+    setTimeout(this.#end, 0);
   }
 
-  async #resume(request: z.infer<typeof resumeSchema>): Promise<LiveMount> {
-    const { image_credentials, holder_pid, holder_descriptor, ...plain } = request;
-    const known = this.#mounts.get(plain.mount_id);
-    if (known !== undefined) return known;
-    const descriptor = duplicateDescriptorOf(holder_pid, holder_descriptor);
-    return this.#open(
-      plain.mount_id,
-      LiveMount.open(plain, secretOf(image_credentials), this.#context, descriptor),
-    );
+  list(): LiveMount[] {
+    return [...this.#mounts.values()];
   }
 
-  async #open(id: string, opening: Promise<LiveMount>): Promise<LiveMount> {
-    this.#mounts.set(id, opening);
-    try {
-      const mount = await opening;
-      this.#prefetcher.begin(mount);
-      return mount;
-    } catch (thrown) {
-      this.#mounts.delete(id);
-      throw thrown;
-    }
-  }
-
-  async #unmount(id: string): Promise<Record<string, never>> {
-    const mount = await this.#get(id);
-    this.#mounts.delete(id);
-    await this.#prefetcher.end(mount);
-    await mount.close();
-    rmSync(this.#context.statePath(id), { force: true });
-    return {};
-  }
-
-  async #get(id: string): Promise<LiveMount> {
+  /** @throws ImgcredError NOT_FOUND */
+  get(id: string): LiveMount {
     const mount = this.#mounts.get(id);
     if (mount === undefined) throw new ImgcredError('NOT_FOUND', `there is no mount ${id}`);
     return mount;
   }
 
-  async #views() {
-    const settled = await Promise.allSettled(this.#mounts.values());
-    return settled.flatMap((mount) => (mount.status === 'fulfilled' ? [mount.value.view()] : []));
+  /** Mounts, or proves the credential and hands it to the mount that is there. */
+  mount({ image_credentials, ...request }: MountRequest): Promise<LiveMount> {
+    const credential = secretOf(image_credentials);
+    return this.#inTurn(request.mount_id, async () => {
+      const known = this.#mounts.get(request.mount_id);
+      if (known === undefined) return this.#open(request.mount_id, request, credential, undefined);
+      await known.useCredential(credential);
+      return known;
+    });
+  }
+
+  /** Goes on with a dead server's mount, by a duplicate of its descriptor that `holder_pid` has. */
+  resume(message: z.infer<typeof resumeSchema>): Promise<LiveMount> {
+    const { image_credentials, holder_pid, holder_descriptor, ...request } = message;
+    return this.#inTurn(request.mount_id, async () => {
+      const known = this.#mounts.get(request.mount_id);
+      if (known !== undefined) return known;
+      const descriptor = duplicateDescriptorOf(holder_pid, holder_descriptor);
+      return this.#open(request.mount_id, request, secretOf(image_credentials), descriptor);
+    });
+  }
+
+  /** Gives a mount another credential, once that has been proved. */
+  useCredential(id: string, imageCredentials: string | undefined): Promise<void> {
+    return this.#turns.take(id, () => this.get(id).useCredential(secretOf(imageCredentials)));
+  }
+
+  /** Takes a mount's credential away, and what was proved with it. */
+  dropCredential(id: string): Promise<void> {
+    return this.#turns.take(id, () => this.get(id).dropCredential());
+  }
+
+  /** Notes which process this server works for: without one, and without mounts, it ends. */
+  hold(pid: number): void {
+    this.#watch.hold(pid);
+  }
+
+  #endIfIdle(): boolean {
+    if (this.#mounts.size > 0 || this.#turns.busy > 0) return false;
+    this.#context.logger.info('nobody uses this mount server any more: it ends');
+    this.#ending = true;
+    this.#end();
+    return true;
+  }
+
+  unmount(id: string): Promise<void> {
+    return this.#turns.take(id, async () => {
+      const mount = this.get(id);
+      await this.#prefetcher.end(mount);
+      this.#mounts.delete(id);
+      await mount.close();
+      rmSync(this.#context.statePath(id), { force: true });
+    });
+  }
+
+  /** Pins the image of a mount, and tells how making it local goes. */
+  async *pin(id: string, signal: AbortSignal): AsyncGenerator<PinLine> {
+    const mount = this.get(id);
+    const { image, workspace_id, index_path } = mount.request;
+    await this.#pins.add({
+      workspace_id,
+      image_id: image.id,
+      reference: image.reference,
+      index_digest: image.index_digest,
+      index_path,
+    });
+    yield* pinning(mount.content, this.#context.store, signal);
+  }
+
+  unpin(workspaceId: string, named: string) {
+    return this.#pins.remove(workspaceId, named);
+  }
+
+  listPins() {
+    return this.#pins.list();
+  }
+
+  /** How much of an image is here, mounted or not. */
+  async contentState(content: NamedContent) {
+    const index = openImageIndex(Bun.mmap(content.index_path));
+    return contentState(index, await this.#context.store.localState(index), {
+      pinned: this.#pins.has(content),
+      trace: await this.#prefetcher.trace(content.index_digest),
+    });
+  }
+
+  cacheList() {
+    return this.#context.store.list().map(cacheEntry);
+  }
+
+  cacheStatus() {
+    return cacheStatus(this.#context.store.stat(), this.#pins.list().length);
+  }
+
+  cachePrune(options: PruneCache) {
+    return this.#context.store.prune({
+      ...(options.unused_for_ms === undefined ? {} : { unusedForMs: options.unused_for_ms }),
+      ...(options.to_bytes === undefined ? {} : { toBytes: options.to_bytes }),
+    });
+  }
+
+  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    if (this.#ending) {
+      throw new ImgcredError('SERVER_UNREACHABLE', 'the mount server is ending', { hint: 'try again' });
+    }
+    return this.#turns.take(id, work);
+  }
+
+  async #open(
+    id: string,
+    request: LiveMount['request'],
+    credential: Secret<string> | undefined,
+    descriptor: number | undefined,
+  ): Promise<LiveMount> {
+    const mount = await LiveMount.open(request, credential, this.#context, descriptor);
+    this.#mounts.set(id, mount);
+    this.#prefetcher.begin(mount, descriptor !== undefined);
+    return mount;
   }
 }
 
 function secretOf(text: string | undefined): Secret<string> | undefined {
   return text === undefined ? undefined : new Secret(text);
-}
-
-async function answer(work: () => Promise<unknown>): Promise<Response> {
-  try {
-    return Response.json(await work());
-  } catch (thrown) {
-    const error = toImgcredError(thrown);
-    return Response.json(error, { status: error.status });
-  }
 }

@@ -5,7 +5,7 @@ import { readMountTable, SystemCallError, unmount } from '../../filesystem/index
 import { cgroupProcesses, killCgroup, removeCgroup } from './cgroup.ts';
 import { type ContainerState, containerPaths, type ProcessIdentity, readState } from './container-files.ts';
 import { ContainerError } from './errors.ts';
-import { identifyProcess, isRunning, readStat } from './process-identity.ts';
+import { identifyProcess, isRunning, mountNamespace } from './process-identity.ts';
 
 const LOOK_AGAIN_MS = 5;
 
@@ -51,7 +51,7 @@ async function endProcesses(state: ContainerState, pidFile: string, deadline: nu
   }
 }
 
-/** The supervisor, the runtime that it started (in its session), the container's first process, its control group. */
+/** The supervisor, what shares its mount name space (the runtime), the container's first process, its control group. */
 function remaining(state: ContainerState): ProcessIdentity[] {
   const found = new Map<number, ProcessIdentity>();
   const add = (identity: ProcessIdentity | undefined) => {
@@ -65,9 +65,8 @@ function remaining(state: ContainerState): ProcessIdentity[] {
   for (const name of readdirSync('/proc')) {
     const pid = Number(name);
     if (!Number.isInteger(pid)) continue;
-    const stat = readStat(pid);
-    // Sessions end with their last process, so a number may be a later session's; that one began later.
-    if (stat?.session === state.supervisor.pid && stat.startTime >= state.supervisor.startTime)
+    // A name space's number is used again after its end; whoever has it then began later than our processes did.
+    if (state.mountNamespace !== undefined && mountNamespace(pid) === state.mountNamespace)
       add(identifyProcess(pid));
   }
   return [...found.values()];

@@ -68,8 +68,10 @@ export interface ProcessIdentity {
 }
 
 export interface ContainerState {
-  readonly status: 'prepared' | 'running';
+  readonly status: 'preparing' | 'prepared' | 'running';
   readonly supervisor: ProcessIdentity;
+  /** The supervisor's own one, which the runtime's processes share: by it they are found. */
+  readonly mountNamespace?: string;
   readonly stopSignal: number;
   readonly stopTimeoutMs: number;
   /** Absent where the container has none of its own. */

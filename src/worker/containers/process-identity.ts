@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import type { ProcessIdentity } from './container-files.ts';
 
 /** Names a running process; undefined when it is gone or has ended and waits to be reaped. */
@@ -17,7 +17,6 @@ export function isRunning(identity: ProcessIdentity): boolean {
 
 export interface ProcessStat {
   readonly state: string;
-  readonly session: number;
   readonly startTime: number;
 }
 
@@ -31,10 +30,19 @@ export function readStat(pid: number): ProcessStat | undefined {
   }
   // The command's name stands in parentheses and may hold blanks and parentheses itself; field 3 follows.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const [state, , , session] = fields;
+  const [state] = fields;
   const startTime = fields[19];
-  if (state === undefined || session === undefined || startTime === undefined) return undefined;
-  return { state, session: Number(session), startTime: Number(startTime) };
+  if (state === undefined || startTime === undefined) return undefined;
+  return { state, startTime: Number(startTime) };
+}
+
+/** Names the mount name space of a process (`mnt:[4026531841]`); undefined when the process is gone or not ours to see. */
+export function mountNamespace(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`);
+  } catch {
+    return undefined;
+  }
 }
 
 let cachedBootId: string | undefined;

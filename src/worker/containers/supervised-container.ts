@@ -1,4 +1,5 @@
 import { rmSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { systemErrorCode, toImgcredError } from '../../errors/index.ts';
 import { oomKills, removeCgroup } from './cgroup.ts';
@@ -8,7 +9,6 @@ import {
   type ContainerPaths,
   type ContainerState,
   containerPaths,
-  type ProcessIdentity,
   readManifest,
   reserveExit,
   writeExit,
@@ -25,11 +25,17 @@ import { ContainerError } from './errors.ts';
 import { parseExecOptions } from './exec-options.ts';
 import { readHostFacts } from './host-facts.ts';
 import { ProcessConnection, sendOutput } from './process-connection.ts';
-import { identifyProcess } from './process-identity.ts';
+import { identifyProcess, mountNamespace } from './process-identity.ts';
 import { execFailure, type StartFailure } from './runtime-failure.ts';
 import type { SpecProcess } from './runtime-spec.ts';
 import { signalName } from './signals.ts';
-import { mountForContainer, privatePaths, unmountContainer, writeBundle } from './supervisor-mounts.ts';
+import {
+  enterOwnMounts,
+  mountForContainer,
+  privatePaths,
+  unmountContainer,
+  writeBundle,
+} from './supervisor-mounts.ts';
 
 // A container that nobody starts was prepared by a worker that is gone.
 const START_WITHIN_MS = 15 * 60_000;
@@ -48,7 +54,7 @@ export class SupervisedContainer implements ChannelHandler {
   readonly #plan: ContainerPlan;
   readonly #main: SpecProcess;
   readonly #rotation: LogRotation;
-  readonly #identity: ProcessIdentity;
+  readonly #self: SupervisorIdentity;
   readonly #reaper = new ChildReaper();
   readonly #channels = new Set<ControlChannel>();
   readonly #waiting = new Set<ControlChannel>();
@@ -66,28 +72,35 @@ export class SupervisedContainer implements ChannelHandler {
     plan: ContainerPlan,
     main: SpecProcess,
     rotation: LogRotation,
-    identity: ProcessIdentity,
+    self: SupervisorIdentity,
   ) {
     this.#paths = paths;
     this.#plan = plan;
     this.#main = main;
     this.#rotation = rotation;
-    this.#identity = identity;
+    this.#self = self;
   }
 
   /** Mounts the root file system and everything else that a start needs, and listens for the worker. */
   static prepare(directory: string, secrets: readonly ContainerSecret[]): SupervisedContainer {
     const paths = containerPaths(directory);
     const manifest = readManifest(paths);
-    const identity = identifyProcess(process.pid);
-    if (identity === undefined) throw new ContainerError('the supervisor does not find itself in /proc');
     const host = readHostFacts();
+    enterOwnMounts();
+    const self = identifySelf();
+    // From here on, whoever cleans up finds this process.
+    writeJson(paths.state, {
+      status: 'preparing',
+      ...self,
+      stopSignal: constants.signals.SIGKILL,
+      stopTimeoutMs: 0,
+    });
     try {
       mountForContainer(paths, manifest, host);
       const plan = planContainer(paths, manifest, host);
       writeJson(paths.config, plan.spec);
       const main = writeBundle(paths, plan.spec, secrets);
-      const container = new SupervisedContainer(paths, plan, main, manifest.rotation, identity);
+      const container = new SupervisedContainer(paths, plan, main, manifest.rotation, self);
       container.#listen();
       return container;
     } catch (error) {
@@ -114,7 +127,7 @@ export class SupervisedContainer implements ChannelHandler {
 
   #state(): ContainerState {
     const { stopSignal, stopTimeoutMs, cgroup } = this.#plan;
-    const state = { status: 'prepared', supervisor: this.#identity, stopSignal, stopTimeoutMs } as const;
+    const state = { status: 'prepared', ...this.#self, stopSignal, stopTimeoutMs } as const;
     return cgroup === undefined ? state : { ...state, cgroup };
   }
 
@@ -287,6 +300,15 @@ export class SupervisedContainer implements ChannelHandler {
       this.#finish(failedExit({ exitCode: 125, message: 'nobody started the container' }));
     }
   }
+}
+
+type SupervisorIdentity = Pick<ContainerState, 'supervisor' | 'mountNamespace'>;
+
+function identifySelf(): SupervisorIdentity {
+  const supervisor = identifyProcess(process.pid);
+  if (supervisor === undefined) throw new ContainerError('the supervisor does not find itself in /proc');
+  const own = mountNamespace(process.pid);
+  return own === undefined ? { supervisor } : { supervisor, mountNamespace: own };
 }
 
 /** Passes all output on, in its order within each stream, and resolves when the process has ended after it. */

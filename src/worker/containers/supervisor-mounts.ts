@@ -27,12 +27,16 @@ export function privatePaths(paths: ContainerPaths) {
 }
 
 /**
- * Gives the supervisor its own view of the mounts, with the root file system and a private tmpfs in it. The
- * kernel takes all of it down with the supervisor and the container, however they end.
+ * Gives this process its own view of the mounts, and all descendants that lose their parents. The kernel takes its
+ * mounts down with the supervisor and the container, however they end.
  */
-export function mountForContainer(paths: ContainerPaths, manifest: ContainerManifest, host: HostFacts): void {
+export function enterOwnMounts(): void {
   unshareMounts();
   becomeSubreaper();
+}
+
+/** Mounts the root file system, and a tmpfs that only the supervisor sees. After {@link enterOwnMounts}. */
+export function mountForContainer(paths: ContainerPaths, manifest: ContainerManifest, host: HostFacts): void {
   const needed = [paths.directory, ...manifest.lower, ...bindSources(manifest)];
   detachForeignMounts(needed);
   if (manifest.runtime.name === 'crun') showCgroupsThatCrunTakes(host.cgroup.mode);

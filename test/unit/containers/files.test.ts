@@ -13,7 +13,7 @@ import {
   FrameDecoder,
 } from '../../../src/worker/containers/control-protocol.ts';
 import { overlayOptions } from '../../../src/worker/containers/overlay.ts';
-import { lastLines, readLogs } from '../../../src/worker/containers/read-logs.ts';
+import { lastLines, readLogs, type StoredLogRecord } from '../../../src/worker/containers/read-logs.ts';
 import { makeDirectoryInRootfs, resolveInRootfs } from '../../../src/worker/containers/rootfs-path.ts';
 import { startFailure } from '../../../src/worker/containers/runtime-failure.ts';
 
@@ -29,7 +29,7 @@ const text = (records: readonly LogRecord[]) =>
 
 describe('a log', () => {
   const all = async (name: string) => {
-    const records: LogRecord[] = [];
+    const records: StoredLogRecord[] = [];
     for await (const record of readLogs(containerPaths(join(directory, name)), {}, () => true))
       records.push(record);
     return records;
@@ -40,7 +40,11 @@ describe('a log', () => {
     using log = new LogWriter(join(directory, 'a/logs'), { maxBytes: 1000, maxFiles: 3 }, () => time++);
     log.write('stdout', bytes('one'));
     log.write('stderr', bytes('two'));
-    expect(await all('a')).toEqual([
+    const records = await all('a');
+    expect(records.map(({ position }) => position)).toEqual(
+      [...records.map(({ position }) => position)].sort((a, b) => a - b),
+    );
+    expect(records.map(({ position: _, ...record }) => record)).toEqual([
       { time: 1_700_000_000_000.5, stream: 'stdout', bytes: bytes('one') },
       { time: 1_700_000_000_001.5, stream: 'stderr', bytes: bytes('two') },
     ]);

@@ -1,4 +1,4 @@
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import type { GatewayApp } from '../gateway/index.ts';
 
@@ -56,12 +56,18 @@ export function serveOnSocket(app: GatewayApp, path: string): HttpServer {
   }
 }
 
+/** Paths of a certificate chain and its key, PEM. */
+export interface TlsFiles {
+  readonly cert: string;
+  readonly key: string;
+}
+
 /**
- * Serves the API on a TCP address.
+ * Serves the API on a TCP address, with TLS where there is a certificate.
  *
- * @throws ImgcredError PORT_IN_USE; USAGE for an address that is not this machine's
+ * @throws ImgcredError PORT_IN_USE; USAGE for an address that is not this machine's, or a certificate that is none
  */
-export function serveOnAddress(app: GatewayApp, listen: string): HttpServer {
+export function serveOnAddress(app: GatewayApp, listen: string, tls?: TlsFiles): HttpServer {
   const colon = listen.lastIndexOf(':');
   const hostname = listen.slice(0, colon).replace(/^\[|\]$/g, '');
   const port = Number(listen.slice(colon + 1));
@@ -69,6 +75,7 @@ export function serveOnAddress(app: GatewayApp, listen: string): HttpServer {
     const server = Bun.serve({
       hostname,
       port,
+      ...(tls === undefined ? {} : { tls: readTls(tls) }),
       idleTimeout: NO_IDLE_TIMEOUT,
       fetch: (request, self) =>
         app.fetch(request, { local: false, origin: self.requestIP(request)?.address }),
@@ -81,7 +88,13 @@ export function serveOnAddress(app: GatewayApp, listen: string): HttpServer {
       stop: () => server.stop(true),
     };
   } catch (cause) {
+    if (cause instanceof ImgcredError) throw cause;
     const code = systemErrorCode(cause);
+    if (tls !== undefined && code?.startsWith('ERR_') === true) {
+      throw new ImgcredError('USAGE', `--tls-cert ${tls.cert}: it, or its key, is not valid PEM (${code})`, {
+        cause,
+      });
+    }
     if (code === 'EADDRINUSE') {
       throw new ImgcredError('PORT_IN_USE', `${listen} is in use by another program`, {
         hint: 'stop it, or choose another address with --listen',
@@ -92,5 +105,21 @@ export function serveOnAddress(app: GatewayApp, listen: string): HttpServer {
       hint: 'name an address of this machine and a free port with --listen',
       cause,
     });
+  }
+}
+
+function readTls({ cert, key }: TlsFiles): { cert: string; key: string } {
+  return { cert: readPem('--tls-cert', cert), key: readPem('--tls-key', key) };
+}
+
+function readPem(option: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new ImgcredError(
+      'USAGE',
+      `${option} ${path} can't be read (${systemErrorCode(cause) ?? 'unknown error'})`,
+      { cause },
+    );
   }
 }

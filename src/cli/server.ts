@@ -22,7 +22,8 @@ import { Scheduler, workerRoutes } from '../scheduler/index.ts';
 import { openSecrets, type Secrets } from '../secrets/index.ts';
 import { HttpWorkerLink, Worker } from '../worker/index.ts';
 import { readTokenFile } from './api-client.ts';
-import { type HttpServer, serveOnAddress, serveOnSocket } from './http-server.ts';
+import { forwardTo } from './forward.ts';
+import { type HttpServer, serveOnAddress, serveOnSocket, type TlsFiles } from './http-server.ts';
 import { registryOptions } from './registry-options.ts';
 
 /** The roles that run in this process. */
@@ -62,13 +63,22 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
     const plane = control ? await openControlPlane(config, registry, signals, logger) : undefined;
     if (plane !== undefined) {
       cleanups.push(() => plane.database.close());
-      servers.push(serveOnSocket(plane.app, layout.socket));
+      const alone = !config.roles.includes('gateway');
+      servers.push(serveOnSocket(plane.app, alone ? layout.schedulerSocket : layout.socket));
       cleanups.push(() => servers[0]?.stop());
       if (config.listen !== 'none') {
-        const server = serveOnAddress(plane.app, config.listen);
+        const server = serveOnAddress(plane.app, config.listen, tlsOf(config));
         servers.push(server);
         cleanups.push(() => server.stop());
       }
+    }
+    if (plane?.scheduler !== undefined) {
+      const watching = new AbortController();
+      const watch = plane.scheduler.watch(watching.signal);
+      cleanups.push(async () => {
+        watching.abort();
+        await watch;
+      });
     }
     let worker: Worker | undefined;
     if (config.roles.includes('worker')) {
@@ -119,6 +129,7 @@ async function openControlPlane(
           logs,
           signals,
           indexDirectory: layout.indexes,
+          leaseMs: config.lease_ms,
           logger: logger.with({ role: 'scheduler' }),
         })
       : undefined;
@@ -129,8 +140,13 @@ async function openControlPlane(
         ? gatewayRoutes(config, database, secrets, logs, registry, signals, logger)
         : [],
       logger: logger.with({ role: 'gateway' }),
-      mounted:
-        scheduler === undefined ? [] : [{ prefix: '/v1/worker', app: workerRoutes(scheduler, database) }],
+      mounted: [
+        {
+          prefix: '/v1/worker',
+          app:
+            scheduler === undefined ? forwardTo(layout.schedulerSocket) : workerRoutes(scheduler, database),
+        },
+      ],
     });
     const busy = () => {
       const counts = database.queue.counts();
@@ -166,7 +182,7 @@ function gatewayRoutes(
   });
   return [
     ...imageRoutes(registration),
-    ...containerRoutes({ logs, signals }),
+    ...containerRoutes({ logs, signals, queueLimit: config.queue_limit }),
     ...secretRoutes({
       store: secrets.store,
       verify: registration.verify,
@@ -204,6 +220,10 @@ async function startWorker(
     });
   }
   return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }) });
+}
+
+function tlsOf({ tls_cert: cert, tls_key: key }: Config): TlsFiles | undefined {
+  return cert === undefined || key === undefined ? undefined : { cert, key };
 }
 
 /**

@@ -27,6 +27,17 @@ const bytes = z.preprocess((value, context) => {
     return z.NEVER;
   }
 }, z.int().min(0));
+const labels = z.preprocess(
+  (value, context) => {
+    const pairs = typeof value === 'string' ? value.split(',') : value;
+    if (!Array.isArray(pairs)) return pairs;
+    const wrong = pairs.find((pair) => !/^[^=]+=/.test(String(pair)));
+    if (wrong === undefined) return Object.fromEntries(pairs.map((pair) => String(pair).split(/=(.*)/s, 2)));
+    context.addIssue({ code: 'custom', message: 'must be NAME=VALUE' });
+    return z.NEVER;
+  },
+  z.record(z.string().min(1).max(256), z.string().max(4096)),
+);
 const path = z
   .string()
   .min(1)
@@ -42,6 +53,9 @@ const settings = z.strictObject({
     .string()
     .regex(/^(none|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, 'must be HOST:PORT or none')
     .default('127.0.0.1:7480'),
+  /** Certificate chain and key for the listen address, PEM: then it speaks https. */
+  tls_cert: path.optional(),
+  tls_key: path.optional(),
   gateway: z.url({ protocol: /^https?$/, error: 'must be an http or https address' }).optional(),
   token_file: path.optional(),
   gateway_ca: path.optional(),
@@ -56,6 +70,11 @@ const settings = z.strictObject({
   cache_limit: bytes.optional(),
   slots: number.pipe(z.int().min(1).max(10_000)).default(64),
   worker_name: z.string().min(1).max(128).optional(),
+  worker_labels: labels.default({}),
+  /** How long a worker may be silent before what it runs is given up, ms. */
+  lease_ms: number.pipe(z.int().min(500).max(3_600_000)).default(30_000),
+  /** Requests that a workspace may have waiting and running at once. */
+  queue_limit: number.pipe(z.int().min(1)).default(10_000),
   /** Milliseconds that a read may wait for the registry before it fails. */
   read_timeout_ms: number.pipe(z.int().min(100)).default(60_000),
   prefetch: z.enum(['trace', 'all', 'none']).default('trace'),
@@ -73,6 +92,8 @@ const FLAGS: Partial<Record<string, string>> = {
   insecure_registries: '--insecure-registry',
   registry_mirrors: '--registry-mirror',
   read_timeout_ms: '--read-timeout',
+  worker_labels: '--worker-label',
+  lease_ms: '--lease',
 };
 
 /**
@@ -107,6 +128,11 @@ export function loadConfig(
       `${origins.get(name) ?? name}: ${unknown === undefined ? issue?.message : 'no such setting'}`,
       { hint: 'imgcred serve --help lists the settings' },
     );
+  }
+  if ((result.data.tls_cert === undefined) !== (result.data.tls_key === undefined)) {
+    throw new ImgcredError('USAGE', '--tls-cert and --tls-key go together', {
+      hint: 'name the certificate chain and its key, both PEM',
+    });
   }
   return { ...result.data, data_dir: result.data.data_dir ?? defaultDataDirectory(environment) };
 }

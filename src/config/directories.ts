@@ -8,6 +8,8 @@ export function dataLayout(dataDirectory: string) {
   return {
     root: dataDirectory,
     socket: at('imgcred.sock'),
+    /** Of a scheduler that is not in the gateway's process. */
+    schedulerSocket: at('scheduler.sock'),
     /** Image indexes by their sha256. */
     indexes: at('indexes'),
     /** One file a layer: what makes registration resumable. */

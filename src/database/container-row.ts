@@ -55,8 +55,13 @@ export interface ContainerRow {
   readonly restartLimit: number | undefined;
   readonly restartCount: number;
   readonly stopRequestedAt: number | undefined;
+  /** Whether it is to end by SIGKILL at once. */
+  readonly stopKill: boolean;
   readonly exitCode: number | undefined;
+  /** One line for people. */
   readonly reason: string | undefined;
+  /** Why it failed: `code`, `message`, perhaps `hint`. */
+  readonly error: JsonObject | undefined;
   readonly fetchReport: JsonObject | undefined;
   readonly createdAt: number;
   readonly assignedAt: number | undefined;
@@ -86,8 +91,10 @@ export function readContainer(row: Row): ContainerRow {
     restartLimit: columns.optionalInteger(row, 'restart_limit'),
     restartCount: columns.integer(row, 'restart_count'),
     stopRequestedAt: columns.optionalInteger(row, 'stop_requested_at'),
+    stopKill: columns.boolean(row, 'stop_kill'),
     exitCode: columns.optionalInteger(row, 'exit_code'),
     reason: columns.optionalText(row, 'reason'),
+    error: columns.optionalJson(row, 'error', asJsonObject),
     fetchReport: columns.optionalJson(row, 'fetch_report', asJsonObject),
     createdAt: columns.integer(row, 'created_at'),
     assignedAt: columns.optionalInteger(row, 'assigned_at'),

@@ -104,6 +104,17 @@ export class ContainerRepository {
     );
   }
 
+  /** The requests of these images that have not ended. */
+  liveOf(imageIds: readonly ImageId[]): ContainerRow[] {
+    return this.#connection.all(
+      `SELECT * FROM containers WHERE workspace_id = $workspaceId
+         AND image_id IN (SELECT value FROM json_each($imageIds))
+         AND state IN ('pending', 'assigned', 'preparing', 'running', 'stopping') ORDER BY sequence`,
+      { workspaceId: this.#workspaceId, imageIds: JSON.stringify(imageIds) },
+      readContainer,
+    );
+  }
+
   /** How many requests of this workspace have not ended. */
   countLive(): number {
     return this.#connection.one(
@@ -155,20 +166,23 @@ export class ContainerRepository {
 
   /**
    * Asks for the end of a request. One that waits is `cancelled` at once; one that a worker has becomes
-   * `stopping`; one that has ended, or is ending, stays as it is.
+   * `stopping`; for one that is stopping, `kill` makes it a kill. One that has ended stays as it is.
    *
+   * @param kill by SIGKILL at once, instead of the stop signal first
    * @throws DatabaseError NOT_FOUND
    */
-  requestStop(idOrName: string, reason: string): ContainerRow {
+  requestStop(idOrName: string, reason: string, kill = false): ContainerRow {
     const { id } = this.get(idOrName);
     const changed = this.#connection.get(
       `UPDATE containers SET
          state = CASE state WHEN 'pending' THEN 'cancelled' ELSE 'stopping' END,
          finished_at = CASE state WHEN 'pending' THEN $now ELSE NULL END,
-         reason = $reason, stop_requested_at = $now, updated_at = $now
-       WHERE workspace_id = $workspaceId AND id = $id AND state IN ('pending', 'assigned', 'preparing', 'running')
+         reason = $reason, stop_kill = $kill, stop_requested_at = coalesce(stop_requested_at, $now), updated_at = $now
+       WHERE workspace_id = $workspaceId AND id = $id
+         AND (state IN ('pending', 'assigned', 'preparing', 'running')
+           OR (state = 'stopping' AND $kill = 1 AND stop_kill = 0))
        RETURNING *`,
-      { workspaceId: this.#workspaceId, id, reason, now: this.#now() },
+      { workspaceId: this.#workspaceId, id, reason, kill: kill ? 1 : 0, now: this.#now() },
       readContainer,
     );
     return changed ?? this.get(id);

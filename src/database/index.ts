@@ -36,7 +36,13 @@ export {
   openDatabase,
   type WorkspaceDatabase,
 } from './open.ts';
-export type { Holder, QueueRepository, TransitionDetails } from './queue.ts';
+export type {
+  CredentialInUse,
+  Holder,
+  NamedAttempt,
+  QueueRepository,
+  TransitionDetails,
+} from './queue.ts';
 export type { JsonObject, JsonValue } from './rows.ts';
 export type {
   EncryptedVersion,

@@ -6,7 +6,14 @@ import {
   readContainer,
   TRANSITIONS,
 } from './container-row.ts';
-import type { ContainerId, WorkerId } from './identifiers.ts';
+import {
+  type ContainerId,
+  type ImageId,
+  parseId,
+  type SecretId,
+  type WorkerId,
+  type WorkspaceId,
+} from './identifiers.ts';
 import { Columns, type JsonObject } from './rows.ts';
 
 /** Who speaks of a request: what another worker, or this one under an earlier attempt, says no longer counts. */
@@ -18,12 +25,30 @@ export interface Holder {
 export interface TransitionDetails {
   readonly exitCode?: number;
   readonly reason?: string;
+  /** Why it failed: `code`, `message`, perhaps `hint`. */
+  readonly error?: JsonObject;
   readonly fetchReport?: JsonObject;
   /** For a return to `pending`: not claimed again before this time. */
   readonly notBefore?: number;
+  /** For a return to `pending`: this is a restart after a run, not a hand-back of what never ran. */
+  readonly restart?: boolean;
+}
+
+/** A container under one attempt, as a worker names it. */
+export interface NamedAttempt {
+  readonly containerId: string;
+  readonly attempt: number;
+}
+
+/** What opens an image that a worker holds containers of; no secret where it is public, or its secret is gone. */
+export interface CredentialInUse {
+  readonly workspaceId: WorkspaceId;
+  readonly imageId: ImageId;
+  readonly secret: { readonly id: SecretId; readonly name: string; readonly version: number } | undefined;
 }
 
 const columns = new Columns('containers');
+const attemptKey = ({ containerId, attempt }: NamedAttempt) => `${containerId} ${attempt}`;
 
 // What may be claimed: a request that waits, or one whose worker let its lease lapse before it started anything.
 const CLAIMABLE = `((state = 'pending' AND not_before <= $now)
@@ -98,15 +123,55 @@ export class QueueRepository {
   }
 
   /**
-   * Prolongs the leases of all that a worker holds (its heartbeat), and gives what it holds, so that the worker
-   * can drop what it has lost. A lease that lapsed may be revived as long as nobody else has claimed it.
+   * Prolongs the leases of what a worker says it has (its heartbeat). What the database believes it has and it
+   * does not name goes on towards its end: an answer with a request was lost, say. A lease that lapsed may be
+   * revived as long as nobody else has claimed it.
    */
-  renewLeases(workerId: WorkerId, leaseMs: number): ContainerRow[] {
-    return this.#connection.all(
+  renewLeases(workerId: WorkerId, attempts: readonly NamedAttempt[], leaseMs: number): void {
+    if (attempts.length === 0) return;
+    this.#connection.run(
       `UPDATE containers SET lease_expires_at = $now + $leaseMs
-       WHERE worker_id = $workerId AND state IN ('assigned', 'preparing', 'running', 'stopping') RETURNING *`,
-      { workerId, leaseMs, now: this.#now() },
-      readContainer,
+       WHERE worker_id = $workerId AND state IN ('assigned', 'preparing', 'running', 'stopping')
+         AND id || ' ' || attempt IN (SELECT value FROM json_each($attempts))`,
+      { workerId, attempts: JSON.stringify(attempts.map(attemptKey)), leaseMs, now: this.#now() },
+    );
+  }
+
+  /**
+   * Gives every lease its full length from now: for a scheduler that starts. No worker could prolong one while
+   * there was none, so a lapsed lease says nothing of its worker yet.
+   */
+  extendLeases(leaseMs: number): number {
+    return this.#connection.run(
+      `UPDATE containers SET lease_expires_at = $now + $leaseMs
+       WHERE lease_expires_at < $now + $leaseMs
+         AND state IN ('assigned', 'preparing', 'running', 'stopping')`,
+      { leaseMs, now: this.#now() },
+    );
+  }
+
+  /** Which secret, at which version, opens the image of each container that a worker holds; one row an image. */
+  credentialsInUse(workerId: WorkerId): CredentialInUse[] {
+    return this.#connection.all(
+      `SELECT DISTINCT containers.workspace_id, containers.image_id, images.credential_secret_id AS secret_id,
+         secrets.name AS secret_name, secrets.current_version AS version
+       FROM containers INDEXED BY containers_by_worker
+       JOIN images ON images.id = containers.image_id
+       LEFT JOIN secrets ON secrets.id = images.credential_secret_id
+       WHERE containers.worker_id = $workerId AND containers.state IN ('assigned', 'preparing', 'running', 'stopping')`,
+      { workerId },
+      (row) => ({
+        workspaceId: parseId('ws', columns.text(row, 'workspace_id')),
+        imageId: parseId('img', columns.text(row, 'image_id')),
+        secret:
+          row.secret_id === null
+            ? undefined
+            : {
+                id: parseId('sec', columns.text(row, 'secret_id')),
+                name: columns.text(row, 'secret_name'),
+                version: columns.integer(row, 'version'),
+              },
+      }),
     );
   }
 
@@ -149,10 +214,11 @@ export class QueueRepository {
       `UPDATE containers SET state = $to,
          worker_id = CASE WHEN $released THEN NULL ELSE worker_id END,
          lease_expires_at = CASE WHEN $released OR $final THEN NULL ELSE lease_expires_at END,
-         restart_count = restart_count + (CASE WHEN $released AND state = 'running' THEN 1 ELSE 0 END),
+         restart_count = restart_count + (CASE WHEN $restart AND state = 'running' THEN 1 ELSE 0 END),
          not_before = coalesce($notBefore, not_before),
          exit_code = CASE WHEN $to = 'running' THEN NULL ELSE coalesce($exitCode, exit_code) END,
          reason = CASE WHEN $to = 'running' THEN NULL ELSE coalesce($reason, reason) END,
+         error = CASE WHEN $to = 'running' THEN NULL ELSE coalesce($error, error) END,
          fetch_report = coalesce($fetchReport, fetch_report),
          started_at = CASE WHEN $to = 'running' THEN $now ELSE started_at END,
          finished_at = CASE WHEN $final THEN $now ELSE NULL END, updated_at = $now
@@ -165,10 +231,12 @@ export class QueueRepository {
         workerId: 'workerId' in holder ? holder.workerId : null,
         from: JSON.stringify(from),
         released,
+        restart: released && details.restart === true,
         final: isFinal(to),
         notBefore: details.notBefore ?? null,
         exitCode: details.exitCode ?? null,
         reason: details.reason ?? null,
+        error: details.error === undefined ? null : JSON.stringify(details.error),
         fetchReport: details.fetchReport === undefined ? null : JSON.stringify(details.fetchReport),
         now: this.#now(),
       },

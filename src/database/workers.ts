@@ -11,6 +11,8 @@ export interface NewWorker {
   readonly labels: Readonly<Record<string, string>>;
   /** The version of imgcred that it runs. */
   readonly version: string;
+  /** Names the data directory that it runs on. */
+  readonly instance?: string | undefined;
 }
 
 export interface WorkerRow extends NewWorker {
@@ -30,6 +32,7 @@ function readWorker(row: Row): WorkerRow {
     capacity: columns.json(row, 'capacity', asJsonObject),
     labels: columns.json(row, 'labels', asStringMap),
     version: columns.text(row, 'version'),
+    instance: columns.optionalText(row, 'instance'),
     draining: columns.boolean(row, 'draining'),
     lastHeartbeat: columns.integer(row, 'last_heartbeat'),
     createdAt: columns.integer(row, 'created_at'),
@@ -51,10 +54,10 @@ export class WorkerRepository {
   /** Adds a worker, or brings the one of that name up to date; its id stays, and it drains no longer. */
   register(worker: NewWorker): WorkerRow {
     return this.#connection.one(
-      `INSERT INTO workers (id, name, public_key, capacity, labels, version, last_heartbeat, created_at)
-       VALUES ($id, $name, $publicKey, $capacity, $labels, $version, $now, $now)
+      `INSERT INTO workers (id, name, public_key, capacity, labels, version, instance, last_heartbeat, created_at)
+       VALUES ($id, $name, $publicKey, $capacity, $labels, $version, $instance, $now, $now)
        ON CONFLICT (name) DO UPDATE SET public_key = excluded.public_key, capacity = excluded.capacity,
-         labels = excluded.labels, version = excluded.version, draining = 0, last_heartbeat = excluded.last_heartbeat
+         labels = excluded.labels, version = excluded.version, instance = excluded.instance, draining = 0, last_heartbeat = excluded.last_heartbeat
        RETURNING *`,
       {
         id: this.#newId('wrk'),
@@ -63,6 +66,7 @@ export class WorkerRepository {
         capacity: JSON.stringify(worker.capacity),
         labels: JSON.stringify(worker.labels),
         version: worker.version,
+        instance: worker.instance ?? null,
         now: this.#now(),
       },
       readWorker,

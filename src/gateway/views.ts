@@ -30,7 +30,6 @@ export function imageView(image: ImageRow) {
 
 /** What the API shows of a container: its request, its state, and what its image cost. */
 export function containerView(row: ContainerRow) {
-  const error = row.state === 'failed' ? failureOf(row.reason) : null;
   return {
     id: row.id,
     name: row.name ?? null,
@@ -43,8 +42,10 @@ export function containerView(row: ContainerRow) {
     worker_id: row.workerId ?? null,
     attempt: row.attempt,
     exit_code: row.exitCode ?? null,
-    reason: error?.message ?? row.reason ?? null,
-    error,
+    reason: row.reason ?? null,
+    error: row.state === 'failed' ? (row.error ?? unexplained(row.reason)) : null,
+    restart: row.restartLimit === undefined ? row.restartPolicy : `${row.restartPolicy}:${row.restartLimit}`,
+    restart_count: row.restartCount,
     fetch: row.fetchReport ?? null,
     created_at: iso(row.createdAt),
     assigned_at: isoOrNull(row.assignedAt),
@@ -76,15 +77,6 @@ export function isoOrNull(time: number | undefined): string | null {
   return time === undefined ? null : iso(time);
 }
 
-// A worker's failure is stored as its JSON; what the scheduler found itself is plain text.
-function failureOf(reason: string | undefined): { code: string; message: string; hint?: string } | null {
-  if (reason === undefined) return null;
-  if (reason.startsWith('{')) {
-    const parsed: unknown = JSON.parse(reason);
-    if (typeof parsed === 'object' && parsed !== null && 'code' in parsed && 'message' in parsed) {
-      const hint = 'hint' in parsed && typeof parsed.hint === 'string' ? { hint: parsed.hint } : {};
-      return { code: String(parsed.code), message: String(parsed.message), ...hint };
-    }
-  }
-  return { code: 'CONTAINER_FAILED', message: reason };
+function unexplained(reason: string | undefined) {
+  return { code: 'CONTAINER_FAILED', message: reason ?? 'it failed' };
 }

@@ -3,10 +3,10 @@ import { appendFile, type FileHandle, open, rename, rm, stat } from 'node:fs/pro
 import { join } from 'node:path';
 import { z } from 'zod';
 import { systemErrorCode } from '../errors/index.ts';
-import { type LogChunk, logChunkSchema } from '../protocol/index.ts';
+import { type LogChunk, logChunkSchema, type NumberedLogChunk } from '../protocol/index.ts';
 
 const storedChunk = logChunkSchema.extend({
-  /** Counts a container's chunks from 0 through all its files. */
+  /** Rises from chunk to chunk, through all files of a container. */
   n: z.int(),
 });
 type StoredChunk = z.infer<typeof storedChunk>;
@@ -32,26 +32,47 @@ export class LogStore {
   }
 
   /**
-   * Appends chunks of which the first has number `sequence`; those that were taken already are left out, so that
-   * a sender may repeat what it got no answer for.
+   * Appends chunks, whose numbers rise. Those that were taken already are left out, so that a sender may repeat
+   * what it got no answer for.
    */
-  append(containerId: string, sequence: number, chunks: readonly LogChunk[]): Promise<void> {
+  append(containerId: string, chunks: readonly NumberedLogChunk[]): Promise<void> {
+    return this.#inTurn(containerId, () => this.#append(containerId, chunks));
+  }
+
+  /** The least number that a container's next chunk may have. */
+  next(containerId: string): Promise<number> {
+    return this.#inTurn(containerId, () => this.#nextNumber(containerId));
+  }
+
+  /** Lets go of what is remembered of a container that will write nothing more; its output stays. */
+  close(containerId: string): void {
+    this.#next.delete(containerId);
+  }
+
+  #inTurn<T>(containerId: string, work: () => Promise<T>): Promise<T> {
     const before = this.#busy.get(containerId) ?? Promise.resolve();
-    const work = before.then(() => this.#append(containerId, sequence, chunks));
-    const settled = work.catch(() => {});
+    const done = before.then(work);
+    const settled = done.then(
+      () => {},
+      () => {},
+    );
     this.#busy.set(containerId, settled);
     void settled.then(() => {
       if (this.#busy.get(containerId) === settled) this.#busy.delete(containerId);
     });
-    return work;
+    return done;
   }
 
-  async #append(containerId: string, sequence: number, chunks: readonly LogChunk[]): Promise<void> {
-    const next = this.#next.get(containerId) ?? (await this.#nextFromDisk(containerId));
-    const fresh = chunks.slice(Math.max(0, next - sequence));
-    if (fresh.length === 0) return;
-    const first = sequence + chunks.length - fresh.length;
-    const text = fresh.map((chunk, at) => `${JSON.stringify({ n: first + at, ...chunk })}\n`).join('');
+  async #nextNumber(containerId: string): Promise<number> {
+    return this.#next.get(containerId) ?? (await this.#nextFromDisk(containerId));
+  }
+
+  async #append(containerId: string, chunks: readonly NumberedLogChunk[]): Promise<void> {
+    const next = await this.#nextNumber(containerId);
+    const fresh = chunks.filter((chunk) => chunk.number >= next);
+    const last = fresh.at(-1);
+    if (last === undefined) return;
+    const text = fresh.map(({ number, ...chunk }) => `${JSON.stringify({ n: number, ...chunk })}\n`).join('');
     const path = this.#path(containerId);
     try {
       await appendFile(path, text, { mode: 0o600 });
@@ -60,7 +81,7 @@ export class LogStore {
       this.#next.delete(containerId);
       throw thrown;
     }
-    this.#next.set(containerId, first + fresh.length);
+    this.#next.set(containerId, last.number + 1);
     if ((await stat(path)).size >= this.#fileBytes) await rename(path, `${path}.1`);
   }
 
@@ -215,7 +236,7 @@ async function lineAfter(file: FileHandle, n: number): Promise<number> {
   const tail = await readTail(file, TAIL_READ_BYTES, size);
   const start = tail.indexOf('\n') + 1;
   const first = parseLine(tail.slice(start, tail.indexOf('\n', start)));
-  return first !== undefined && first.n <= n + 1 ? size - tail.length + start : 0;
+  return first !== undefined && first.n <= n ? size - tail.length + start : 0;
 }
 
 /** The last bytes of a file, as `latin1`: one character is one byte. */

@@ -6,6 +6,8 @@ const keyValue = z.record(
   z.string().max(65_536),
 );
 
+export const INDEX_MODES = ['auto', 'local', 'require'] as const;
+
 /** Body of `POST /v1/images`. */
 export const registerImageSchema = z.strictObject({
   reference: z.string().min(1).max(4096),
@@ -15,6 +17,11 @@ export const registerImageSchema = z.strictObject({
   secret: z.string().min(1).max(253).optional(),
   /** `os/architecture[/variant]`; the server's own where it is left out. */
   platform: z.string().max(128).optional(),
+  /**
+   * Whether an index that is stored in the registry is taken: `auto` where there is a sound one, `local` never,
+   * `require` always: no layer is read.
+   */
+  index: z.enum(INDEX_MODES).optional(),
 });
 export type RegisterImage = z.infer<typeof registerImageSchema>;
 
@@ -32,6 +39,13 @@ export const createContainerSchema = z.strictObject({
     .optional(),
   overrides: containerOverridesSchema.default({}),
   max_fetch_bytes: z.int().min(0).optional(),
+  /** Whether it is run again when it has ended, and how often at most after failures. */
+  restart: z
+    .string()
+    .regex(/^(no|always|on-failure(:[1-9]\d{0,8})?)$/, 'must be no, always, on-failure or on-failure:N')
+    .default('no'),
+  /** Labels that the worker must have. */
+  worker_labels: z.record(z.string().min(1).max(256), z.string().max(4096)).optional(),
 });
 export type CreateContainer = z.infer<typeof createContainerSchema>;
 
@@ -51,22 +65,55 @@ export const setSecretSchema = z.strictObject({
 });
 export type SetSecret = z.infer<typeof setSecretSchema>;
 
+/** Body of `POST /v1/images/:id/index`: a credential that may push, where the image's own may not. */
+export const pushIndexSchema = registerImageSchema.pick({ base_image_creds: true, secret: true });
+export type PushIndex = z.infer<typeof pushIndexSchema>;
+
+const step = z.strictObject({ kind: z.literal('step'), step: z.string() });
+const indexing = z.strictObject({
+  kind: z.literal('progress'),
+  layers: z.int(),
+  layers_done: z.int(),
+  /** Compressed bytes. */
+  bytes: z.int(),
+  bytes_total: z.int(),
+  entries: z.int(),
+});
+const failed = z.strictObject({
+  kind: z.literal('error'),
+  error: z.strictObject({ code: z.string(), message: z.string(), hint: z.string().optional() }),
+});
+
 /** A line of the answer to `POST /v1/images` when it is asked for as `application/x-ndjson`. */
 export const registerProgressSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('step'), step: z.string() }),
-  z.strictObject({
-    kind: z.literal('progress'),
-    layers: z.int(),
-    layers_done: z.int(),
-    /** Compressed bytes. */
-    bytes: z.int(),
-    bytes_total: z.int(),
-    entries: z.int(),
-  }),
+  step,
+  indexing,
+  z.strictObject({ kind: z.literal('warning'), message: z.string() }),
   z.strictObject({ kind: z.literal('done'), image: z.record(z.string(), z.unknown()) }),
-  z.strictObject({
-    kind: z.literal('error'),
-    error: z.strictObject({ code: z.string(), message: z.string(), hint: z.string().optional() }),
-  }),
+  failed,
 ]);
 export type RegisterProgress = z.infer<typeof registerProgressSchema>;
+
+/** What `POST /v1/images/:id/index` answers. */
+export const pushedIndexSchema = z.strictObject({
+  /** The artifact's manifest. */
+  digest: z.string(),
+  repository: z.string(),
+  subject: z.string(),
+  /** How others find it: the registry lists it itself, or a tag of the tag schema does. */
+  listed_by: z.enum(['referrers-api', 'tag']),
+  /** Bytes of all layer indexes as they are stored, and how many of them had to be sent. */
+  bytes: z.int(),
+  bytes_sent: z.int(),
+});
+export type PushedIndex = z.infer<typeof pushedIndexSchema>;
+
+/** A line of that answer when it is asked for as `application/x-ndjson`. */
+export const pushIndexProgressSchema = z.discriminatedUnion('kind', [
+  step,
+  indexing,
+  z.strictObject({ kind: z.literal('upload'), bytes: z.int(), bytes_total: z.int() }),
+  z.strictObject({ kind: z.literal('done'), artifact: pushedIndexSchema }),
+  failed,
+]);
+export type PushIndexProgress = z.infer<typeof pushIndexProgressSchema>;

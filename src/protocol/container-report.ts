@@ -48,3 +48,10 @@ export const logChunkSchema = z.strictObject({
   data: z.base64(),
 });
 export type LogChunk = z.infer<typeof logChunkSchema>;
+
+/** A piece on its way to the scheduler. */
+export const numberedLogChunkSchema = logChunkSchema.extend({
+  /** Rises from chunk to chunk of a container, through all its attempts; not in steps of one. */
+  number: z.int().min(0),
+});
+export type NumberedLogChunk = z.infer<typeof numberedLogChunkSchema>;

@@ -73,6 +73,10 @@ export const containerOrderSchema = z.strictObject({
   overrides: containerOverridesSchema,
   /** The run fails once it has fetched more than this from the registry. Bytes. */
   max_fetch_bytes: z.int().min(0).optional(),
+  /** Which version of the image's credential comes with it: `SECRET@VERSION`, or `none`. */
+  credential_version: z.string(),
+  /** The first number that a chunk of this attempt's output may have. */
+  first_log_number: z.int().min(0),
 });
 export type ContainerOrder = z.infer<typeof containerOrderSchema>;
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type ContainerRequest, containerOrderSchema } from './container-request.ts';
 import { sealBinding, sealToWorker, type WorkerKey } from './sealing.ts';
+import { type CredentialUpdate, type UrgentOrders, workerOrdersSchema } from './worker-link.ts';
 
 /** A request as it crosses a network: its credential sealed to the one worker that may open it. */
 export const sealedRequestSchema = containerOrderSchema.extend({
@@ -28,6 +29,52 @@ export async function openRequest(sealed: SealedRequest, key: WorkerKey): Promis
   if (sealed_image_credentials === undefined) return order;
   const binding = sealBinding(order.container_id, order.attempt);
   return { ...order, image_credentials: await key.open(sealed_image_credentials, binding) };
+}
+
+/** Orders as they cross a network: their credentials sealed to the worker. */
+export const sealedOrdersSchema = workerOrdersSchema.extend({
+  credentials: z.array(
+    z.strictObject({
+      workspace_id: z.string(),
+      image_id: z.string(),
+      version: z.string(),
+      sealed_image_credentials: z.base64().optional(),
+    }),
+  ),
+});
+export type SealedOrders = z.infer<typeof sealedOrdersSchema>;
+
+/** Seals the credentials among a worker's orders to it. */
+export async function sealOrders(orders: UrgentOrders, workerPublicKey: string): Promise<SealedOrders> {
+  const seal = async ({ image_credentials, ...mark }: CredentialUpdate) => {
+    if (image_credentials === undefined) return mark;
+    const binding = updateBinding(mark);
+    return {
+      ...mark,
+      sealed_image_credentials: await sealToWorker(workerPublicKey, image_credentials, binding),
+    };
+  };
+  return { ...orders, credentials: await Promise.all(orders.credentials.map(seal)) };
+}
+
+/** Opens what `sealOrders` made. @throws ImgcredError INVALID_CREDENTIALS when it is not for this worker */
+export async function openOrders(sealed: SealedOrders, key: WorkerKey): Promise<UrgentOrders> {
+  const open = async ({
+    sealed_image_credentials,
+    ...mark
+  }: SealedOrders['credentials'][number]): Promise<CredentialUpdate> => ({
+    ...mark,
+    image_credentials:
+      sealed_image_credentials === undefined
+        ? undefined
+        : await key.open(sealed_image_credentials, updateBinding(mark)),
+  });
+  return { ...sealed, credentials: await Promise.all(sealed.credentials.map(open)) };
+}
+
+// Another first line than a request's binding can have: neither opens as the other.
+function updateBinding(mark: { workspace_id: string; image_id: string; version: string }): string {
+  return `update\n${mark.workspace_id}\n${mark.image_id}\n${mark.version}`;
 }
 
 /** Paths of the worker's calls to the scheduler; all POST, JSON both ways, bearer token of role `worker`. */

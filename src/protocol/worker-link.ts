@@ -1,40 +1,91 @@
 import { z } from 'zod';
 import type { Secret } from '../credentials/index.ts';
-import type { ContainerReport, LogChunk } from './container-report.ts';
+import type { ContainerReport, NumberedLogChunk } from './container-report.ts';
 import type { ContainerRequest } from './container-request.ts';
 
+/** A container under one attempt. */
+export const heldContainerSchema = z.strictObject({ container_id: z.string(), attempt: z.int().min(1) });
+export type HeldContainer = z.infer<typeof heldContainerSchema>;
+
 /** What a worker says of itself when it comes. */
-export const workerRegistrationSchema = z.strictObject({
+export const workerDescriptionSchema = z.strictObject({
   name: z.string().min(1).max(128),
-  /** Version of its executable: a worker of another protocol is told to upgrade. */
+  /** Names its data directory: a worker that starts again on it is the same one. */
+  instance: z.string().min(16).max(64),
+  /** A worker of another protocol is told to upgrade. */
   protocol: z.int(),
+  /** Version of its executable. */
   version: z.string(),
-  /** X25519 public key, base64: credentials are sealed to it. */
-  public_key: z.base64(),
   /** How many containers it runs at once. */
   slots: z.int().min(1).max(65_536),
+  /** Processor cores. */
+  cpus: z.number().positive(),
+  memory_bytes: z.int().positive(),
   labels: z.record(z.string(), z.string()).default({}),
+  /** What an earlier worker on its data directory began, and it takes over: all else of its is lost. */
+  held: z.array(heldContainerSchema).max(65_536),
+});
+export type WorkerDescription = z.infer<typeof workerDescriptionSchema>;
+
+/** A description as it crosses a network. */
+export const workerRegistrationSchema = workerDescriptionSchema.extend({
+  /** X25519 public key, base64: credentials are sealed to it. */
+  public_key: z.base64().length(44),
 });
 export type WorkerRegistration = z.infer<typeof workerRegistrationSchema>;
 
-/** Raised with each change of the messages that an older worker or scheduler would not understand. */
-export const PROTOCOL_VERSION = 1;
+export const workerWelcomeSchema = z.object({
+  worker_id: z.string(),
+  /** How long the scheduler waits for a heartbeat before it gives up what the worker holds, ms. */
+  lease_ms: z.int().positive(),
+});
+export type WorkerWelcome = z.infer<typeof workerWelcomeSchema>;
 
-/** What the scheduler wants from a worker, answered with each heartbeat. */
+/** Raised with each change of the messages that an older worker or scheduler would not understand. */
+export const PROTOCOL_VERSION = 2;
+
+/** What a worker tells with each heartbeat. */
+export const workerStatusSchema = z.strictObject({
+  held: z.array(heldContainerSchema).max(65_536),
+  /** Digests of the layers that it has content of: requests for them go to it first. */
+  layers: z.array(z.string().max(160)).max(8192),
+});
+export type WorkerStatus = z.infer<typeof workerStatusSchema>;
+
+const stopOrderSchema = z.strictObject({ container_id: z.string(), kill: z.boolean() });
+export type StopOrder = z.infer<typeof stopOrderSchema>;
+
+/** What the scheduler wants from a worker. */
 export const workerOrdersSchema = z.strictObject({
   /** Containers to stop. */
-  stop: z.array(z.strictObject({ container_id: z.string(), kill: z.boolean() })),
+  stop: z.array(stopOrderSchema),
   /** Containers that this worker holds in the scheduler's eyes; what it runs beyond these it must kill. */
-  held: z.array(z.strictObject({ container_id: z.string(), attempt: z.int() })),
+  held: z.array(heldContainerSchema),
   drain: z.boolean(),
 });
 export type WorkerOrders = z.infer<typeof workerOrdersSchema>;
 
-/** A new value for the images that use a secret, pushed to a worker that holds live mounts of them. */
-export interface CredentialUpdate {
-  readonly image_ids: readonly string[];
-  /** Undefined: the credential was revoked. */
+const credentialMarkSchema = z.strictObject({ image_id: z.string(), version: z.string() });
+/** Which version of its credential an image is read with: `SECRET@VERSION`, or `none`. Says nothing of its value. */
+export type CredentialMark = z.infer<typeof credentialMarkSchema>;
+
+/** What a worker has done of its orders, so that it is not told again. */
+export const ordersDoneSchema = z.strictObject({
+  stopping: z.array(stopOrderSchema).max(65_536),
+  credentials: z.array(credentialMarkSchema).max(65_536),
+});
+export type OrdersDone = z.infer<typeof ordersDoneSchema>;
+
+/** A new credential for an image that a worker holds containers of. */
+export interface CredentialUpdate extends CredentialMark {
+  readonly workspace_id: string;
+  /** Undefined: it was taken away. */
   readonly image_credentials: Secret<string> | undefined;
+}
+
+/** Orders that do not wait for the next heartbeat. */
+export interface UrgentOrders extends WorkerOrders {
+  readonly credentials: readonly CredentialUpdate[];
 }
 
 /**
@@ -43,22 +94,26 @@ export interface CredentialUpdate {
  * is pushed.
  */
 export interface WorkerLink {
-  register(registration: WorkerRegistration, signal?: AbortSignal): Promise<{ worker_id: string }>;
+  /** @throws ImgcredError UNSUPPORTED for another protocol, CONFLICT for a name that a live worker has */
+  register(description: WorkerDescription, signal?: AbortSignal): Promise<WorkerWelcome>;
   /** Waits until there is something to run, or `waitMs` have passed: then null. */
   nextRequest(workerId: string, waitMs: number, signal?: AbortSignal): Promise<ContainerRequest | null>;
-  /** Says that the worker lives; prolongs its leases. */
-  heartbeat(workerId: string, signal?: AbortSignal): Promise<WorkerOrders>;
-  /** Answers at once when there are orders that should not wait for the next heartbeat, else after `waitMs`. */
-  nextOrders(workerId: string, waitMs: number, signal?: AbortSignal): Promise<WorkerOrders>;
-  /** @throws ImgcredError CONFLICT where the request is no longer this worker's under this attempt */
+  /** Says that the worker lives; prolongs the leases of what it holds. */
+  heartbeat(workerId: string, status: WorkerStatus, signal?: AbortSignal): Promise<WorkerOrders>;
+  /** Answers at once when there are orders that are not `done`, else after `waitMs`. */
+  nextOrders(workerId: string, done: OrdersDone, waitMs: number, signal?: AbortSignal): Promise<UrgentOrders>;
+  /**
+   * May be repeated: what the scheduler knows already is no error.
+   *
+   * @throws ImgcredError CONFLICT where the request is no longer this worker's under this attempt
+   */
   report(workerId: string, containerId: string, attempt: number, report: ContainerReport): Promise<void>;
-  /** Appends output. `sequence` is the number of the first chunk, from 0: chunks already taken are ignored. */
+  /** Appends output; chunks whose numbers are not above what was taken already are ignored. */
   appendLog(
     workerId: string,
     containerId: string,
     attempt: number,
-    sequence: number,
-    chunks: readonly LogChunk[],
+    chunks: readonly NumberedLogChunk[],
   ): Promise<void>;
   /** The image index file with this sha256 (hexadecimal), for a worker with a data directory of its own. */
   fetchIndex(workerId: string, indexDigest: string, signal?: AbortSignal): Promise<Uint8Array>;

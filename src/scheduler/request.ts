@@ -3,6 +3,7 @@ import type { ContainerRow, Database } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import { type ContainerRequest, createContainerSchema } from '../protocol/index.ts';
 import type { SecretStore } from '../secrets/index.ts';
+import { credentialVersion } from './credential-deliveries.ts';
 
 /** What `POST /v1/containers` stored of a request: its body, but for what has columns of its own. */
 export const storedSpecSchema = createContainerSchema.pick({
@@ -10,6 +11,7 @@ export const storedSpecSchema = createContainerSchema.pick({
   env: true,
   overrides: true,
   max_fetch_bytes: true,
+  worker_labels: true,
 });
 
 /**
@@ -20,7 +22,7 @@ export const storedSpecSchema = createContainerSchema.pick({
  */
 export async function requestOf(
   row: ContainerRow,
-  sources: { database: Database; secrets: SecretStore },
+  sources: { database: Database; secrets: SecretStore; firstLogNumber: number },
 ): Promise<ContainerRequest> {
   const { images } = sources.database.workspace(row.workspaceId);
   const image = row.imageId === undefined ? undefined : images.find(row.imageId);
@@ -67,6 +69,10 @@ export async function requestOf(
     env: spec.env,
     overrides: spec.overrides,
     ...(spec.max_fetch_bytes === undefined ? {} : { max_fetch_bytes: spec.max_fetch_bytes }),
+    credential_version: credentialVersion(
+      secret === undefined ? undefined : { id: secret.secret.id, version: secret.version },
+    ),
+    first_log_number: sources.firstLogNumber,
     ...(secret === undefined ? {} : { image_credentials: secret.value }),
   };
 }

@@ -1,6 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ContainerRow, type Database, isId, type WorkerId, type WorkerRow } from '../database/index.ts';
+import {
+  type ContainerRow,
+  type CredentialInUse,
+  type Database,
+  isId,
+  type WorkerId,
+  type WorkerRow,
+} from '../database/index.ts';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import type { LogStore } from '../logs/index.ts';
 import type { Logger } from '../observability/index.ts';
@@ -8,18 +15,26 @@ import {
   type ChangeSignals,
   type ContainerReport,
   type ContainerRequest,
+  type CredentialUpdate,
   containerSignal,
-  type LogChunk,
+  type HeldContainer,
+  type NumberedLogChunk,
+  type OrdersDone,
   ordersSignal,
   PROTOCOL_VERSION,
   QUEUE_SIGNAL,
+  type UrgentOrders,
+  type WorkerDescription,
   type WorkerLink,
   type WorkerOrders,
-  type WorkerRegistration,
+  type WorkerStatus,
+  type WorkerWelcome,
 } from '../protocol/index.ts';
 import type { SecretStore } from '../secrets/index.ts';
-import { requestOf } from './request.ts';
-import { restartDelay, wantsRestart } from './restart.ts';
+import { CredentialDeliveries, credentialVersion } from './credential-deliveries.ts';
+import { Dispatcher } from './dispatcher.ts';
+import { applyReport, endLost, isKnown } from './endings.ts';
+import { Fleet } from './fleet.ts';
 
 export interface SchedulerOptions {
   readonly database: Database;
@@ -36,8 +51,10 @@ export interface SchedulerOptions {
 
 const DEFAULT_LEASE_MS = 30_000;
 // How long a waiter sleeps at most: another process on the same database can't signal us.
-const POLL_MS = 500;
-const CANDIDATES = 16;
+const QUEUE_POLL_MS = 200;
+const ORDERS_POLL_MS = 500;
+const SWEEP_EVERY_MS = 1000;
+const SWEPT_AT_ONCE = 64;
 
 /**
  * Gives queued requests to the workers that ask for them, each with the credential of its image, decrypted for
@@ -52,6 +69,10 @@ export class Scheduler implements WorkerLink {
   readonly #logger: Logger;
   readonly #now: () => number;
   readonly #leaseMs: number;
+  readonly #fleet: Fleet;
+  readonly #deliveries = new CredentialDeliveries();
+  readonly #dispatcher: Dispatcher;
+  #sweptAt = 0;
 
   constructor(options: SchedulerOptions) {
     this.#database = options.database;
@@ -62,29 +83,62 @@ export class Scheduler implements WorkerLink {
     this.#logger = options.logger;
     this.#now = options.now ?? Date.now;
     this.#leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS;
+    this.#fleet = new Fleet(this.#database, this.#leaseMs);
+    this.#dispatcher = new Dispatcher({
+      ...options,
+      now: this.#now,
+      leaseMs: this.#leaseMs,
+      fleet: this.#fleet,
+    });
+    this.#database.queue.extendLeases(this.#leaseMs);
   }
 
-  async register(registration: WorkerRegistration): Promise<{ worker_id: string }> {
-    if (registration.protocol !== PROTOCOL_VERSION) {
+  register(description: WorkerDescription): Promise<WorkerWelcome> {
+    // In one process nothing crosses a border: there is nothing to seal, and no key.
+    return this.enrol(description, new Uint8Array(0));
+  }
+
+  /**
+   * Takes a worker on, and settles what it had before: what it still has stays its own, the rest is queued again
+   * or has failed.
+   *
+   * @param publicKey raw X25519; empty for a worker of this process
+   * @throws ImgcredError UNSUPPORTED for another protocol; CONFLICT for a name that another live worker has
+   */
+  async enrol(description: WorkerDescription, publicKey: Uint8Array<ArrayBuffer>): Promise<WorkerWelcome> {
+    const { name, instance, slots, cpus, memory_bytes } = description;
+    if (description.protocol !== PROTOCOL_VERSION) {
       throw new ImgcredError(
         'UNSUPPORTED',
-        `worker ${registration.name} speaks protocol ${registration.protocol}, this scheduler ${PROTOCOL_VERSION}`,
+        `worker ${name} (imgcred ${description.version}) speaks protocol ${description.protocol}, this scheduler ${PROTOCOL_VERSION}`,
         { hint: 'run the same version of imgcred on both' },
       );
     }
+    const namesake = this.#database.workers.find(name);
+    const taken = namesake?.instance !== undefined && namesake.instance !== instance;
+    if (taken && this.#now() - namesake.lastHeartbeat < this.#leaseMs) {
+      throw new ImgcredError('CONFLICT', `another worker has the name ${name}`, {
+        hint: 'give this one another name: --worker-name NAME',
+      });
+    }
     const worker = this.#database.workers.register({
-      name: registration.name,
-      publicKey: new Uint8Array(Buffer.from(registration.public_key, 'base64')),
-      capacity: { slots: registration.slots },
-      labels: registration.labels,
-      version: registration.version,
+      name,
+      publicKey,
+      capacity: { slots, cpus, memory_bytes },
+      labels: description.labels,
+      version: description.version,
+      instance,
     });
+    this.#fleet.enrolled(worker.id);
+    this.#deliveries.reset(worker.id);
+    this.#settle(worker, description.held);
     this.#logger.info('worker registered', {
       worker_id: worker.id,
       worker: worker.name,
-      slots: registration.slots,
+      slots,
+      held: description.held.length,
     });
-    return { worker_id: worker.id };
+    return { worker_id: worker.id, lease_ms: this.#leaseMs };
   }
 
   async nextRequest(
@@ -93,33 +147,59 @@ export class Scheduler implements WorkerLink {
     signal?: AbortSignal,
   ): Promise<ContainerRequest | null> {
     const until = this.#now() + waitMs;
+    const enrolment = this.#fleet.enrolment(workerId);
     for (;;) {
       const worker = this.#worker(workerId);
+      // The process that asked is gone if its successor has registered: nobody would hear the answer.
+      if (signal?.aborted || this.#fleet.enrolment(workerId) !== enrolment) return null;
+      let pauseMs = QUEUE_POLL_MS;
       if (!worker.draining) {
-        this.sweep();
-        const request = await this.#dispatch(worker);
-        if (request !== null) return request;
+        this.#sweepSometimes();
+        const found = await this.#dispatcher.next(worker);
+        if (typeof found !== 'number') {
+          this.#deliveries.done(worker.id, { image_id: found.image.id, version: found.credential_version });
+          return found;
+        }
+        pauseMs = Math.min(pauseMs, found);
       }
       const left = until - this.#now();
-      if (left <= 0 || signal?.aborted) return null;
-      await this.#signals.wait([QUEUE_SIGNAL], Math.min(left, POLL_MS), signal);
+      if (left <= 0) return null;
+      await this.#signals.wait([QUEUE_SIGNAL], Math.min(left, pauseMs), signal);
     }
   }
 
-  async heartbeat(workerId: string): Promise<WorkerOrders> {
+  async heartbeat(workerId: string, status: WorkerStatus): Promise<WorkerOrders> {
     const worker = this.#worker(workerId);
     this.#database.workers.heartbeat(worker.id);
-    return this.#orders(worker, this.#database.queue.renewLeases(worker.id, this.#leaseMs));
+    this.#database.queue.renewLeases(worker.id, status.held.map(named), this.#leaseMs);
+    this.#fleet.heard(worker.id, status.layers);
+    return this.#orders(worker);
   }
 
-  async nextOrders(workerId: string, waitMs: number, signal?: AbortSignal): Promise<WorkerOrders> {
+  async nextOrders(
+    workerId: string,
+    done: OrdersDone,
+    waitMs: number,
+    signal?: AbortSignal,
+  ): Promise<UrgentOrders> {
     const until = this.#now() + waitMs;
+    for (const mark of done.credentials) this.#deliveries.done(workerId, mark);
+    const stopping = new Map(done.stopping.map((order) => [order.container_id, order.kill]));
     for (;;) {
       const worker = this.#worker(workerId);
-      const orders = this.#orders(worker, this.#database.queue.heldBy(worker.id));
+      const orders = this.#orders(worker);
+      const inUse = this.#database.queue.credentialsInUse(worker.id);
+      const due = this.#deliveries.due(worker.id, inUse, this.#now());
+      const credentials = (await Promise.all(due.map((each) => this.#updateOf(each)))).filter(
+        (update) => update !== undefined,
+      );
+      const news = orders.stop.some(({ container_id, kill }) => {
+        const known = stopping.get(container_id);
+        return known === undefined || (kill && !known);
+      });
       const left = until - this.#now();
-      if (orders.stop.length > 0 || left <= 0 || signal?.aborted) return orders;
-      await this.#signals.wait([ordersSignal(workerId)], Math.min(left, POLL_MS), signal);
+      if (news || credentials.length > 0 || left <= 0 || signal?.aborted) return { ...orders, credentials };
+      await this.#signals.wait([ordersSignal(workerId)], Math.min(left, ORDERS_POLL_MS), signal);
     }
   }
 
@@ -131,26 +211,27 @@ export class Scheduler implements WorkerLink {
   ): Promise<void> {
     const worker = this.#worker(workerId);
     const row = this.#held(worker, containerId, attempt);
-    const changed = this.#apply(worker, row, report);
-    this.#signals.signal(containerSignal(containerId));
-    if (changed === undefined) {
+    const holder = { workerId: worker.id, attempt };
+    const changed = applyReport(this.#database.queue, row, holder, report, this.#now());
+    if (changed === undefined && !isKnown(row, report)) {
       throw new ImgcredError(
         'CONFLICT',
         `container ${containerId} can't become '${report.kind}': it is '${row.state}'`,
       );
     }
-    if (changed.state === 'pending') this.#signals.signal(QUEUE_SIGNAL);
+    if (report.kind !== 'preparing' && report.kind !== 'running') this.#logs.close(containerId);
+    this.#signals.signal(containerSignal(containerId));
+    if (changed?.state === 'pending') this.#signals.signal(QUEUE_SIGNAL);
   }
 
   async appendLog(
     workerId: string,
     containerId: string,
     attempt: number,
-    sequence: number,
-    chunks: readonly LogChunk[],
+    chunks: readonly NumberedLogChunk[],
   ): Promise<void> {
     this.#held(this.#worker(workerId), containerId, attempt);
-    await this.#logs.append(containerId, sequence, chunks);
+    await this.#logs.append(containerId, chunks);
     this.#signals.signal(containerSignal(containerId));
   }
 
@@ -177,97 +258,68 @@ export class Scheduler implements WorkerLink {
     }
   }
 
-  /** Ends or requeues what was running on workers that were not heard of for a lease. */
+  /** Ends or queues again what was running on workers that were not heard of for a lease. */
   sweep(): void {
-    for (const row of this.#database.queue.lapsed(CANDIDATES)) {
+    this.#sweptAt = this.#now();
+    for (const row of this.#database.queue.lapsed(SWEPT_AT_ONCE)) {
       const worker = row.workerId === undefined ? undefined : this.#database.workers.find(row.workerId);
-      const reason = `worker lost: ${worker?.name ?? 'it'} was not heard of for ${Math.round(this.#leaseMs / 1000)} s`;
-      const again = row.state === 'running' && wantsRestart(row, undefined);
-      const changed = again
-        ? this.#database.queue.transition(row.id, 'pending', row, {
-            notBefore: this.#now() + restartDelay(row),
-            reason,
-          })
-        : this.#database.queue.transition(row.id, 'failed', row, { reason });
-      if (changed === undefined) continue;
-      this.#logger.warn('container lost', { container_id: row.id, reason, restarted: again });
-      this.#signals.signal(containerSignal(row.id));
+      const seconds = Math.round(this.#leaseMs / 1000);
+      this.#lose(row, `worker lost: ${worker?.name ?? 'it'} was not heard of for ${seconds} s`);
     }
   }
 
-  async #dispatch(worker: WorkerRow): Promise<ContainerRequest | null> {
-    for (const candidate of this.#database.queue.candidates(CANDIDATES)) {
-      const row = this.#database.queue.claim(candidate.id, worker.id, this.#leaseMs);
-      if (row === undefined) continue;
-      const logger = this.#logger.with({ container_id: row.id, worker_id: worker.id, attempt: row.attempt });
-      try {
-        const request = await requestOf(row, { database: this.#database, secrets: this.#secrets });
-        logger.info('request dispatched', {
-          image_id: request.image.id,
-          has_credential: request.image_credentials !== undefined,
-        });
-        this.#signals.signal(containerSignal(row.id));
-        return request;
-      } catch (thrown) {
-        // This request can't be run, whoever takes it: it fails alone, with its reason.
-        const error =
-          thrown instanceof ImgcredError
-            ? thrown
-            : new ImgcredError('INTERNAL', 'the request could not be prepared', { cause: thrown });
-        logger.info('request failed at dispatch', { reason: error.message, code: error.code });
-        if (error.code === 'INTERNAL') logger.debug('cause', { cause: String(thrown) });
-        const reason = JSON.stringify(error.toJSON().error);
-        this.#database.queue.transition(row.id, 'failed', row, { reason, exitCode: 125 });
-        this.#signals.signal(containerSignal(row.id));
-      }
-    }
-    return null;
+  #sweepSometimes(): void {
+    if (this.#now() - this.#sweptAt >= SWEEP_EVERY_MS) this.sweep();
   }
 
-  #apply(worker: WorkerRow, row: ContainerRow, report: ContainerReport): ContainerRow | undefined {
-    const holder = { workerId: worker.id, attempt: row.attempt };
+  /** After a registration: what the database believes a worker to have, and it has not, is nobody's. */
+  #settle(worker: WorkerRow, held: readonly HeldContainer[]): void {
     const { queue } = this.#database;
-    switch (report.kind) {
-      case 'preparing':
-      case 'running':
-        return queue.transition(row.id, report.kind, holder);
-      case 'cancelled':
-        return queue.transition(row.id, 'cancelled', holder);
-      case 'exited': {
-        const fetchReport = report.fetch === undefined ? {} : { fetchReport: { ...report.fetch } };
-        if (row.state === 'running' && wantsRestart(row, report.exit_code)) {
-          return queue.transition(row.id, 'pending', holder, {
-            ...fetchReport,
-            notBefore: this.#now() + restartDelay(row),
-            reason: `exited with ${report.exit_code}: started again`,
-          });
-        }
-        return queue.transition(row.id, 'exited', holder, {
-          ...fetchReport,
-          exitCode: report.exit_code,
-          ...(report.reason === undefined ? {} : { reason: report.reason }),
-        });
-      }
-      case 'failed': {
-        const { code, message, hint } = report.error;
-        const reason = JSON.stringify({ code, message, ...(hint === undefined ? {} : { hint }) });
-        return queue.transition(row.id, 'failed', holder, {
-          reason,
-          exitCode: report.exit_code,
-          ...(report.fetch === undefined ? {} : { fetchReport: { ...report.fetch } }),
-        });
-      }
+    queue.renewLeases(worker.id, held.map(named), this.#leaseMs);
+    const attempts = new Map(held.map((entry) => [entry.container_id, entry.attempt]));
+    for (const row of queue.heldBy(worker.id)) {
+      if (attempts.get(row.id) !== row.attempt)
+        this.#lose(row, `worker lost: ${worker.name} was started again without this container`);
     }
   }
 
-  #orders(worker: WorkerRow, held: readonly ContainerRow[]): WorkerOrders {
+  #lose(row: ContainerRow, message: string): void {
+    const changed = endLost(this.#database.queue, row, message, this.#now());
+    if (changed === undefined) return;
+    this.#logger.warn('container lost', { container_id: row.id, reason: message, now: changed.state });
+    this.#signals.signal(containerSignal(row.id));
+    if (changed.state === 'pending') this.#signals.signal(QUEUE_SIGNAL);
+  }
+
+  #orders(worker: WorkerRow): WorkerOrders {
+    const held = this.#database.queue.heldBy(worker.id);
     return {
       stop: held
         .filter((row) => row.state === 'stopping')
-        .map((row) => ({ container_id: row.id, kill: row.reason === 'killed' })),
+        .map((row) => ({ container_id: row.id, kill: row.stopKill })),
       held: held.map((row) => ({ container_id: row.id, attempt: row.attempt })),
       drain: worker.draining,
     };
+  }
+
+  async #updateOf({ workspaceId, imageId, secret }: CredentialInUse): Promise<CredentialUpdate | undefined> {
+    const mark = { workspace_id: workspaceId, image_id: imageId };
+    if (secret === undefined)
+      return { ...mark, version: credentialVersion(undefined), image_credentials: undefined };
+    try {
+      const read = await this.#secrets.getSecretByNameDecrypted(workspaceId, secret.name, {
+        actor: 'scheduler',
+        purpose: 'rotation',
+      });
+      const version = credentialVersion({ id: read.secret.id, version: read.version });
+      return { ...mark, version, image_credentials: read.value };
+    } catch (thrown) {
+      this.#logger.error('a rotated credential could not be passed on', {
+        image_id: imageId,
+        error: thrown instanceof ImgcredError ? thrown.message : String(thrown),
+      });
+      return undefined;
+    }
   }
 
   #worker(workerId: string): WorkerRow {
@@ -290,4 +342,8 @@ export class Scheduler implements WorkerLink {
     }
     return row;
   }
+}
+
+function named({ container_id, attempt }: HeldContainer) {
+  return { containerId: container_id, attempt };
 }

@@ -4,10 +4,15 @@ import type { Database } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import {
   containerReportSchema,
-  logChunkSchema,
+  numberedLogChunkSchema,
+  ordersDoneSchema,
+  sealOrders,
   sealRequest,
   WORKER_PATHS,
+  type WorkerRegistration,
+  type WorkerWelcome,
   workerRegistrationSchema,
+  workerStatusSchema,
 } from '../protocol/index.ts';
 import type { Scheduler } from './scheduler.ts';
 
@@ -22,6 +27,8 @@ const held = { worker_id, container_id: z.string(), attempt: z.int().min(1) };
  */
 export function workerRoutes(scheduler: Scheduler, database: Database): Hono {
   const routes = new Hono();
+  const keyOf = (workerId: string) =>
+    Buffer.from(database.workers.get(workerId).publicKey).toString('base64');
   // The gateway, which these routes are mounted in, words every error alike.
   routes.onError((thrown) => {
     throw thrown;
@@ -30,21 +37,23 @@ export function workerRoutes(scheduler: Scheduler, database: Database): Hono {
     throw new ImgcredError('NOT_FOUND', `there is no route ${c.req.method} ${c.req.path}`);
   });
   routes.post(WORKER_PATHS.register, async (c) =>
-    c.json(await scheduler.register(await body(c, workerRegistrationSchema))),
+    c.json(await enrol(scheduler, await body(c, workerRegistrationSchema))),
   );
   routes.post(WORKER_PATHS.next, async (c) => {
     const query = await body(c, z.strictObject({ worker_id, wait_ms }));
     const request = await scheduler.nextRequest(query.worker_id, query.wait_ms, c.req.raw.signal);
     if (request === null) return c.json({ request: null });
-    const key = Buffer.from(database.workers.get(query.worker_id).publicKey).toString('base64');
-    return c.json({ request: await sealRequest(request, key) });
+    return c.json({ request: await sealRequest(request, keyOf(query.worker_id)) });
   });
   routes.post(WORKER_PATHS.heartbeat, async (c) => {
-    return c.json(await scheduler.heartbeat((await body(c, z.strictObject({ worker_id }))).worker_id));
+    const query = await body(c, z.strictObject({ worker_id, status: workerStatusSchema }));
+    return c.json(await scheduler.heartbeat(query.worker_id, query.status));
   });
   routes.post(WORKER_PATHS.orders, async (c) => {
-    const query = await body(c, z.strictObject({ worker_id, wait_ms }));
-    return c.json(await scheduler.nextOrders(query.worker_id, query.wait_ms, c.req.raw.signal));
+    const query = await body(c, z.strictObject({ worker_id, done: ordersDoneSchema, wait_ms }));
+    const { worker_id: id, done, wait_ms: waitMs } = query;
+    const orders = await scheduler.nextOrders(id, done, waitMs, c.req.raw.signal);
+    return c.json(await sealOrders(orders, keyOf(id)));
   });
   routes.post(WORKER_PATHS.report, async (c) => {
     const query = await body(c, z.strictObject({ ...held, report: containerReportSchema }));
@@ -54,17 +63,10 @@ export function workerRoutes(scheduler: Scheduler, database: Database): Hono {
   routes.post(WORKER_PATHS.log, async (c) => {
     const shape = z.strictObject({
       ...held,
-      sequence: z.int().min(0),
-      chunks: z.array(logChunkSchema).max(10_000),
+      chunks: z.array(numberedLogChunkSchema).max(10_000),
     });
     const query = await body(c, shape);
-    await scheduler.appendLog(
-      query.worker_id,
-      query.container_id,
-      query.attempt,
-      query.sequence,
-      query.chunks,
-    );
+    await scheduler.appendLog(query.worker_id, query.container_id, query.attempt, query.chunks);
     return c.json({});
   });
   routes.post(WORKER_PATHS.index, async (c) => {
@@ -76,6 +78,13 @@ export function workerRoutes(scheduler: Scheduler, database: Database): Hono {
     return c.body(new Uint8Array(bytes).buffer, 200, { 'content-type': 'application/octet-stream' });
   });
   return routes;
+}
+
+function enrol(
+  scheduler: Scheduler,
+  { public_key, ...description }: WorkerRegistration,
+): Promise<WorkerWelcome> {
+  return scheduler.enrol(description, new Uint8Array(Buffer.from(public_key, 'base64')));
 }
 
 async function body<T>(c: Context, schema: z.ZodType<T>): Promise<T> {

@@ -46,9 +46,12 @@ export class ContainerRun {
   readonly #leaving = new AbortController();
   #container: Container | undefined;
   #mountId: string | undefined;
-  #reported = false;
+  #knownSince = Number.POSITIVE_INFINITY;
+  readonly #cancelled = Promise.withResolvers<never>();
+  #before: Promise<void> = Promise.resolve();
   #stop: 'no' | 'stop' | 'kill' = 'no';
   #abandoned = false;
+  #started = false;
   #failure: ImgcredError | undefined;
 
   private constructor(
@@ -61,6 +64,7 @@ export class ContainerRun {
     this.attempt = attempt;
     this.#context = context;
     this.#logger = context.logger.with({ container_id: containerId, attempt });
+    this.#cancelled.promise.catch(() => {});
     this.ended = work(this).catch((thrown: unknown) => {
       this.#logger.error('the run ended badly', { error: toImgcredError(thrown).message });
     });
@@ -71,14 +75,25 @@ export class ContainerRun {
     return new ContainerRun(request.container_id, request.attempt, context, (run) => run.#whole(request));
   }
 
-  /** Goes on with a run that an earlier worker began. */
-  static adopt(record: RunRecord, context: RunContext): ContainerRun {
-    return new ContainerRun(record.container_id, record.attempt, context, (run) => run.#rest(record));
+  /**
+   * Goes on with a run that an earlier worker began.
+   *
+   * @param mounted whether its image's mount is there
+   */
+  static adopt(record: RunRecord, mounted: boolean, context: RunContext): ContainerRun {
+    return new ContainerRun(record.container_id, record.attempt, context, (run) =>
+      run.#rest(record, mounted),
+    );
   }
 
-  /** Whether the scheduler knows of this run: only then does its silence mean something. */
-  get isReported(): boolean {
-    return this.#reported;
+  /** Since when the scheduler knows of this run, as `performance.now()` tells: what it said earlier may leave it out. */
+  get knownSince(): number {
+    return this.#knownSince;
+  }
+
+  /** Holds this run back until an earlier one of the same container is out of its directory. */
+  after(earlier: Promise<void>): void {
+    this.#before = earlier;
   }
 
   /** Ends the container by its stop signal, or by SIGKILL. */
@@ -86,12 +101,14 @@ export class ContainerRun {
     const before = this.#stop;
     if (before === 'kill' || (before === 'stop' && !kill)) return;
     this.#stop = kill ? 'kill' : 'stop';
+    this.#cancelled.reject(new CancelledError());
     this.#end(kill);
   }
 
   /** Ends the container, because something under it is gone. */
   fail(error: ImgcredError): void {
     this.#failure ??= error;
+    this.#cancelled.reject(error);
     this.#end(true);
   }
 
@@ -100,23 +117,33 @@ export class ContainerRun {
     if (this.#abandoned) return;
     this.#logger.warn('the scheduler has given this container up: ending it');
     this.#abandoned = true;
+    this.#cancelled.reject(new CancelledError());
     this.#end(true);
   }
 
-  /** Lets the container go on without us. */
+  /** Lets the container go on without us; what was not started yet is left to be queued again. */
   leave(): void {
     this.#leaving.abort();
+    if (this.#started) return;
+    this.#abandoned = true;
+    this.#cancelled.reject(new CancelledError());
   }
 
   async #whole(request: ContainerRequest): Promise<void> {
     const clock = stopwatch();
+    const { mounts } = this.#context;
+    const since = mounts.now;
     try {
+      await this.#before;
       if (!(await this.#report({ kind: 'preparing' }))) return;
-      this.#reported = true;
+      this.#knownSince = performance.now();
       checkImageCredentials(request, this.#logger);
-      const indexPath = await this.#context.indexes.path(request.image.index_digest);
+      const indexPath = await this.#orCancelled(this.#context.indexes.path(request.image.index_digest));
       clock.lap('index');
-      const mount = await this.#context.mounts.acquire(request, indexPath);
+      const acquired = mounts.acquire(request, indexPath, since);
+      const mount = await this.#orCancelled(acquired, ({ mount_id }) =>
+        mounts.release(mount_id, this.containerId),
+      );
       this.#mountId = mount.mount_id;
       clock.lap('mount');
       this.#checkGoingOn();
@@ -127,6 +154,7 @@ export class ContainerRun {
         container_id: this.containerId,
         attempt: this.attempt,
         mount_id: mount.mount_id,
+        first_log_number: request.first_log_number,
         fetched_before: mount.stats.bytes_fetched_by_cause,
         requests_before: mount.stats.requests,
         timings_ms: clock.laps,
@@ -134,6 +162,7 @@ export class ContainerRun {
       // The record is there before the scheduler lets the process start: whatever happens then, somebody knows of it.
       writeRunRecord(this.#context.directory, record);
       if (!(await this.#report({ kind: 'running' }))) throw new CancelledError();
+      this.#started = true;
       await this.#container.start();
       clock.lap('start');
       if (this.#stop !== 'no') this.#end(this.#stop === 'kill');
@@ -143,21 +172,27 @@ export class ContainerRun {
     }
   }
 
-  async #rest(record: RunRecord): Promise<void> {
-    this.#reported = true;
+  async #rest(record: RunRecord, mounted: boolean): Promise<void> {
+    this.#knownSince = performance.now();
+    this.#started = true;
     this.#mountId = record.mount_id;
     try {
-      this.#container = adoptContainer(this.#directory);
-      if (this.#container.status() === 'created')
-        throw new ImgcredError('CONTAINER_FAILED', 'the worker was killed before it started the command', {
-          hint: 'run it again',
-        });
-      await this.#context.mounts.adopt(this.containerId, record.mount_id).catch((thrown: unknown) => {
-        this.#logger.warn('the mount of an adopted container is gone', {
-          error: toImgcredError(thrown).message,
-        });
-      });
-      await this.#seeThrough(this.#container, record);
+      const container = adoptContainer(this.#directory);
+      this.#container = container;
+      const status = container.status();
+      if (status !== 'exited' && !mounted) {
+        throw new ImgcredError(
+          'MOUNT_FAILED',
+          'the worker and the mount server were both killed, and the image’s mount ended with them',
+          { hint: 'run it again' },
+        );
+      }
+      if (status === 'created') {
+        // Whether the start was asked for is not known; asking the same supervisor again starts nothing twice.
+        if (!(await this.#report({ kind: 'running' }))) throw new CancelledError();
+        await container.start();
+      }
+      await this.#seeThrough(container, record);
     } catch (thrown) {
       await this.#ended(thrown);
     }
@@ -170,14 +205,9 @@ export class ContainerRun {
     try {
       const logs = pumpLogs(
         container.readLogs({ follow: true }, leaving),
-        (sequence, chunks) =>
-          this.#context.link.appendLog(
-            this.#context.workerId(),
-            this.containerId,
-            this.attempt,
-            sequence,
-            chunks,
-          ),
+        record.first_log_number,
+        (chunks) =>
+          this.#context.link.appendLog(this.#context.workerId(), this.containerId, this.attempt, chunks),
         leaving,
       );
       logs.catch(() => {});
@@ -273,6 +303,18 @@ export class ContainerRun {
     );
   }
 
+  /** What `work` gives, unless the run is ended first: then `undo` gets it when it comes. */
+  #orCancelled<T>(work: Promise<T>, undo?: (result: T) => Promise<void>): Promise<T> {
+    return Promise.race([work, this.#cancelled.promise]).catch((thrown: unknown) => {
+      if (undo !== undefined) {
+        work.then(undo).catch((failed: unknown) => {
+          this.#logger.debug('undone too late', { error: toImgcredError(failed).message });
+        });
+      }
+      throw thrown;
+    });
+  }
+
   #checkGoingOn(): void {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#stop !== 'no' || this.#abandoned) throw new CancelledError();
@@ -299,6 +341,18 @@ function exitReport(exit: ContainerExit, mount: MountView | undefined, record: R
         code: 'FETCH_LIMIT',
         message: 'the run needed more of its image than --max-fetch allows',
         hint: 'raise --max-fetch, or leave it out',
+      },
+      exit_code: OWN_FAILURE,
+      ...(fetch === undefined ? {} : { fetch }),
+    };
+  }
+  if (exit.reason === 'lost') {
+    return {
+      kind: 'failed',
+      error: {
+        code: 'CONTAINER_FAILED',
+        message: exit.message ?? 'the container was lost',
+        hint: 'run it again',
       },
       exit_code: OWN_FAILURE,
       ...(fetch === undefined ? {} : { fetch }),

@@ -5,15 +5,23 @@ import {
   type ContainerReport,
   type ContainerRequest,
   generateWorkerKey,
-  type LogChunk,
+  type NumberedLogChunk,
+  type OrdersDone,
+  openOrders,
   openRequest,
+  sealedOrdersSchema,
   sealedRequestSchema,
+  type UrgentOrders,
   WORKER_PATHS,
+  type WorkerDescription,
   type WorkerKey,
   type WorkerLink,
   type WorkerOrders,
   type WorkerRegistration,
+  type WorkerStatus,
+  type WorkerWelcome,
   workerOrdersSchema,
+  workerWelcomeSchema,
 } from '../protocol/index.ts';
 
 export interface HttpWorkerLinkOptions {
@@ -48,9 +56,9 @@ export class HttpWorkerLink implements WorkerLink {
     return new HttpWorkerLink(options, await generateWorkerKey());
   }
 
-  register(registration: WorkerRegistration, signal?: AbortSignal): Promise<{ worker_id: string }> {
-    const body = { ...registration, public_key: this.#key.publicKey };
-    return this.#call(WORKER_PATHS.register, body, z.object({ worker_id: z.string() }), signal);
+  register(description: WorkerDescription, signal?: AbortSignal): Promise<WorkerWelcome> {
+    const registration: WorkerRegistration = { ...description, public_key: this.#key.publicKey };
+    return this.#call(WORKER_PATHS.register, registration, workerWelcomeSchema, signal);
   }
 
   async nextRequest(
@@ -63,12 +71,19 @@ export class HttpWorkerLink implements WorkerLink {
     return request === null ? null : openRequest(request, this.#key);
   }
 
-  heartbeat(worker_id: string, signal?: AbortSignal): Promise<WorkerOrders> {
-    return this.#call(WORKER_PATHS.heartbeat, { worker_id }, workerOrdersSchema, signal);
+  heartbeat(worker_id: string, status: WorkerStatus, signal?: AbortSignal): Promise<WorkerOrders> {
+    return this.#call(WORKER_PATHS.heartbeat, { worker_id, status }, workerOrdersSchema, signal);
   }
 
-  nextOrders(worker_id: string, wait_ms: number, signal?: AbortSignal): Promise<WorkerOrders> {
-    return this.#call(WORKER_PATHS.orders, { worker_id, wait_ms }, workerOrdersSchema, signal, wait_ms);
+  async nextOrders(
+    worker_id: string,
+    done: OrdersDone,
+    wait_ms: number,
+    signal?: AbortSignal,
+  ): Promise<UrgentOrders> {
+    const body = { worker_id, done, wait_ms };
+    const sealed = await this.#call(WORKER_PATHS.orders, body, sealedOrdersSchema, signal, wait_ms);
+    return openOrders(sealed, this.#key);
   }
 
   async report(
@@ -84,10 +99,9 @@ export class HttpWorkerLink implements WorkerLink {
     worker_id: string,
     container_id: string,
     attempt: number,
-    sequence: number,
-    chunks: readonly LogChunk[],
+    chunks: readonly NumberedLogChunk[],
   ): Promise<void> {
-    await this.#call(WORKER_PATHS.log, { worker_id, container_id, attempt, sequence, chunks }, z.object({}));
+    await this.#call(WORKER_PATHS.log, { worker_id, container_id, attempt, chunks }, z.object({}));
   }
 
   async fetchIndex(worker_id: string, index_digest: string, signal?: AbortSignal): Promise<Uint8Array> {

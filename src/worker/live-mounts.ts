@@ -1,141 +1,177 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Secret } from '../credentials/index.ts';
+import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { duplicateDescriptorOf, readMountTable, unmount } from '../filesystem/index.ts';
 import {
+  endIfIdle,
   type FoundMountServer,
   findOrStartMountServer,
+  type MountClient,
   type MountRequest,
   type MountServerSettings,
   type MountView,
 } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import type { ContainerRequest } from '../protocol/index.ts';
+import type { ContainerRequest, CredentialUpdate } from '../protocol/index.ts';
 
 interface HeldMount {
   readonly request: Omit<MountRequest, 'image_credentials'>;
+  /** Undefined for a public image, and for one that was taken over until the scheduler gives it again. */
   credential: Secret<string> | undefined;
+  /** Which version the mount reads with; undefined where that is not known. */
+  version: string | undefined;
   readonly users: Set<string>;
+  /** Whether the server has ever said that it is there. */
+  mounted: boolean;
   /** A duplicate of the server's /dev/fuse descriptor: with it the mount survives its server. */
   descriptor: number | undefined;
+}
+
+export interface LiveMountsOptions {
+  readonly settings: MountServerSettings;
+  readonly logFile: string;
+  /** Where the mount points are made. */
+  readonly directory: string;
+  readonly logger: Logger;
+  readonly onLost: OnLost;
 }
 
 /** Why a mount could not be kept when its server ended. */
 export type OnLost = (containerIds: readonly string[], reason: string) => void;
 
 const WATCH_EVERY_MS = 250;
+const REPLACE_AGAIN_MS = 1_000;
+// A call that meets a dying server is made again to its successor; one after the other may die.
+const ATTEMPTS = 5;
+// Of images without a mount, a push is kept for runs that are about to make one; there are never many.
+const MOST_PUSHED = 256;
 
 /**
  * The mounts that this worker's containers use, one for each image of a workspace, and the server process that
  * serves them. When that ends unasked, another one is started and takes the mounts over.
  */
 export class LiveMounts {
-  readonly #settings: MountServerSettings;
-  readonly #logFile: string;
-  readonly #directory: string;
+  readonly #options: LiveMountsOptions;
   readonly #logger: Logger;
-  readonly #onLost: OnLost;
   readonly #held = new Map<string, HeldMount>();
+  // The latest that was pushed for an image, for a run that was given an older one and is on its way to mount.
+  readonly #pushed = new Map<string, { readonly update: CredentialUpdate; readonly number: number }>();
+  #pushes = 0;
   #server: FoundMountServer;
   #watch: NodeJS.Timeout | undefined;
   #replacing: Promise<void> | undefined;
 
   private constructor(options: LiveMountsOptions, server: FoundMountServer) {
-    this.#settings = options.settings;
-    this.#logFile = options.logFile;
-    this.#directory = options.directory;
+    this.#options = options;
     this.#logger = options.logger;
-    this.#onLost = options.onLost;
     this.#server = server;
     this.#watch = setInterval(() => this.#check(), WATCH_EVERY_MS);
     this.#watch.unref();
   }
 
   static async start(options: LiveMountsOptions): Promise<LiveMounts> {
-    const server = await findOrStartMountServer(options.settings, options.logFile);
+    const server = await findOrStartMountServer(options.settings, options.logFile, options.logger);
+    await server.client.hold(process.pid);
     const mounts = new LiveMounts(options, server);
-    await mounts.#cleanUp();
+    if (!server.adopted) mounts.#detachLeftovers();
     return mounts;
+  }
+
+  /** A point in time: what is pushed after it is newer than what came with a request before it. */
+  get now(): number {
+    return this.#pushes;
   }
 
   /**
    * Mounts the image of a request, or shares the mount that is there; either way the request's credential has
    * been proved when this returns.
    *
+   * @param since `now` when the request came
    * @throws ImgcredError of what kept the image from being mounted
    */
-  async acquire(request: ContainerRequest, indexPath: string): Promise<MountView> {
-    await this.#replacing;
-    const { image } = request;
-    // A run with a limit of its own counts on its own.
-    const mount_id =
-      request.max_fetch_bytes === undefined
-        ? mountIdOf(request.workspace_id, image.manifest_digest, image.index_digest)
-        : request.container_id.toLowerCase();
-    const plain: HeldMount['request'] = {
-      mount_id,
-      mountpoint: join(this.#directory, mount_id),
-      index_path: indexPath,
-      workspace_id: request.workspace_id,
-      image: {
-        id: image.id,
-        reference: image.reference,
-        registry: image.registry,
-        repository: image.repository,
-        manifest_digest: image.manifest_digest,
-        index_digest: image.index_digest,
-      },
-      ...(request.max_fetch_bytes === undefined ? {} : { max_fetch_bytes: request.max_fetch_bytes }),
-    };
+  async acquire(request: ContainerRequest, indexPath: string, since: number): Promise<MountView> {
+    const plain = this.#requestOf(request, indexPath);
+    const { mount_id } = plain;
     const held = this.#held.get(mount_id) ?? {
       request: plain,
       credential: undefined,
+      version: undefined,
       users: new Set<string>(),
+      mounted: false,
       descriptor: undefined,
     };
     // Registered before the call, so that another container's release can't take the mount away meanwhile.
     this.#held.set(mount_id, held);
     held.users.add(request.container_id);
     try {
-      const view = await this.#server.client.mount(withCredential(plain, request.image_credentials));
-      held.credential = request.image_credentials;
-      this.#hold(held, view);
-      return view;
+      return await this.#mount(held, request, since);
     } catch (thrown) {
       held.users.delete(request.container_id);
-      if (held.users.size === 0) this.#held.delete(mount_id);
+      if (held.users.size === 0) this.#forget(mount_id);
       throw thrown;
     }
   }
 
-  /** Takes up the use of a mount by a container that an earlier worker started. */
-  async adopt(containerId: string, mountId: string): Promise<MountView> {
-    const view = await this.#server.client.show(mountId);
-    const held = this.#held.get(mountId);
-    if (held !== undefined) held.users.add(containerId);
-    return view;
+  /**
+   * Takes over the mounts of containers that an earlier worker started, and removes the others.
+   *
+   * @param users container → mount, as the runs' records say
+   * @returns the mounts that are there
+   */
+  async adopt(users: ReadonlyMap<string, string>): Promise<ReadonlySet<string>> {
+    const views = new Map((await this.#server.client.list()).map((view) => [view.mount_id, view]));
+    for (const [containerId, mountId] of users) {
+      const view = views.get(mountId);
+      if (view === undefined) continue;
+      const held = this.#held.get(mountId) ?? {
+        request: view.request,
+        credential: undefined,
+        version: undefined,
+        users: new Set<string>(),
+        mounted: true,
+        descriptor: undefined,
+      };
+      held.users.add(containerId);
+      this.#held.set(mountId, held);
+      this.#hold(held, view);
+    }
+    for (const mountId of views.keys()) {
+      if (this.#held.has(mountId)) continue;
+      this.#logger.info('removing a mount that no container uses', { mount_id: mountId });
+      await this.#server.client.unmount(mountId);
+    }
+    return new Set(this.#held.keys());
   }
 
   show(mountId: string): Promise<MountView> {
-    return this.#server.client.show(mountId);
+    return this.#call((client) => client.show(mountId));
   }
 
   /** Ends a container's use of a mount; the last one unmounts it. */
   async release(mountId: string, containerId: string): Promise<void> {
     const held = this.#held.get(mountId);
     held?.users.delete(containerId);
-    if (held !== undefined && held.users.size > 0) return;
-    this.#held.delete(mountId);
-    if (held?.descriptor !== undefined) closeSync(held.descriptor);
-    await this.#server.client.unmount(mountId);
+    if (held === undefined || held.users.size > 0) return;
+    this.#forget(mountId);
+    await this.#call((client) => client.unmount(mountId));
   }
 
-  /** Gives the mounts of these images another credential, without a new mount. */
-  async useCredential(imageIds: ReadonlySet<string>, credential: Secret<string>): Promise<void> {
-    for (const [mountId, held] of this.#held) {
-      if (!imageIds.has(held.request.image.id)) continue;
-      await this.#server.client.useCredential(mountId, credential.reveal());
-      held.credential = credential;
+  /**
+   * Gives the mounts of an image another credential, without a new mount; or takes it away.
+   *
+   * @throws ImgcredError of what kept it from being proved: then the one before stays
+   */
+  async useCredential(update: CredentialUpdate): Promise<void> {
+    this.#pushes += 1;
+    this.#pushed.delete(update.image_id);
+    this.#pushed.set(update.image_id, { update, number: this.#pushes });
+    const [oldest] = this.#pushed.keys();
+    if (this.#pushed.size > MOST_PUSHED && oldest !== undefined) this.#pushed.delete(oldest);
+    for (const held of [...this.#held.values()]) {
+      const { image, workspace_id } = held.request;
+      if (image.id !== update.image_id || workspace_id !== update.workspace_id) continue;
+      if (held.version !== update.version) await this.#apply(held, update);
     }
   }
 
@@ -146,8 +182,59 @@ export class LiveMounts {
     await this.#replacing;
     for (const held of this.#held.values()) if (held.descriptor !== undefined) closeSync(held.descriptor);
     if (!shutdown || this.#held.size > 0) return;
-    const health = await this.#server.client.health();
-    if (health?.mounts === 0) await this.#server.client.shutdown();
+    await endIfIdle(this.#server.client);
+  }
+
+  #requestOf(request: ContainerRequest, indexPath: string): HeldMount['request'] {
+    const { image, workspace_id, max_fetch_bytes } = request;
+    // A run with a limit of its own counts on its own.
+    const mount_id =
+      max_fetch_bytes === undefined
+        ? mountIdOf(workspace_id, image.manifest_digest, image.index_digest)
+        : request.container_id.toLowerCase();
+    return {
+      mount_id,
+      mountpoint: join(this.#options.directory, mount_id),
+      index_path: indexPath,
+      workspace_id,
+      image: {
+        id: image.id,
+        reference: image.reference,
+        registry: image.registry,
+        repository: image.repository,
+        manifest_digest: image.manifest_digest,
+        index_digest: image.index_digest,
+      },
+      ...(max_fetch_bytes === undefined ? {} : { max_fetch_bytes }),
+    };
+  }
+
+  async #mount(held: HeldMount, request: ContainerRequest, since: number): Promise<MountView> {
+    const { image_credentials: credential, credential_version: version } = request;
+    const view = await this.#call((client) => client.mount(withCredential(held.request, credential)));
+    held.credential = credential;
+    held.version = version;
+    held.mounted = true;
+    this.#hold(held, view);
+    const newer = this.#pushed.get(request.image.id);
+    if (newer !== undefined && newer.number > since && newer.update.version !== version)
+      await this.#apply(held, newer.update);
+    return view;
+  }
+
+  async #apply(held: HeldMount, { version, image_credentials: credential }: CredentialUpdate): Promise<void> {
+    const { mount_id, image } = held.request;
+    await this.#call((client) =>
+      credential === undefined
+        ? client.dropCredential(mount_id)
+        : client.useCredential(mount_id, credential.reveal()),
+    );
+    held.credential = credential;
+    held.version = version;
+    this.#logger.info(credential === undefined ? 'credential taken away' : 'credential replaced', {
+      mount_id,
+      image: image.reference,
+    });
   }
 
   #hold(held: HeldMount, view: MountView): void {
@@ -162,13 +249,33 @@ export class LiveMounts {
     }
   }
 
+  #forget(mountId: string): void {
+    const held = this.#held.get(mountId);
+    if (held === undefined) return;
+    this.#held.delete(mountId);
+    this.#pushed.delete(held.request.image.id);
+    if (held.descriptor !== undefined) closeSync(held.descriptor);
+    held.descriptor = undefined;
+  }
+
+  /** Calls the server, and its successor where it ends meanwhile. */
+  async #call<T>(work: (client: MountClient) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      await this.#replacing;
+      try {
+        return await work(this.#server.client);
+      } catch (thrown) {
+        if (toImgcredError(thrown).code !== 'SERVER_UNREACHABLE' || attempt === ATTEMPTS) throw thrown;
+        // It is about to be noticed; its process may take a moment to be gone.
+        await Bun.sleep(WATCH_EVERY_MS);
+        this.#check();
+      }
+    }
+  }
+
   #check(): void {
-    if (this.#replacing !== undefined || isAlive(this.#server.pid)) return;
-    this.#replacing = this.#replace()
-      .catch((thrown: unknown) =>
-        this.#logger.error('the mount server could not be replaced', { error: String(thrown) }),
-      )
-      .finally(() => (this.#replacing = undefined));
+    if (this.#replacing !== undefined || this.#watch === undefined || isAlive(this.#server.pid)) return;
+    this.#replacing = this.#replace().finally(() => (this.#replacing = undefined));
   }
 
   async #replace(): Promise<void> {
@@ -176,54 +283,61 @@ export class LiveMounts {
       pid: this.#server.pid,
       mounts: this.#held.size,
     });
-    this.#server = await findOrStartMountServer(this.#settings, this.#logFile);
-    for (const [mountId, held] of [...this.#held]) {
-      const users = [...held.users];
-      if (held.descriptor === undefined) {
-        this.#drop(mountId, users, 'the mount server ended, and this mount can’t outlive it');
-        continue;
-      }
+    while (this.#watch !== undefined) {
       try {
-        await this.#server.client.resume({
-          ...withCredential(held.request, held.credential),
-          holder_pid: process.pid,
-          holder_descriptor: held.descriptor,
-        });
-        this.#logger.info('mount taken over', { mount_id: mountId });
+        const { settings, logFile } = this.#options;
+        this.#server = await findOrStartMountServer(settings, logFile, this.#logger);
+        await this.#server.client.hold(process.pid);
+        break;
       } catch (thrown) {
-        closeSync(held.descriptor);
-        this.#drop(
-          mountId,
-          users,
-          `the mount server ended, and its successor could not go on: ${String(thrown)}`,
-        );
+        this.#logger.error('the mount server could not be replaced', {
+          error: toImgcredError(thrown).message,
+          again_in_ms: REPLACE_AGAIN_MS,
+        });
+        await Bun.sleep(REPLACE_AGAIN_MS);
       }
     }
+    for (const [mountId, held] of [...this.#held]) await this.#resume(mountId, held);
   }
 
-  #drop(mountId: string, users: readonly string[], reason: string): void {
-    this.#held.delete(mountId);
-    detach(join(this.#directory, mountId), this.#logger);
-    this.#onLost(users, reason);
-  }
-
-  /** Mounts that no container of ours uses were left by a worker that died between two steps. */
-  async #cleanUp(): Promise<void> {
-    if (this.#server.adopted) return;
-    for (const mountpoint of mountpointsBelow(this.#directory)) {
-      this.#logger.warn('removing a mount whose server is gone', { mountpoint });
-      detach(mountpoint, this.#logger);
+  async #resume(mountId: string, held: HeldMount): Promise<void> {
+    if (!held.mounted) {
+      // It was still being made: whoever asked for it asks the successor.
+      detach(held.request.mountpoint, this.#logger);
+      return;
+    }
+    try {
+      if (held.descriptor === undefined) {
+        throw new ImgcredError('MOUNT_FAILED', 'this mount can’t outlive its server');
+      }
+      await this.#server.client.resume({
+        ...withCredential(held.request, held.credential),
+        holder_pid: process.pid,
+        holder_descriptor: held.descriptor,
+      });
+      this.#logger.info('mount taken over', { mount_id: mountId });
+    } catch (thrown) {
+      const error = toImgcredError(thrown);
+      // That one has ended too: its own successor is the next to try.
+      if (error.code === 'SERVER_UNREACHABLE') return;
+      const users = [...held.users];
+      this.#forget(mountId);
+      detach(held.request.mountpoint, this.#logger);
+      this.#options.onLost(
+        users,
+        `the mount server ended, and its successor could not go on: ${error.message}`,
+      );
     }
   }
-}
 
-export interface LiveMountsOptions {
-  readonly settings: MountServerSettings;
-  readonly logFile: string;
-  /** Where the mount points are made. */
-  readonly directory: string;
-  readonly logger: Logger;
-  readonly onLost: OnLost;
+  /** Mounts whose server is gone, and whose worker is too: nobody can serve them again. */
+  #detachLeftovers(): void {
+    for (const { target } of readMountTable().reverse()) {
+      if (!target.startsWith(`${this.#options.directory}/`)) continue;
+      this.#logger.warn('removing a mount whose server is gone', { mountpoint: target });
+      detach(target, this.#logger);
+    }
+  }
 }
 
 function mountIdOf(...parts: readonly string[]): string {
@@ -249,11 +363,4 @@ function detach(mountpoint: string, logger: Logger): void {
   } catch (thrown) {
     logger.debug('nothing to detach', { mountpoint, error: String(thrown) });
   }
-}
-
-function mountpointsBelow(directory: string): string[] {
-  return readMountTable()
-    .map((entry) => entry.target)
-    .filter((target) => target.startsWith(`${directory}/`))
-    .reverse();
 }

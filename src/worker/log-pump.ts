@@ -1,12 +1,12 @@
 import { toImgcredError } from '../errors/index.ts';
-import type { LogChunk } from '../protocol/index.ts';
-import type { LogRecord } from './containers/index.ts';
+import type { NumberedLogChunk } from '../protocol/index.ts';
+import type { StoredLogRecord } from './containers/index.ts';
 
-/** Sends chunks of which the first has number `sequence`. */
-export type SendChunks = (sequence: number, chunks: readonly LogChunk[]) => Promise<void>;
+export type SendChunks = (chunks: readonly NumberedLogChunk[]) => Promise<void>;
 
 // While one batch is on its way the next one gathers: a chatty container costs few calls, a quiet one no delay.
 const BATCH_BYTES = 1 << 20;
+const BATCH_CHUNKS = 4096;
 const BUFFER_BYTES = 8 << 20;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;
@@ -14,35 +14,37 @@ const LONGEST_RETRY_MS = 5_000;
 /**
  * Copies a container's output to the scheduler, in order, each piece once: what gets no answer is sent again under
  * the same number. Resolves when all of it was taken, or when the scheduler says that it is no longer wanted.
+ *
+ * @param firstNumber what the numbers of this attempt's chunks begin with
  */
 export async function pumpLogs(
-  records: AsyncIterable<LogRecord>,
+  records: AsyncIterable<StoredLogRecord>,
+  firstNumber: number,
   send: SendChunks,
   signal: AbortSignal,
 ): Promise<void> {
-  const queue: { chunk: LogChunk; bytes: number }[] = [];
+  const queue: { chunk: NumberedLogChunk; bytes: number }[] = [];
   let buffered = 0;
   let finished = false;
   let wanted = true;
   let wakeSender = () => {};
   let wakeReader = () => {};
   const sender = (async () => {
-    for (let sequence = 0; wanted; ) {
+    while (wanted) {
       if (queue.length === 0) {
         if (finished || signal.aborted) return;
         await new Promise<void>((resolve) => (wakeSender = resolve));
         continue;
       }
-      const batch: LogChunk[] = [];
-      for (let bytes = 0; queue[0] !== undefined && bytes < BATCH_BYTES; ) {
+      const batch: NumberedLogChunk[] = [];
+      for (let bytes = 0; queue[0] !== undefined && bytes < BATCH_BYTES && batch.length < BATCH_CHUNKS; ) {
         const next = queue.shift();
         if (next === undefined) break;
         batch.push(next.chunk);
         bytes += next.bytes;
         buffered -= next.bytes;
       }
-      wanted = await sendSurely(() => send(sequence, batch), signal);
-      sequence += batch.length;
+      wanted = await sendSurely(() => send(batch), signal);
       wakeReader();
     }
   })();
@@ -51,6 +53,7 @@ export async function pumpLogs(
       if (!wanted) break;
       queue.push({
         chunk: {
+          number: firstNumber + record.position,
           time: record.time,
           stream: record.stream,
           data: Buffer.from(record.bytes).toString('base64'),

@@ -7,6 +7,7 @@ const runRecordSchema = z.strictObject({
   container_id: z.string(),
   attempt: z.int(),
   mount_id: z.string(),
+  first_log_number: z.int(),
   /** What the mount had fetched when this run began, bytes by cause. */
   fetched_before: z.record(z.string(), z.int()),
   requests_before: z.int(),

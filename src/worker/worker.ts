@@ -1,21 +1,23 @@
-import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { type Config, type DataLayout, VERSION } from '../config/index.ts';
+import type { Config, DataLayout } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { chooseDriver, type MountServerSettings } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import {
-  type ContainerRequest,
-  generateWorkerKey,
-  PROTOCOL_VERSION,
-  type WorkerLink,
-  type WorkerOrders,
+import type {
+  CredentialUpdate,
+  HeldContainer,
+  StopOrder,
+  WorkerLink,
+  WorkerOrders,
+  WorkerWelcome,
 } from '../protocol/index.ts';
 import { ContainerRun, type RunContext } from './container-run.ts';
-import { type ContainerRuntime, cleanContainer, findRuntime } from './containers/index.ts';
+import { cleanContainer, findRuntime } from './containers/index.ts';
 import { ImageIndexes } from './image-indexes.ts';
 import { LiveMounts } from './live-mounts.ts';
-import { findLeftRuns, findOrphans } from './run-record.ts';
+import { BackOff, pause } from './patience.ts';
+import { findLeftRuns, findOrphans, type RunRecord } from './run-record.ts';
+import { cachedLayers, describeWorker } from './worker-identity.ts';
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -24,10 +26,11 @@ export interface WorkerOptions {
   readonly logger: Logger;
 }
 
-const HEARTBEAT_MS = 10_000;
 const WAIT_MS = 25_000;
+const HEARTBEATS_A_LEASE = 3;
 const FIRST_RETRY_MS = 200;
-const LONGEST_RETRY_MS = 10_000;
+const LONGEST_RETRY_MS = 5_000;
+const CREDENTIAL_FAILURES: ReadonlySet<string> = new Set(['CREDENTIALS_REFUSED', 'INVALID_CREDENTIALS']);
 
 /**
  * Runs what a scheduler gives it. It asks; nothing connects to it, and no credential is ever asked for. Containers
@@ -37,30 +40,43 @@ export class Worker {
   readonly #options: WorkerOptions;
   readonly #mounts: LiveMounts;
   readonly #context: RunContext;
-  readonly #runs = new Map<string, ContainerRun>();
+  readonly #runs: Map<string, ContainerRun>;
   readonly #stopping = new AbortController();
-  #id: string;
+  // What of the scheduler's orders is done, or being done.
+  readonly #stops = new Map<string, StopOrder>();
+  readonly #credentials = new Map<string, string>();
+  #welcome: WorkerWelcome;
   #loops: Promise<unknown> = Promise.resolve();
   #slotFreed = Promise.withResolvers<void>();
+  #registering: Promise<void> | undefined;
 
-  private constructor(options: WorkerOptions, id: string, mounts: LiveMounts, context: RunContext) {
-    this.#options = options;
-    this.#id = id;
-    this.#mounts = mounts;
-    this.#context = context;
+  private constructor(parts: {
+    options: WorkerOptions;
+    welcome: WorkerWelcome;
+    mounts: LiveMounts;
+    context: RunContext;
+    runs: Map<string, ContainerRun>;
+  }) {
+    this.#options = parts.options;
+    this.#welcome = parts.welcome;
+    this.#mounts = parts.mounts;
+    this.#context = parts.context;
+    this.#runs = parts.runs;
   }
 
   /**
    * Registers, takes over what an earlier worker left, and begins to ask for requests.
    *
-   * @throws ImgcredError RUNTIME_MISSING, FUSE_UNAVAILABLE, SERVER_UNREACHABLE, UNAUTHORIZED…
+   * @throws ImgcredError RUNTIME_MISSING, FUSE_UNAVAILABLE, UNAUTHORIZED…; a scheduler that is away is waited for
    */
-  static async start(options: WorkerOptions): Promise<Worker> {
+  static async start(options: WorkerOptions, signal?: AbortSignal): Promise<Worker> {
     const { config, layout, link, logger } = options;
     const runtime = await findRuntime(config.runtime);
     // Said here, where somebody reads it, rather than by the mount server at the first run.
     const choice = chooseDriver(config.fuse_driver);
     logger.debug('FUSE driver', { driver: choice.driver, reason: choice.reason });
+    const records = findLeftRuns(layout.containers);
+    for (const orphan of findOrphans(layout.containers, records)) await cleanContainer(orphan);
     const runs = new Map<string, ContainerRun>();
     const mounts = await LiveMounts.start({
       settings: mountServerSettings(config, layout),
@@ -72,22 +88,28 @@ export class Worker {
           runs.get(id)?.fail(new ImgcredError('MOUNT_FAILED', reason, { hint: 'run it again' }));
       },
     });
-    const id = await register(options, runtime);
-    const indexes = new ImageIndexes(layout.indexes, (digest) => link.fetchIndex(worker.#id, digest));
-    const context: RunContext = {
-      link,
-      workerId: () => worker.#id,
-      mounts,
-      indexes,
-      runtime,
-      directory: layout.containers,
-      logger,
-    };
-    const worker: Worker = new Worker(options, id, mounts, context);
-    await worker.#adopt();
-    for (const [containerId, run] of worker.#runs) runs.set(containerId, run);
-    worker.#loops = Promise.all([worker.#takeRequests(), worker.#heartbeat(), worker.#followOrders()]);
-    return worker;
+    try {
+      const description = describeWorker(config, layout, runtime, records.map(heldOf));
+      const welcome = await untilReachable(() => link.register(description, signal), logger, signal);
+      const context: RunContext = {
+        link,
+        workerId: () => worker.#welcome.worker_id,
+        mounts,
+        indexes: new ImageIndexes(layout.indexes, (digest) =>
+          link.fetchIndex(worker.#welcome.worker_id, digest),
+        ),
+        runtime,
+        directory: layout.containers,
+        logger,
+      };
+      const worker: Worker = new Worker({ options, welcome, mounts, context, runs });
+      await worker.#adopt(records);
+      worker.#loops = Promise.all([worker.#takeRequests(), worker.#heartbeat(), worker.#followOrders()]);
+      return worker;
+    } catch (thrown) {
+      await mounts.stop(records.length === 0);
+      throw thrown;
+    }
   }
 
   /** Whether containers run, or are being prepared. */
@@ -108,105 +130,165 @@ export class Worker {
   }
 
   async #takeRequests(): Promise<void> {
+    const { link, config } = this.#options;
+    const { signal } = this.#stopping;
     await this.#persist('asking for requests', async () => {
-      while (this.#runs.size >= this.#options.config.slots && !this.#stopping.signal.aborted) {
+      while (this.#runs.size >= config.slots && !signal.aborted) {
         await this.#slotFreed.promise;
         this.#slotFreed = Promise.withResolvers();
       }
-      const request = await this.#options.link.nextRequest(this.#id, WAIT_MS, this.#stopping.signal);
-      if (request !== null) this.#run(request);
+      if (signal.aborted) return;
+      const request = await link.nextRequest(this.#welcome.worker_id, WAIT_MS, signal);
+      if (request !== null) this.#track(ContainerRun.begin(request, this.#context));
     });
   }
 
-  #run(request: ContainerRequest): void {
-    this.#track(ContainerRun.begin(request, this.#context));
-  }
-
   #track(run: ContainerRun): void {
+    const earlier = this.#runs.get(run.containerId);
     this.#runs.set(run.containerId, run);
+    // A restart that comes back here waits until the run before it is out of the container's directory.
+    if (earlier !== undefined) {
+      earlier.abandon();
+      run.after(earlier.ended);
+    }
     run.ended.finally(() => {
-      this.#runs.delete(run.containerId);
+      if (this.#runs.get(run.containerId) === run) this.#runs.delete(run.containerId);
+      this.#stops.delete(run.containerId);
       this.#slotFreed.resolve();
     });
   }
 
-  async #adopt(): Promise<void> {
-    const { containers } = this.#options.layout;
-    const records = findLeftRuns(containers);
-    for (const orphan of findOrphans(containers, records)) await cleanContainer(orphan);
+  async #adopt(records: readonly RunRecord[]): Promise<void> {
+    const users = new Map(records.map((record) => [record.container_id, record.mount_id]));
+    const mounted = await this.#mounts.adopt(users);
     for (const record of records) {
       this.#options.logger.info('taking over a container', {
         container_id: record.container_id,
         attempt: record.attempt,
       });
-      this.#track(ContainerRun.adopt(record, this.#context));
+      this.#track(ContainerRun.adopt(record, mounted.has(record.mount_id), this.#context));
     }
   }
 
   async #heartbeat(): Promise<void> {
+    const { link, layout } = this.#options;
+    const { signal } = this.#stopping;
     await this.#persist('sending a heartbeat', async () => {
-      this.#obey(await this.#options.link.heartbeat(this.#id, this.#stopping.signal));
-      await pause(HEARTBEAT_MS, this.#stopping.signal);
+      const asked = performance.now();
+      const status = { held: this.#held(), layers: cachedLayers(layout.cache) };
+      this.#obey(await link.heartbeat(this.#welcome.worker_id, status, signal), asked);
+      await pause(this.#welcome.lease_ms / HEARTBEATS_A_LEASE, signal);
     });
   }
 
   async #followOrders(): Promise<void> {
+    const { link } = this.#options;
+    const { signal } = this.#stopping;
     await this.#persist('waiting for orders', async () => {
-      const orders = await this.#options.link.nextOrders(this.#id, WAIT_MS, this.#stopping.signal);
-      this.#obey(orders);
-      // An order stays until its container has ended: it is not asked for again at once.
-      if (orders.stop.length > 0) await pause(100, this.#stopping.signal);
+      const asked = performance.now();
+      const done = {
+        stopping: [...this.#stops.values()],
+        credentials: [...this.#credentials].map(([image_id, version]) => ({ image_id, version })),
+      };
+      const orders = await link.nextOrders(this.#welcome.worker_id, done, WAIT_MS, signal);
+      for (const { image_id } of done.credentials) this.#credentials.delete(image_id);
+      for (const update of orders.credentials) void this.#useCredential(update);
+      this.#obey(orders, asked);
     });
   }
 
-  #obey(orders: WorkerOrders): void {
-    for (const { container_id, kill } of orders.stop) this.#runs.get(container_id)?.stop(kill);
+  async #useCredential(update: CredentialUpdate): Promise<void> {
+    const { image_id, version } = update;
+    try {
+      await this.#mounts.useCredential(update);
+    } catch (thrown) {
+      const error = toImgcredError(thrown);
+      this.#options.logger.warn('a rotated credential was not taken over', {
+        image_id,
+        error: error.message,
+      });
+      // What may pass is tried again when the scheduler sends it again.
+      if (!CREDENTIAL_FAILURES.has(error.code)) return;
+    }
+    this.#credentials.set(image_id, version);
+  }
+
+  #held(): HeldContainer[] {
+    return [...this.#runs.values()].map((run) => ({ container_id: run.containerId, attempt: run.attempt }));
+  }
+
+  /** @param asked when the question was sent: what began later may be missing in the answer */
+  #obey(orders: WorkerOrders, asked: number): void {
+    for (const order of orders.stop) {
+      const run = this.#runs.get(order.container_id);
+      if (run === undefined) continue;
+      this.#stops.set(order.container_id, order);
+      run.stop(order.kill);
+    }
     const held = new Map(orders.held.map((entry) => [entry.container_id, entry.attempt]));
     for (const run of this.#runs.values()) {
       // The scheduler gave it up, or to another: it must not run twice.
-      if (run.isReported && held.get(run.containerId) !== run.attempt) run.abandon();
+      if (run.knownSince < asked && held.get(run.containerId) !== run.attempt) run.abandon();
     }
   }
 
   /** Does `work` again and again until the worker stops; a scheduler that is away is tried with back-off. */
   async #persist(what: string, work: () => Promise<void>): Promise<void> {
-    let retry = FIRST_RETRY_MS;
-    while (!this.#stopping.signal.aborted) {
+    const { signal } = this.#stopping;
+    const backOff = new BackOff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+    while (!signal.aborted) {
       try {
         await work();
-        retry = FIRST_RETRY_MS;
+        backOff.reset();
       } catch (thrown) {
-        if (this.#stopping.signal.aborted) return;
+        if (signal.aborted) return;
         const error = toImgcredError(thrown);
+        const ms = backOff.next();
+        this.#options.logger.warn(`${what} failed`, { error: error.message, again_in_ms: ms });
         if (error.code === 'NOT_FOUND') await this.#registerAgain();
-        this.#options.logger.warn(`${what} failed`, { error: error.message, again_in_ms: retry });
-        await pause(retry, this.#stopping.signal);
-        retry = Math.min(retry * 2, LONGEST_RETRY_MS);
+        await pause(ms, signal);
       }
     }
   }
 
-  async #registerAgain(): Promise<void> {
-    try {
-      this.#id = await register(this.#options, this.#context.runtime);
-    } catch (thrown) {
-      this.#options.logger.warn('registering failed', { error: toImgcredError(thrown).message });
-    }
+  /** For a scheduler that does not know this worker, because its database is another one now. */
+  #registerAgain(): Promise<void> {
+    const { config, layout, link, logger } = this.#options;
+    this.#registering ??= link
+      .register(describeWorker(config, layout, this.#context.runtime, this.#held()), this.#stopping.signal)
+      .then(
+        (welcome) => {
+          this.#welcome = welcome;
+        },
+        (thrown: unknown) => logger.warn('registering failed', { error: toImgcredError(thrown).message }),
+      )
+      .finally(() => (this.#registering = undefined));
+    return this.#registering;
   }
 }
 
-async function register({ config, link }: WorkerOptions, runtime: ContainerRuntime): Promise<string> {
-  const key = await generateWorkerKey();
-  const { worker_id } = await link.register({
-    name: config.worker_name ?? hostname(),
-    protocol: PROTOCOL_VERSION,
-    version: VERSION,
-    // A link over a network puts its own key here; in one process nothing needs to be sealed.
-    public_key: key.publicKey,
-    slots: config.slots,
-    labels: { runtime: runtime.name, arch: process.arch },
-  });
-  return worker_id;
+function heldOf({ container_id, attempt }: RunRecord): HeldContainer {
+  return { container_id, attempt };
+}
+
+/** A scheduler that does not answer is waited for; one that refuses is not. */
+async function untilReachable<T>(
+  work: () => Promise<T>,
+  logger: Logger,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<T> {
+  const backOff = new BackOff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+  for (;;) {
+    try {
+      return await work();
+    } catch (thrown) {
+      const error = toImgcredError(thrown);
+      if (error.code !== 'SERVER_UNREACHABLE' || signal.aborted) throw thrown;
+      const ms = backOff.next();
+      logger.warn('registering failed', { error: error.message, again_in_ms: ms });
+      await pause(ms, signal);
+    }
+  }
 }
 
 function mountServerSettings(config: Config, layout: DataLayout): MountServerSettings {
@@ -223,17 +305,4 @@ function mountServerSettings(config: Config, layout: DataLayout): MountServerSet
     registry_mirrors: config.registry_mirrors,
     log_level: config.log_level,
   };
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener('abort', end, { once: true });
-    if (signal.aborted) end();
-  });
 }

@@ -51,6 +51,8 @@ export const run: Command = {
     'cap-add': { value: 'CAP', multiple: true, help: 'add a capability' },
     'cap-drop': { value: 'CAP', multiple: true, help: 'drop a capability (ALL drops each)' },
     label: { value: 'KEY=VALUE', multiple: true, help: 'label' },
+    restart: { value: 'POLICY', help: 'no, always, on-failure or on-failure:N (no)' },
+    'worker-label': { value: 'KEY=VALUE', multiple: true, help: 'label that the worker must have' },
     'stop-timeout': { value: 'SECONDS', help: 'between stop signal and SIGKILL (10)' },
     name: { value: 'NAME', help: 'name of the container' },
     'max-fetch': { value: 'SIZE', help: 'fail the run once it has fetched more than this' },
@@ -188,12 +190,15 @@ async function requestOf(invocation: Invocation, image: string): Promise<CreateC
   });
   const name = invocation.text('name');
   const maxFetch = size('max-fetch');
+  const workerLabels = invocation.texts('worker-label').map((text) => splitPair(text, '--worker-label'));
   return {
     image,
     ...(invocation.rest.length === 0 ? {} : { command: [...invocation.rest] }),
     env: await environmentOf(invocation),
     ...(name === undefined ? {} : { name }),
     overrides,
+    restart: invocation.text('restart') ?? 'no',
+    ...(workerLabels.length === 0 ? {} : { worker_labels: Object.fromEntries(workerLabels) }),
     ...(maxFetch === undefined ? {} : { max_fetch_bytes: maxFetch }),
   };
 }

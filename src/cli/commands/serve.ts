@@ -17,10 +17,15 @@ export const serve: Command = {
   options: {
     role: { value: 'ROLES', help: 'all, or a list of gateway, scheduler, worker (all)' },
     listen: { value: 'HOST:PORT', help: 'address of the HTTP API, or none (127.0.0.1:7480)' },
+    'tls-cert': { value: 'FILE', help: 'certificate chain for --listen, PEM: it then speaks https' },
+    'tls-key': { value: 'FILE', help: 'its key, PEM' },
     gateway: { value: 'URL', help: 'for a worker alone: where its scheduler is' },
     'gateway-ca': { value: 'FILE', help: 'certificate authority of --gateway, PEM' },
     'token-file': { value: 'FILE', help: 'for a worker alone: file with its token' },
     'worker-name': { value: 'NAME', help: 'name of the worker (the host’s)' },
+    'worker-label': { value: 'NAME=VALUE', multiple: true, help: 'label that requests may ask for' },
+    lease: { value: 'SECONDS', help: 'silence after which a worker is given up (30)' },
+    'queue-limit': { value: 'N', help: 'containers of a workspace that wait and run at once (10000)' },
     slots: { value: 'N', help: 'containers that the worker runs at once (64)' },
     'data-dir': CONNECTION_OPTIONS['data-dir'],
     'log-level': { value: 'LEVEL', help: 'debug, info, warn or error (info)' },
@@ -28,6 +33,8 @@ export const serve: Command = {
   },
   positionals: [0, 0],
   async run(invocation) {
+    const lease = invocation.text('lease');
+    const labels = invocation.texts('worker-label');
     const config = configOf(invocation, {
       roles: invocation.text('role'),
       listen: invocation.text('listen'),
@@ -35,6 +42,11 @@ export const serve: Command = {
       gateway_ca: invocation.text('gateway-ca'),
       token_file: invocation.text('token-file'),
       worker_name: invocation.text('worker-name'),
+      worker_labels: labels.length === 0 ? undefined : labels,
+      lease_ms: lease === undefined ? undefined : Number(lease) * 1000,
+      queue_limit: invocation.text('queue-limit'),
+      tls_cert: invocation.text('tls-cert'),
+      tls_key: invocation.text('tls-key'),
       slots: invocation.text('slots'),
     });
     const logger = stderrLogger(config);

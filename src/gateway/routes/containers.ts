@@ -21,12 +21,19 @@ import { containerView } from '../views.ts';
 
 // How long a waiter sleeps at most: a scheduler in another process can't signal us.
 const POLL_MS = 500;
-/** Requests that one workspace may have waiting and running at once. */
-const QUEUE_LIMIT = 10_000;
 const LONGEST_KEY = 255;
+// A queue that is full drains at the pace of its containers; nobody gains by asking more often.
+const RETRY_AFTER_SECONDS = 5;
 
-export function containerRoutes(options: { logs: LogStore; signals: ChangeSignals }): Route[] {
-  const { logs, signals } = options;
+export interface ContainerRouteOptions {
+  readonly logs: LogStore;
+  readonly signals: ChangeSignals;
+  /** Requests that one workspace may have waiting and running at once; 10,000 unless told. */
+  readonly queueLimit?: number;
+}
+
+export function containerRoutes(options: ContainerRouteOptions): Route[] {
+  const { logs, signals, queueLimit = 10_000 } = options;
   return [
     {
       method: 'post',
@@ -34,17 +41,17 @@ export function containerRoutes(options: { logs: LogStore; signals: ChangeSignal
       role: 'runner',
       summary: 'Run a command in an image',
       async handle(c, { workspace }) {
-        const { image: named, name, ...spec } = await readBody(c, createContainerSchema);
+        const { image: named, name, restart, ...spec } = await readBody(c, createContainerSchema);
         const image = findImage(workspace, named);
-        if (workspace.containers.countLive() >= QUEUE_LIMIT) {
-          throw new ImgcredError(
+        if (workspace.containers.countLive() >= queueLimit) {
+          const error = new ImgcredError(
             'QUEUE_FULL',
-            `the workspace has ${QUEUE_LIMIT} containers that have not ended`,
-            {
-              hint: 'wait until some of them have',
-            },
+            `the workspace has ${queueLimit} containers that have not ended`,
+            { hint: 'wait until some of them have' },
           );
+          return c.json(error.toJSON(), 429, { 'retry-after': String(RETRY_AFTER_SECONDS) });
         }
+        const [policy, limit] = restart.split(':');
         const key = c.req.header('idempotency-key');
         if (key !== undefined && (key === '' || key.length > LONGEST_KEY)) {
           throw new ImgcredError(
@@ -57,6 +64,8 @@ export function containerRoutes(options: { logs: LogStore; signals: ChangeSignal
           imageReference: image.reference,
           name,
           spec: JSON.parse(JSON.stringify(spec)),
+          restartPolicy: policy === 'always' || policy === 'on-failure' ? policy : 'no',
+          restartLimit: limit === undefined ? undefined : Number(limit),
           idempotencyKey: key,
         });
         signals.signal(QUEUE_SIGNAL);
@@ -128,7 +137,7 @@ export function containerRoutes(options: { logs: LogStore; signals: ChangeSignal
       summary: 'Stop a container: its stop signal, then SIGKILL; with kill, SIGKILL at once',
       async handle(c, { workspace }) {
         const { kill } = await readBody(c, z.strictObject({ kill: z.boolean().default(false) }));
-        const row = workspace.containers.requestStop(parameter(c, 'id'), kill ? 'killed' : 'stopped');
+        const row = workspace.containers.requestStop(parameter(c, 'id'), kill ? 'killed' : 'stopped', kill);
         signals.signal(containerSignal(row.id));
         if (row.workerId !== undefined) signals.signal(ordersSignal(row.workerId));
         return c.json(containerView(row), 202);

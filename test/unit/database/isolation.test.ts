@@ -47,6 +47,7 @@ test('no method of a workspace reaches a row of another one', async () => {
     'images.setImageCredentialSecret': (of) => of.images.setImageCredentialSecret(image.id, undefined),
     'images.delete': (of) => of.images.delete(image.id),
     'containers.list': (of) => of.containers.list(),
+    'containers.liveOf': (of) => of.containers.liveOf([image.id]),
     'containers.countLive': (of) => of.containers.countLive(),
     'containers.find by id': (of) => of.containers.find(container.id),
     'containers.find by name': (of) => of.containers.find('web'),

@@ -128,10 +128,14 @@ describe('migrations', () => {
 
   test('run once each, and one that fails changes nothing', async () => {
     using world = openWorld();
-    const second = { version: 2, name: '0002_more', sql: 'CREATE TABLE more (a INTEGER) STRICT' };
+    const second = {
+      version: MIGRATIONS.length + 1,
+      name: '9998_more',
+      sql: 'CREATE TABLE more (a INTEGER) STRICT',
+    };
     const third = {
-      version: 3,
-      name: '0003_bad',
+      version: MIGRATIONS.length + 2,
+      name: '9999_bad',
       sql: 'CREATE TABLE half (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1)',
     };
     openDatabase(world.directory, { migrations: [...MIGRATIONS, second] }).close();

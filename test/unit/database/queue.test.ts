@@ -86,6 +86,7 @@ describe('transitions', () => {
     const back = world.queue.transition(row.id, 'pending', holder, {
       exitCode: 7,
       reason: 'failed with 7',
+      restart: true,
       notBefore: world.clock.now + 500,
     });
     expect(back).toMatchObject({
@@ -145,14 +146,32 @@ describe('leases', () => {
     expect(world.queue.claim(running.id, other.id, 1000)).toBeUndefined();
   });
 
-  test('a heartbeat prolongs all that a worker holds, and says what that is', () => {
-    using world = setUp(3);
-    const held = [world.claim().id, world.claim().id];
+  test('a heartbeat prolongs what a worker names, under the attempt that it has', () => {
+    using world = setUp(4);
+    const [named, unnamed, stale] = [world.claim(), world.claim(), world.claim()];
     world.clock.now += 999;
-    expect(world.queue.renewLeases(world.worker.id, 1000).map((row) => row.id)).toEqual(held);
+    const attempts = [
+      { containerId: named.id, attempt: 1 },
+      { containerId: stale.id, attempt: 2 },
+    ];
+    world.queue.renewLeases(world.worker.id, attempts, 1000);
     world.clock.now += 999;
+    const lapsed = world.queue.candidates(10).map((row) => row.id);
+    expect(lapsed).toContain(unnamed.id);
+    expect(lapsed).toContain(stale.id);
+    expect(lapsed).not.toContain(named.id);
+    expect(lapsed).toHaveLength(3);
+  });
+
+  test('a scheduler that starts gives every lease its full length', () => {
+    using world = setUp(2);
+    world.claim();
+    world.clock.now += 5000;
+    expect(world.queue.candidates(10)).toHaveLength(2);
+    expect(world.queue.extendLeases(1000)).toBe(1);
     expect(world.queue.candidates(10)).toHaveLength(1);
-    expect(world.queue.heldBy(world.worker.id).map((row) => row.id)).toEqual(held);
+    world.clock.now += 1000;
+    expect(world.queue.candidates(10)).toHaveLength(2);
   });
 });
 

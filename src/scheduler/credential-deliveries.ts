@@ -1,0 +1,62 @@
+import type { CredentialInUse } from '../database/index.ts';
+import type { CredentialMark } from '../protocol/index.ts';
+
+interface Delivery {
+  readonly version: string;
+  /** When it was sent; undefined once the worker has it. */
+  readonly sentAt: number | undefined;
+}
+
+// A worker that tries a new credential against a slow registry takes a while to say that it has it.
+const SEND_AGAIN_MS = 60_000;
+
+/** How a version of a credential is named: it says nothing of the value. */
+export function credentialVersion(
+  secret: { readonly id: string; readonly version: number } | undefined,
+): string {
+  return secret === undefined ? 'none' : `${secret.id}@${secret.version}`;
+}
+
+/**
+ * Which version of each image's credential each worker has been given. In memory only: a scheduler that starts
+ * gives all of them again, and a worker ignores what it has.
+ */
+export class CredentialDeliveries {
+  readonly #workers = new Map<string, Map<string, Delivery>>();
+
+  /** A worker that registers has nothing. */
+  reset(workerId: string): void {
+    this.#workers.delete(workerId);
+  }
+
+  /** Notes what a worker has been given with a request, or says that it has taken over. */
+  done(workerId: string, { image_id, version }: CredentialMark): void {
+    this.#of(workerId).set(image_id, { version, sentAt: undefined });
+  }
+
+  /** What of `inUse` the worker has another version of. Notes it as sent: ask once for each answer. */
+  due(workerId: string, inUse: readonly CredentialInUse[], now: number): CredentialInUse[] {
+    const known = this.#of(workerId);
+    const wanted = new Set(inUse.map(({ imageId }) => imageId as string));
+    for (const imageId of known.keys()) if (!wanted.has(imageId)) known.delete(imageId);
+    return inUse.filter(({ imageId, secret }) => {
+      const version = credentialVersion(secret);
+      const delivery = known.get(imageId);
+      if (delivery?.version === version) {
+        const underWay = delivery.sentAt === undefined || now - delivery.sentAt < SEND_AGAIN_MS;
+        if (underWay) return false;
+      }
+      known.set(imageId, { version, sentAt: now });
+      return true;
+    });
+  }
+
+  #of(workerId: string): Map<string, Delivery> {
+    let known = this.#workers.get(workerId);
+    if (known === undefined) {
+      known = new Map();
+      this.#workers.set(workerId, known);
+    }
+    return known;
+  }
+}

@@ -74,6 +74,7 @@ export interface ContainerState {
   readonly mountNamespace?: string;
   readonly stopSignal: number;
   readonly stopTimeoutMs: number;
+  readonly warnings?: readonly string[];
   /** Absent where the container has none of its own. */
   readonly cgroup?: ContainerCgroup;
   readonly process?: ProcessIdentity;

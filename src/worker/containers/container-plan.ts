@@ -32,6 +32,8 @@ export interface ContainerPlan {
   readonly stopSignal: number;
   readonly stopTimeoutMs: number;
   readonly cgroup: ContainerCgroup | undefined;
+  /** What this host can't do and nobody insisted on; a line each. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -80,6 +82,7 @@ export function planContainer(
     stopSignal: stopSignal(image, options),
     stopTimeoutMs: options.stopTimeoutMs ?? DEFAULT_STOP_TIMEOUT_MS,
     cgroup: cgroupPath === undefined ? undefined : { mode: host.cgroup.mode, path: cgroupPath },
+    warnings: hostWarnings(options, host),
   };
 }
 
@@ -124,6 +127,18 @@ export function planExec(
           }),
         }),
   };
+}
+
+function hostWarnings(options: ContainerOptions, host: HostFacts): string[] {
+  const { mode, swapAccounting } = host.cgroup;
+  const limitsMemory = options.limits?.memoryBytes !== undefined;
+  return [
+    ...(mode === 'none' ? ['no control group can be written to: the container runs without any limit'] : []),
+    ...(limitsMemory && !swapAccounting
+      ? ['the kernel does not count swap: only the memory is limited']
+      : []),
+    ...(host.seccomp ? [] : ['the kernel has no seccomp: no system call is refused']),
+  ];
 }
 
 function userDatabase(paths: ContainerPaths): UserDatabase {

@@ -73,6 +73,11 @@ export class Container {
     return state.status === 'running' ? 'running' : 'created';
   }
 
+  /** What this host could not do for the container, and nobody had insisted on: for the log. */
+  warnings(): readonly string[] {
+    return readState(this.#paths)?.warnings ?? [];
+  }
+
   /** The container's first process as this host numbers it; undefined when it does not run. */
   pid(): number | undefined {
     const identity = readState(this.#paths)?.process;

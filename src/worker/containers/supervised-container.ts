@@ -126,8 +126,8 @@ export class SupervisedContainer implements ChannelHandler {
   }
 
   #state(): ContainerState {
-    const { stopSignal, stopTimeoutMs, cgroup } = this.#plan;
-    const state = { status: 'prepared', ...this.#self, stopSignal, stopTimeoutMs } as const;
+    const { stopSignal, stopTimeoutMs, cgroup, warnings } = this.#plan;
+    const state = { status: 'prepared', ...this.#self, stopSignal, stopTimeoutMs, warnings } as const;
     return cgroup === undefined ? state : { ...state, cgroup };
   }
 

@@ -188,6 +188,32 @@ describe('cleaning', () => {
   });
 });
 
+describe('a supervisor that is killed', () => {
+  test.each(['crun', 'runc'])(
+    'at any moment of a start leaves nothing behind, with %s',
+    async (name) => {
+      const preferred = await findRuntime(name);
+      for (let step = 0; step < 12; step += 1) {
+        const place = lab.next();
+        const container = await create(lab, preferred, {
+          ...place,
+          options: shell('sleep 1000 & sleep 1000'),
+        });
+        const { supervisor } = JSON.parse(readFileSync(join(place.directory, 'state.json'), 'utf8'));
+        const started = container.start().catch(() => {});
+        // Not to wait for anything: to be killed somewhere else each time.
+        await Bun.sleep(step * 4);
+        process.kill(supervisor.pid, 'SIGKILL');
+        await started;
+        await cleanContainer(place.directory);
+        expect(existsSync(place.directory)).toBe(false);
+        expect(leftovers(lab.directory)).toEqual([]);
+      }
+    },
+    30_000,
+  );
+});
+
 describe('a supervisor that was started ahead', () => {
   test('runs a container, and another one takes its place', async () => {
     using spares = new SpareSupervisors(SUPERVISOR_COMMAND, 1);

@@ -35,15 +35,17 @@ export interface RunResult {
   readonly exit: ContainerExit;
   readonly stdout: string;
   readonly stderr: string;
+  readonly warnings: readonly string[];
 }
 
 /** Runs a container to its end and removes it. */
 export async function run(lab: Lab, runtime: ContainerRuntime, wanted: Wanted): Promise<RunResult> {
   const container = await create(lab, runtime, wanted);
   try {
+    const warnings = container.warnings();
     await container.start();
     const exit = await container.wait();
-    return { exit, ...(await output(container)) };
+    return { exit, warnings, ...(await output(container)) };
   } finally {
     await container.delete();
   }
@@ -65,7 +67,9 @@ export function leftovers(directory: string): string[] {
     .filter((name) => /^[0-9]+$/.test(name))
     .filter((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(TEST_CGROUP_PARENT);
+        const inGroup = readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(`${TEST_CGROUP_PARENT}/`);
+        // One that has ended and waits to be reaped by process 1 has no program any more.
+        return inGroup && existsSync(`/proc/${pid}/exe`);
       } catch {
         return false;
       }

@@ -6,6 +6,7 @@ export { inflateSpanStream } from './inflate-span-stream.ts';
 export { decodeLayerIndex, encodeLayerIndex } from './layer-codec.ts';
 export { indexLayer } from './layer-indexer.ts';
 export { DEFAULT_LIMITS, DEFAULT_SPAN_SIZE } from './limits.ts';
+export { spansOfLayer } from './span-table.ts';
 export {
   type Attributes,
   type DirectoryEntry,

@@ -1,10 +1,13 @@
 import { zstdDecompressSync } from 'node:zlib';
+import { DeflateReader, INPUT_BYTES } from './deflate-reader.ts';
 import { spliceDeflate } from './deflate-splice.ts';
 import { IndexError } from './error.ts';
 import { GZIP_HEADER, GZIP_TRAILER_BYTES, GzipHeaderReader } from './gzip-header.ts';
-import { RawInflater } from './raw-inflater.ts';
 import type { ImageIndex, SpanContext, SpanInfo } from './types.ts';
+import { WINDOW_BYTES } from './window.ts';
 import { zstdContentSize } from './zstd-frames.ts';
+
+const OUTPUT_BYTES = 1024 * 1024;
 
 /**
  * The uncompressed bytes of a span, checked against its sha256 before they are returned.
@@ -74,20 +77,33 @@ function inflateAsGzip(deflate: Uint8Array, length: number, crc32: number): Uint
 /** Block by block, over the borders of gzip members; undefined for broken data. */
 function inflateByHand(data: Uint8Array, length: number): Uint8Array | undefined {
   const output = new Uint8Array(length);
-  let inflater = new RawInflater();
-  let at = 0;
-  for (let filled = 0; filled < length; ) {
-    const stop = inflater.run(data, at, output, filled);
-    at += inflater.inputUsed;
-    filled += inflater.written;
-    if (stop === 'broken' || (stop === 'input' && filled < length)) return undefined;
-    if (stop !== 'end' || filled === length) continue;
-    const next = nextMember(data, at + GZIP_TRAILER_BYTES);
-    if (next === undefined) return undefined;
-    at = next;
-    inflater = new RawInflater();
+  const reader = new DeflateReader(OUTPUT_BYTES);
+  let [taken, filled] = [0, 0];
+  for (;;) {
+    const part = data.subarray(taken, taken + INPUT_BYTES - reader.inputEnd);
+    reader.input.set(part, reader.inputEnd);
+    reader.inputEnd += part.length;
+    taken += part.length;
+    reader.final = taken === data.length;
+    const stop = reader.run();
+    const piece = reader.output.subarray(
+      WINDOW_BYTES,
+      Math.min(reader.filled, WINDOW_BYTES + length - filled),
+    );
+    output.set(piece, filled);
+    filled += piece.length;
+    if (filled === length) return output;
+    if (stop === 'broken' || (stop === 'input' && reader.final)) return undefined;
+    reader.slide();
+    if (stop === 'end') {
+      const next = nextMember(data, taken - reader.inputEnd + (reader.bit >>> 3) + GZIP_TRAILER_BYTES);
+      if (next === undefined) return undefined;
+      taken = next;
+      reader.inputEnd = 0;
+      reader.bit = 0;
+      reader.beginStream();
+    } else if (stop === 'input') reader.compact();
   }
-  return output;
 }
 
 /** Where the deflate data of the gzip member that begins at `from` begins. */

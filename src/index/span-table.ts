@@ -1,5 +1,5 @@
 import { readI64 } from './growable-bytes.ts';
-import type { SpanInfo } from './types.ts';
+import type { LayerIndex, SpanInfo } from './types.ts';
 
 /** Bytes of one record of a span table; docs/index-format.md, "Spans". */
 export const SPAN_RECORD_BYTES = 88;
@@ -86,6 +86,12 @@ export function readSpanInfo(view: DataView, at: number, layer: number, number: 
     sha256: new Uint8Array(view.buffer, view.byteOffset + at + 48, 32),
     materialised: (view.getUint8(at + 46) & SPAN_MATERIALISED) !== 0,
   };
+}
+
+/** The spans of a layer that is not merged yet, in their order; `layer` is 0. */
+export function spansOfLayer({ spans, spanCount }: LayerIndex): SpanInfo[] {
+  const view = new DataView(spans.buffer, spans.byteOffset, spans.byteLength);
+  return Array.from({ length: spanCount }, (_, n) => readSpanInfo(view, n * SPAN_RECORD_BYTES, 0, n));
 }
 
 export function patchWindowOffset(view: DataView, at: number, windowOffset: number): void {

@@ -40,6 +40,7 @@ export const ROLE_OPTIONS = {
   'master-key-file': { value: 'FILE', help: 'key that the workspace keys are wrapped with' },
   'read-timeout': { value: 'SECONDS', help: 'how long a read may wait for the registry' },
   prefetch: { value: 'trace|all|none', help: 'what is fetched ahead of need' },
+  'prefetch-limit': { value: 'SIZE', help: 'bytes a second that --prefetch=all may take' },
   keep: { value: 'auto|none|all', help: 'whether registering an image fills the cache' },
 } satisfies Options;
 
@@ -68,6 +69,7 @@ export function configOf(
       master_key_file: invocation.text('master-key-file'),
       read_timeout_ms: readTimeout === undefined ? undefined : Number(readTimeout) * 1000,
       prefetch: invocation.text('prefetch'),
+      prefetch_limit: invocation.text('prefetch-limit'),
       keep: invocation.text('keep'),
       ...overrides,
     },

@@ -78,6 +78,8 @@ const settings = z.strictObject({
   /** Milliseconds that a read may wait for the registry before it fails. */
   read_timeout_ms: number.pipe(z.int().min(100)).default(60_000),
   prefetch: z.enum(['trace', 'all', 'none']).default('trace'),
+  /** Bytes a second that completing images in the background may take. */
+  prefetch_limit: bytes.pipe(z.int().min(1)).optional(),
   keep: z.enum(['auto', 'none', 'all']).default('auto'),
   log_level: z.enum(LOG_LEVELS as ['debug', 'info', 'warn', 'error']).default('info'),
 });

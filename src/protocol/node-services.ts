@@ -118,6 +118,8 @@ export const unmountImageSchema = z.strictObject({
 export interface ImageRequest {
   readonly workspace_id: string;
   readonly image: RequestImage;
+  /** Which version of the image's credential comes with it: `SECRET@VERSION`, or `none`. */
+  readonly credential_version: string;
   readonly image_credentials?: Secret<string>;
 }
 

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import type { ContainerRow, Database } from '../database/index.ts';
+import type { ContainerRow, Database, ImageRow, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import { type ContainerRequest, createContainerSchema } from '../protocol/index.ts';
-import type { SecretStore } from '../secrets/index.ts';
+import { type ContainerRequest, createContainerSchema, type ImageRequest } from '../protocol/index.ts';
+import type { SecretStore, SecretUse } from '../secrets/index.ts';
 import { credentialVersion } from './credential-deliveries.ts';
 
 /** What `POST /v1/containers` stored of a request: its body, but for what has columns of its own. */
@@ -43,19 +43,41 @@ export async function requestOf(
     );
   }
   const spec = parsed.data;
-  const credential = images.getImageCredentialSecret(image.id);
+  const opened = await imageRequestOf(row.workspaceId, image, sources, {
+    actor: 'scheduler',
+    purpose: 'dispatch',
+    containerId: row.id,
+  });
+  return {
+    ...opened,
+    container_id: row.id,
+    attempt: row.attempt,
+    ...(spec.command === undefined ? {} : { command: spec.command }),
+    env: spec.env,
+    overrides: spec.overrides,
+    ...(spec.max_fetch_bytes === undefined ? {} : { max_fetch_bytes: spec.max_fetch_bytes }),
+    first_log_number: sources.firstLogNumber,
+  };
+}
+
+/**
+ * An image with its credential, decrypted now for one use.
+ *
+ * @throws what the secret store throws when the secret is gone
+ */
+export async function imageRequestOf(
+  workspaceId: WorkspaceId,
+  image: ImageRow,
+  sources: { readonly database: Database; readonly secrets: SecretStore },
+  use: SecretUse,
+): Promise<ImageRequest> {
+  const credential = sources.database.workspace(workspaceId).images.getImageCredentialSecret(image.id);
   const secret =
     credential === undefined
       ? undefined
-      : await sources.secrets.getSecretByNameDecrypted(row.workspaceId, credential.secretName, {
-          actor: 'scheduler',
-          purpose: 'dispatch',
-          containerId: row.id,
-        });
+      : await sources.secrets.getSecretByNameDecrypted(workspaceId, credential.secretName, use);
   return {
-    container_id: row.id,
-    workspace_id: row.workspaceId,
-    attempt: row.attempt,
+    workspace_id: workspaceId,
     image: {
       id: image.id,
       reference: image.reference,
@@ -65,14 +87,9 @@ export async function requestOf(
       index_digest: image.indexDigest,
       config: { ...image.config },
     },
-    ...(spec.command === undefined ? {} : { command: spec.command }),
-    env: spec.env,
-    overrides: spec.overrides,
-    ...(spec.max_fetch_bytes === undefined ? {} : { max_fetch_bytes: spec.max_fetch_bytes }),
     credential_version: credentialVersion(
       secret === undefined ? undefined : { id: secret.secret.id, version: secret.version },
     ),
-    first_log_number: sources.firstLogNumber,
     ...(secret === undefined ? {} : { image_credentials: secret.value }),
   };
 }

@@ -5,6 +5,7 @@ import {
   type CredentialInUse,
   type Database,
   isId,
+  parseId,
   type WorkerId,
   type WorkerRow,
 } from '../database/index.ts';
@@ -18,6 +19,8 @@ import {
   type CredentialUpdate,
   containerSignal,
   type HeldContainer,
+  type ImageRequest,
+  type ImageRequests,
   type NumberedLogChunk,
   type OrdersDone,
   ordersSignal,
@@ -35,6 +38,7 @@ import { CredentialDeliveries, credentialVersion } from './credential-deliveries
 import { Dispatcher } from './dispatcher.ts';
 import { applyReport, endLost, isKnown } from './endings.ts';
 import { Fleet } from './fleet.ts';
+import { imageRequestOf } from './request.ts';
 
 export interface SchedulerOptions {
   readonly database: Database;
@@ -60,7 +64,7 @@ const SWEPT_AT_ONCE = 64;
  * Gives queued requests to the workers that ask for them, each with the credential of its image, decrypted for
  * this dispatch. All of its state is in the database: it can be killed and started at any time.
  */
-export class Scheduler implements WorkerLink {
+export class Scheduler implements WorkerLink, ImageRequests {
   readonly #database: Database;
   readonly #secrets: SecretStore;
   readonly #logs: LogStore;
@@ -166,6 +170,16 @@ export class Scheduler implements WorkerLink {
       if (left <= 0) return null;
       await this.#signals.wait([QUEUE_SIGNAL], Math.min(left, pauseMs), signal);
     }
+  }
+
+  async requestImage(
+    workspaceId: string,
+    imageId: string,
+    use: { readonly actor: string; readonly purpose: string },
+  ): Promise<ImageRequest> {
+    const workspace = parseId('ws', workspaceId);
+    const image = this.#database.workspace(workspace).images.get(imageId);
+    return imageRequestOf(workspace, image, { database: this.#database, secrets: this.#secrets }, use);
   }
 
   async heartbeat(workerId: string, status: WorkerStatus): Promise<WorkerOrders> {

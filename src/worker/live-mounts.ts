@@ -37,6 +37,12 @@ export interface LiveMountsOptions {
   readonly onLost: OnLost;
 }
 
+/** Who uses an image (a container, by its id), and what is needed to mount it. */
+export type MountUse = Pick<
+  ContainerRequest,
+  'container_id' | 'workspace_id' | 'image' | 'credential_version' | 'image_credentials' | 'max_fetch_bytes'
+>;
+
 /** Why a mount could not be kept when its server ended. */
 export type OnLost = (containerIds: readonly string[], reason: string) => void;
 
@@ -90,7 +96,7 @@ export class LiveMounts {
    * @param since `now` when the request came
    * @throws ImgcredError of what kept the image from being mounted
    */
-  async acquire(request: ContainerRequest, indexPath: string, since: number): Promise<MountView> {
+  async acquire(request: MountUse, indexPath: string, since: number): Promise<MountView> {
     const plain = this.#requestOf(request, indexPath);
     const { mount_id } = plain;
     const held = this.#held.get(mount_id) ?? {
@@ -148,6 +154,16 @@ export class LiveMounts {
     return this.#call((client) => client.show(mountId));
   }
 
+  /** Asks the mount server, or its successor, about things that are no one mount's. */
+  ask<T>(work: (client: MountClient) => Promise<T>): Promise<T> {
+    return this.#call(work);
+  }
+
+  /** Where a mount is, or would be. */
+  mountpointOf(mountId: string): string {
+    return join(this.#options.directory, mountId);
+  }
+
   /** Ends a container's use of a mount; the last one unmounts it. */
   async release(mountId: string, containerId: string): Promise<void> {
     const held = this.#held.get(mountId);
@@ -185,7 +201,7 @@ export class LiveMounts {
     await endIfIdle(this.#server.client);
   }
 
-  #requestOf(request: ContainerRequest, indexPath: string): HeldMount['request'] {
+  #requestOf(request: MountUse, indexPath: string): HeldMount['request'] {
     const { image, workspace_id, max_fetch_bytes } = request;
     // A run with a limit of its own counts on its own.
     const mount_id =
@@ -194,7 +210,7 @@ export class LiveMounts {
         : request.container_id.toLowerCase();
     return {
       mount_id,
-      mountpoint: join(this.#options.directory, mount_id),
+      mountpoint: this.mountpointOf(mount_id),
       index_path: indexPath,
       workspace_id,
       image: {
@@ -209,7 +225,7 @@ export class LiveMounts {
     };
   }
 
-  async #mount(held: HeldMount, request: ContainerRequest, since: number): Promise<MountView> {
+  async #mount(held: HeldMount, request: MountUse, since: number): Promise<MountView> {
     const { image_credentials: credential, credential_version: version } = request;
     const view = await this.#call((client) => client.mount(withCredential(held.request, credential)));
     held.credential = credential;

@@ -13,8 +13,10 @@ import type {
 } from '../protocol/index.ts';
 import { ContainerRun, type RunContext } from './container-run.ts';
 import { cleanContainer, findRuntime } from './containers/index.ts';
+import { HostMounts } from './host-mounts.ts';
 import { ImageIndexes } from './image-indexes.ts';
 import { LiveMounts } from './live-mounts.ts';
+import { WorkerNode } from './node-services.ts';
 import { BackOff, pause } from './patience.ts';
 import { findLeftRuns, findOrphans, type RunRecord } from './run-record.ts';
 import { cachedLayers, describeWorker } from './worker-identity.ts';
@@ -40,6 +42,8 @@ export class Worker {
   readonly #options: WorkerOptions;
   readonly #mounts: LiveMounts;
   readonly #context: RunContext;
+  readonly #hostMounts: HostMounts;
+  readonly #node: WorkerNode;
   readonly #runs: Map<string, ContainerRun>;
   readonly #stopping = new AbortController();
   // What of the scheduler's orders is done, or being done.
@@ -62,6 +66,13 @@ export class Worker {
     this.#mounts = parts.mounts;
     this.#context = parts.context;
     this.#runs = parts.runs;
+    const { layout, logger } = parts.options;
+    this.#hostMounts = new HostMounts(layout.hostMounts, logger);
+    this.#node = new WorkerNode({
+      mounts: parts.mounts,
+      hostMounts: this.#hostMounts,
+      indexes: parts.context.indexes,
+    });
   }
 
   /**
@@ -78,14 +89,16 @@ export class Worker {
     const records = findLeftRuns(layout.containers);
     for (const orphan of findOrphans(layout.containers, records)) await cleanContainer(orphan);
     const runs = new Map<string, ContainerRun>();
+    let worker: Worker;
     const mounts = await LiveMounts.start({
       settings: mountServerSettings(config, layout),
       logFile: join(layout.worker, 'mount-server.log'),
       directory: layout.mounts,
       logger,
-      onLost: (ids, reason) => {
-        for (const id of ids)
+      onLost: (users, reason) => {
+        for (const id of users)
           runs.get(id)?.fail(new ImgcredError('MOUNT_FAILED', reason, { hint: 'run it again' }));
+        worker.node.lost(users, reason);
       },
     });
     try {
@@ -102,7 +115,7 @@ export class Worker {
         directory: layout.containers,
         logger,
       };
-      const worker: Worker = new Worker({ options, welcome, mounts, context, runs });
+      worker = new Worker({ options, welcome, mounts, context, runs });
       await worker.#adopt(records);
       worker.#loops = Promise.all([worker.#takeRequests(), worker.#heartbeat(), worker.#followOrders()]);
       return worker;
@@ -110,6 +123,11 @@ export class Worker {
       await mounts.stop(records.length === 0);
       throw thrown;
     }
+  }
+
+  /** What this worker does for its machine beside running containers. */
+  get node(): WorkerNode {
+    return this.#node;
   }
 
   /** Whether containers run, or are being prepared. */
@@ -160,7 +178,8 @@ export class Worker {
 
   async #adopt(records: readonly RunRecord[]): Promise<void> {
     const users = new Map(records.map((record) => [record.container_id, record.mount_id]));
-    const mounted = await this.#mounts.adopt(users);
+    const mounted = await this.#mounts.adopt(new Map([...users, ...this.#hostMounts.users()]));
+    this.#hostMounts.settle(mounted);
     for (const record of records) {
       this.#options.logger.info('taking over a container', {
         container_id: record.container_id,
@@ -300,6 +319,7 @@ function mountServerSettings(config: Config, layout: DataLayout): MountServerSet
     fuse_driver: config.fuse_driver,
     read_timeout_ms: config.read_timeout_ms,
     prefetch: config.prefetch,
+    ...(config.prefetch_limit === undefined ? {} : { prefetch_limit: config.prefetch_limit }),
     insecure_registries: config.insecure_registries,
     registry_ca: config.registry_ca,
     registry_mirrors: config.registry_mirrors,

@@ -10,6 +10,7 @@ export const imageShape = z.looseObject({
   compressed_bytes: z.number(),
   uncompressed_bytes: z.number(),
   index_bytes: z.number(),
+  index_artifact: z.string().nullable(),
   file_count: z.number(),
   credential_secret_name: z.string().nullable(),
   credential_secret_id: z.string().nullable(),

@@ -4,27 +4,21 @@ import { type RegisterImage, registerProgressSchema } from '../protocol/index.ts
 import type { ApiClient } from './api-client.ts';
 import { type ImageShape, imageShape } from './api-shapes.ts';
 import { ProgressLine } from './output.ts';
+import { ProgressRate } from './progress-rate.ts';
 
-/** Registers an image, showing what happens on stderr where that is a terminal. */
+/** Registers an image, showing what happens on stderr where that is a terminal; warnings always. */
 export async function registerImage(client: ApiClient, request: RegisterImage): Promise<ImageShape> {
   const progress = new ProgressLine();
-  const started = performance.now();
+  const reading = new ReadingLine();
   try {
     for await (const line of client.lines(registerProgressSchema, 'POST', '/v1/images', request)) {
       if (line.kind === 'done') return imageShape.parse(line.image);
-      if (line.kind === 'error') {
-        const { code, message, hint } = line.error;
-        throw new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
-      }
+      if (line.kind === 'error') throw errorOf(line.error);
       if (line.kind === 'step') progress.show(line.step);
+      else if (line.kind === 'progress') progress.show(reading.text(line));
       else {
-        const seconds = (performance.now() - started) / 1000;
-        const rate = line.bytes / Math.max(seconds, 0.001);
-        const left = rate > 0 ? Math.round((line.bytes_total - line.bytes) / rate) : 0;
-        progress.show(
-          `indexing: ${formatBytes(line.bytes)} of ${formatBytes(line.bytes_total)}, ${line.entries} entries, ` +
-            `${formatBytes(rate)}/s, ${left} s left`,
-        );
+        progress.clear();
+        process.stderr.write(`imgcred: ${line.message}\n`);
       }
     }
   } finally {
@@ -33,4 +27,36 @@ export async function registerImage(client: ApiClient, request: RegisterImage): 
   throw new ImgcredError('SERVER_UNREACHABLE', 'the server ended the registration without a result', {
     hint: 'run the command again: layers that were indexed are kept',
   });
+}
+
+/** How the reading of layers goes on, in one line. */
+export class ReadingLine {
+  readonly #rate = new ProgressRate();
+
+  text(line: {
+    readonly layers: number;
+    readonly layers_done: number;
+    readonly bytes: number;
+    readonly bytes_total: number;
+    readonly entries: number;
+  }): string {
+    const { layers, layers_done, bytes, bytes_total, entries } = line;
+    return (
+      `indexing: ${layers_done} of ${layers} layers, ${formatBytes(bytes)} of ${formatBytes(bytes_total)}, ` +
+      `${entries} entries${this.#rate.text(bytes, bytes_total, performance.now())}`
+    );
+  }
+}
+
+/** The error that a line of progress tells of. */
+export function errorOf({
+  code,
+  message,
+  hint,
+}: {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string | undefined;
+}): ImgcredError {
+  return new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
 }

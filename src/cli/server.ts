@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Config, dataLayout, prepareDataDirectory, type Role } from '../config/index.ts';
+import type { CredentialProvider } from '../credentials/index.ts';
 import { type Database, type DataDirectoryLock, lockDataDirectory, openDatabase } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import { forbidCoreDumps } from '../filesystem/index.ts';
@@ -9,8 +10,10 @@ import {
   createGateway,
   DEFAULT_WORKSPACE,
   ImageRegistration,
+  IndexPublication,
   imageRoutes,
-  LayerIndexes,
+  indexPushRoutes,
+  type LayerIndexes,
   type Route,
   secretRoutes,
 } from '../gateway/index.ts';
@@ -24,6 +27,7 @@ import { HttpWorkerLink, Worker } from '../worker/index.ts';
 import { readTokenFile } from './api-client.ts';
 import { forwardTo } from './forward.ts';
 import { type HttpServer, serveOnAddress, serveOnSocket, type TlsFiles } from './http-server.ts';
+import { openLayerIndexes } from './layer-indexing.ts';
 import { registryOptions } from './registry-options.ts';
 
 /** The roles that run in this process. */
@@ -38,7 +42,6 @@ export interface RunningServer {
 }
 
 const IDLE_POLL_MS = 20;
-const PARALLEL_LAYERS = 2;
 
 /**
  * Starts the configured roles on the data directory, which it locks.
@@ -62,7 +65,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
     const plane = control ? await openControlPlane(config, registry, signals, logger) : undefined;
     if (plane !== undefined) {
-      cleanups.push(() => plane.database.close());
+      cleanups.push(() => plane.close());
       const alone = !config.roles.includes('gateway');
       servers.push(serveOnSocket(plane.app, alone ? layout.schedulerSocket : layout.socket));
       cleanups.push(() => servers[0]?.stop());
@@ -133,11 +136,12 @@ async function openControlPlane(
           logger: logger.with({ role: 'scheduler' }),
         })
       : undefined;
+    const layers = openLayerIndexes(config, layout, logger.with({ role: 'gateway' }));
     const app = createGateway({
       database,
       tokens: secrets.tokens,
       routes: config.roles.includes('gateway')
-        ? gatewayRoutes(config, database, secrets, logs, registry, signals, logger)
+        ? gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger)
         : [],
       logger: logger.with({ role: 'gateway' }),
       mounted: [
@@ -154,7 +158,11 @@ async function openControlPlane(
         (state) => (counts[state] ?? 0) > 0,
       );
     };
-    return { database, scheduler, app, busy };
+    const close = async () => {
+      await layers.close();
+      database.close();
+    };
+    return { database, scheduler, app, busy, close };
   } catch (thrown) {
     database.close();
     throw thrown;
@@ -165,23 +173,35 @@ function gatewayRoutes(
   config: Config,
   database: Database,
   secrets: Secrets,
+  layers: LayerIndexes,
   logs: LogStore,
   registry: RegistryClientOptions,
   signals: ChangeSignals,
   logger: Logger,
 ): Route[] {
   const layout = dataLayout(config.data_dir);
+  const connect = (host: string, provider: CredentialProvider) =>
+    new RegistryClient(host, provider, registry);
+  const gatewayLogger = logger.with({ role: 'gateway' });
   const registration = new ImageRegistration({
     database,
     secrets: secrets.store,
     credentials: secrets.imageCredentials,
-    layers: new LayerIndexes(layout.layerIndexes, PARALLEL_LAYERS),
+    layers,
     indexDirectory: layout.indexes,
-    connect: (host, provider) => new RegistryClient(host, provider, registry),
-    logger: logger.with({ role: 'gateway' }),
+    connect,
+    logger: gatewayLogger,
+  });
+  const publication = new IndexPublication({
+    database,
+    secrets: secrets.store,
+    layers,
+    connect,
+    logger: gatewayLogger,
   });
   return [
     ...imageRoutes(registration),
+    ...indexPushRoutes(publication),
     ...containerRoutes({ logs, signals, queueLimit: config.queue_limit }),
     ...secretRoutes({
       store: secrets.store,

@@ -8,7 +8,7 @@ export { ContentStore, type ContentStoreOptions } from './content-store.ts';
 export { ImageContent, type ImageContentOptions, type SharedLayer } from './image-content.ts';
 export type { LayerContent } from './layer-content.ts';
 export type { LayerFill } from './layer-fill.ts';
-export { type LayerLayout, layoutOfLayer } from './layer-layout.ts';
+export { type LayerLayout, layoutOfLayer, layoutOfSpans } from './layer-layout.ts';
 export type { LayerState, LocalState } from './local-state.ts';
 export { Presence } from './presence.ts';
 export {

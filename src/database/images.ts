@@ -40,6 +40,10 @@ export interface NewImage {
   readonly indexBytes: number;
   readonly fileCount: number;
   readonly credential: ImageCredentialSecret | undefined;
+  /** Digest of the artifact that the index was taken from; undefined: it was made here, from the layers. */
+  readonly indexArtifact?: string | undefined;
+  /** Authenticates the index; see `ImageSeals`. */
+  readonly indexSeal?: Uint8Array<ArrayBuffer> | undefined;
 }
 
 export interface ImageCredentialSecret {
@@ -102,6 +106,8 @@ function readImage(row: Row): ImageRow {
     indexBytes: columns.integer(row, 'index_bytes'),
     fileCount: columns.integer(row, 'file_count'),
     credential: readCredential(row),
+    indexArtifact: columns.optionalText(row, 'index_artifact'),
+    indexSeal: columns.optionalBytes(row, 'index_seal'),
     createdAt: columns.integer(row, 'created_at'),
     updatedAt: columns.integer(row, 'updated_at'),
   };
@@ -130,16 +136,17 @@ export class ImageRepository {
     const row = this.#connection.one(
       `INSERT INTO images (id, workspace_id, reference, registry, repository, tag, platform, manifest_digest,
          index_digest, config, layers, compressed_bytes, uncompressed_bytes, index_bytes, file_count,
-         credential_secret_name, credential_secret_id, created_at, updated_at)
+         credential_secret_name, credential_secret_id, index_artifact, index_seal, created_at, updated_at)
        VALUES ($id, $workspaceId, $reference, $registry, $repository, $tag, $platform, $manifestDigest,
          $indexDigest, $config, $layers, $compressedBytes, $uncompressedBytes, $indexBytes, $fileCount,
-         $secretName, $secretId, $now, $now)
+         $secretName, $secretId, $indexArtifact, $indexSeal, $now, $now)
        ON CONFLICT (workspace_id, reference, platform) DO UPDATE SET
          tag = excluded.tag, manifest_digest = excluded.manifest_digest, index_digest = excluded.index_digest,
          config = excluded.config, layers = excluded.layers, compressed_bytes = excluded.compressed_bytes,
          uncompressed_bytes = excluded.uncompressed_bytes, index_bytes = excluded.index_bytes,
          file_count = excluded.file_count, credential_secret_name = excluded.credential_secret_name,
-         credential_secret_id = excluded.credential_secret_id, updated_at = excluded.updated_at
+         credential_secret_id = excluded.credential_secret_id, index_artifact = excluded.index_artifact,
+         index_seal = excluded.index_seal, updated_at = excluded.updated_at
        RETURNING *`,
       {
         id,
@@ -159,6 +166,8 @@ export class ImageRepository {
         fileCount: image.fileCount,
         secretName: image.credential?.secretName ?? null,
         secretId: image.credential?.secretId ?? null,
+        indexArtifact: image.indexArtifact ?? null,
+        indexSeal: image.indexSeal ?? null,
         now: this.#now(),
       },
       readImage,

@@ -1,19 +1,19 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  anonymousProvider,
-  type CredentialProvider,
-  createProviderFromCredentials,
-  detectCredentialType,
-  type Secret,
-  unmarshalCredentials,
-} from '../credentials/index.ts';
+import type { CredentialProvider } from '../credentials/index.ts';
 import type { Database, ImageRow, NewImage, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import { buildImageIndex, type LayerIndex, type LayerSource, openImageIndex } from '../index/index.ts';
+import {
+  buildImageIndex,
+  type LayerIndex,
+  type LayerSource,
+  openImageIndex,
+  validateImageIndex,
+} from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { RegisterImage, RegisterProgress } from '../protocol/index.ts';
 import {
+  type Digest,
   formatPlatform,
   formatReference,
   hostPlatform,
@@ -25,7 +25,10 @@ import type { RegistryClient, ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
 import { writeDurably } from './durable-file.ts';
 import { normalReference } from './find-image.ts';
+import { findForeignIndexes } from './index-artifact-source.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
+import { readLayers } from './layer-reading.ts';
+import { providerOfGiven, providerOfValue } from './registration-credentials.ts';
 
 export interface ImageRegistrationOptions {
   readonly database: Database;
@@ -41,7 +44,20 @@ export interface ImageRegistrationOptions {
 
 type Progress = (line: RegisterProgress) => void;
 
-/** Registers images: the one time at which a credential is given and a layer is read as a whole. */
+export interface RegisteredImage {
+  readonly image: ImageRow;
+  /** What went otherwise than the user may have thought, in sentences. */
+  readonly warnings: readonly string[];
+}
+
+/** An image's merged index, and where the indexes of its layers came from. */
+interface ObtainedIndex {
+  readonly bytes: Uint8Array;
+  readonly layers: readonly LayerIndex[];
+  readonly artifact: Digest | undefined;
+}
+
+/** Registers images: the one time at which a credential is given and, at most, a layer is read as a whole. */
 export class ImageRegistration {
   readonly #options: ImageRegistrationOptions;
 
@@ -50,8 +66,9 @@ export class ImageRegistration {
   }
 
   /**
-   * Resolves the reference, proves the credential, indexes the layers, stores the credential as a secret and the
-   * image with a reference to it. Nothing is stored before all of it has gone well, but layers once indexed.
+   * Resolves the reference, proves the credential, obtains the index (from the registry, or by reading the layers),
+   * stores the credential as a secret and the image with a reference to it. Nothing is stored before all of it has
+   * gone well, but layers once indexed.
    *
    * @throws ImgcredError of every kind that the reference, the credential, the registry or the image gives rise to
    */
@@ -61,36 +78,50 @@ export class ImageRegistration {
     by: Actor,
     onProgress: Progress = () => {},
     signal: AbortSignal = new AbortController().signal,
-  ): Promise<ImageRow> {
+  ): Promise<RegisteredImage> {
     const reference = normalReference(request.reference);
     const platform = request.platform === undefined ? hostPlatform() : parsePlatform(request.platform);
-    if (request.base_image_creds !== undefined && request.secret !== undefined) {
-      throw new ImgcredError('INVALID_INPUT', 'give base_image_creds or secret, not both');
-    }
-    const provider = await this.#provider(workspaceId, request, reference, by);
+    const provider = await providerOfGiven(this.#options.secrets, workspaceId, reference.registry, request, {
+      ...by,
+      purpose: 'registration',
+    });
     const client = this.#options.connect(reference.registry, provider);
+    const warnings: string[] = [];
+    const warn = (message: string) => {
+      warnings.push(message);
+      this.#options.logger.warn(message, { reference: formatReference(reference) });
+      onProgress({ kind: 'warning', message });
+    };
     try {
       onProgress({ kind: 'step', step: `resolving ${formatReference(reference)}` });
       const resolved = await client.resolveImage(reference, { platform, signal });
-      const layers = await this.#indexLayers(client, reference, resolved, onProgress, signal);
-      onProgress({ kind: 'step', step: 'merging the layers' });
-      const index = buildImageIndex(layers);
-      const indexDigest = await this.#storeIndex(index);
+      const index = await this.#obtainIndex(
+        client,
+        reference,
+        resolved,
+        request.index ?? 'auto',
+        onProgress,
+        warn,
+        signal,
+      );
+      const indexDigest = await this.#storeIndex(index.bytes);
       const credential = await this.#credential(workspaceId, request, reference, by);
       const { image, created } = this.#options.database.workspace(workspaceId).images.register({
-        ...describe(reference, resolved, layers, index),
+        ...describe(reference, resolved, index),
         indexDigest,
+        indexArtifact: index.artifact,
         credential,
       });
       this.#options.logger.info('image registered', {
         image_id: image.id,
         reference: image.reference,
         created,
-        layers: layers.length,
+        layers: image.layers.length,
         compressed_bytes: image.compressedBytes,
+        index_artifact: image.indexArtifact ?? null,
         credential_secret_name: credential?.secretName ?? null,
       });
-      return image;
+      return { image, warnings };
     } finally {
       client.close();
     }
@@ -98,7 +129,7 @@ export class ImageRegistration {
 
   /** Whether a credential (in its stored form) may read an image's manifest: the proof of a rotation. */
   readonly verify: CredentialProof = async (value, image) => {
-    const client = this.#options.connect(image.registry, providerOf(value, image.registry));
+    const client = this.#options.connect(image.registry, providerOfValue(value, image.registry));
     try {
       await client.proveAccess(image.repository, parseDigest(image.manifestDigest));
       return true;
@@ -111,41 +142,52 @@ export class ImageRegistration {
     }
   };
 
-  async #provider(
-    workspaceId: WorkspaceId,
-    request: RegisterImage,
+  async #obtainIndex(
+    client: RegistryClient,
     reference: Reference,
-    by: Actor,
-  ): Promise<CredentialProvider> {
-    const { registry } = reference;
-    if (request.secret !== undefined) {
-      const { secret, value } = await this.#options.secrets.getSecretByNameDecrypted(
-        workspaceId,
-        request.secret,
-        {
-          ...by,
-          purpose: 'registration',
-        },
-      );
-      if (secret.kind !== 'registry' || secret.registry !== registry) {
-        throw new ImgcredError(
-          'INVALID_CREDENTIALS',
-          `the secret ${secret.name} is not for the registry ${registry}`,
-          {
-            hint: 'see `imgcred secret ls`',
-          },
+    resolved: ResolvedImage,
+    mode: NonNullable<RegisterImage['index']>,
+    onProgress: Progress,
+    warn: (message: string) => void,
+    signal: AbortSignal,
+  ): Promise<ObtainedIndex> {
+    const layers = resolved.layers.map(sourceOf);
+    const known = await Promise.all(layers.map((layer) => this.#options.layers.known(layer)));
+    const missing = layers.filter((_, at) => known[at] === undefined);
+    // Who writes a digest says which bytes it must be, whoever may push: only the bytes themselves prove that.
+    const trusted = mode === 'require' || (mode === 'auto' && reference.digest === undefined);
+    if (missing.length > 0 && trusted) {
+      onProgress({ kind: 'step', step: 'looking for an index in the registry' });
+      try {
+        const { manifestDigest } = resolved;
+        const found = await findForeignIndexes(
+          client,
+          { repository: reference.repository, manifestDigest, layers, missing },
+          signal,
         );
+        if (found !== undefined) {
+          const all = layers.map((layer, at) => known[at] ?? found.layers.get(layer.digest) ?? absent(layer));
+          const bytes = buildImageIndex(all);
+          validateImageIndex(bytes);
+          return { bytes, layers: all, artifact: found.artifact };
+        }
+        if (mode === 'require') throw noIndex(reference);
+      } catch (thrown) {
+        if (mode === 'require' || signal.aborted) throw thrown;
+        const why = thrown instanceof ImgcredError ? thrown.message : `it can't be used (${String(thrown)})`;
+        warn(`${why}; the layers are read instead`);
       }
-      return providerOf(value, registry);
     }
-    const credentials = request.base_image_creds;
-    if (credentials === undefined) return anonymousProvider(registry);
-    if (detectCredentialType(registry, credentials) === 'public') {
-      throw new ImgcredError('INVALID_CREDENTIALS', `the credential for ${registry} is empty`, {
-        hint: 'leave base_image_creds out for a public image',
-      });
-    }
-    return createProviderFromCredentials(registry, credentials);
+    const all = await readLayers(
+      this.#options.layers,
+      client,
+      reference.repository,
+      layers,
+      onProgress,
+      signal,
+    );
+    onProgress({ kind: 'step', step: 'merging the layers' });
+    return { bytes: buildImageIndex(all), layers: all, artifact: undefined };
   }
 
   async #credential(
@@ -172,52 +214,6 @@ export class ImageRegistration {
     return made === undefined ? undefined : { secretName: made.secret.name, secretId: made.secret.id };
   }
 
-  async #indexLayers(
-    client: RegistryClient,
-    reference: Reference,
-    resolved: ResolvedImage,
-    onProgress: Progress,
-    signal: AbortSignal,
-  ): Promise<LayerIndex[]> {
-    // One layer that fails ends the others: their work so far would be for nothing.
-    const abort = new AbortController();
-    const both = AbortSignal.any([signal, abort.signal]);
-    const total = resolved.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0);
-    const seen = resolved.layers.map(() => ({ bytes: 0, entries: 0, done: false }));
-    const report = () =>
-      onProgress({
-        kind: 'progress',
-        layers: seen.length,
-        layers_done: seen.filter((layer) => layer.done).length,
-        bytes: seen.reduce((sum, layer) => sum + layer.bytes, 0),
-        bytes_total: total,
-        entries: seen.reduce((sum, layer) => sum + layer.entries, 0),
-      });
-    const work = resolved.layers.map(async (layer, at) => {
-      const state = seen[at] ?? { bytes: 0, entries: 0, done: false };
-      const index = await this.#options.layers.get(
-        sourceOf(layer),
-        (abortion) => client.streamBlob(reference.repository, layer.descriptor, { signal: abortion }),
-        (progress) => {
-          state.bytes = progress.compressedBytes;
-          state.entries = progress.entries;
-          report();
-        },
-        both,
-      );
-      Object.assign(state, { bytes: layer.descriptor.size, entries: index.entryCount, done: true });
-      report();
-      return index;
-    });
-    try {
-      return await Promise.all(work);
-    } catch (thrown) {
-      abort.abort();
-      await Promise.allSettled(work);
-      throw thrown;
-    }
-  }
-
   async #storeIndex(index: Uint8Array): Promise<string> {
     const digest = new Bun.CryptoHasher('sha256').update(index).digest('hex');
     const path = join(this.#options.indexDirectory, digest);
@@ -240,10 +236,6 @@ const REFUSALS: ReadonlySet<string> = new Set([
   'INVALID_CREDENTIALS',
 ]);
 
-function providerOf(value: Secret<string>, registry: string): CredentialProvider {
-  return createProviderFromCredentials(registry, unmarshalCredentials(value.reveal(), registry).credentials);
-}
-
 function sourceOf(layer: ResolvedImage['layers'][number]): LayerSource {
   return {
     digest: layer.descriptor.digest,
@@ -254,13 +246,23 @@ function sourceOf(layer: ResolvedImage['layers'][number]): LayerSource {
   };
 }
 
+function noIndex(reference: Reference): ImgcredError {
+  return new ImgcredError(
+    'NOT_FOUND',
+    `the registry has no index of ${formatReference(reference)}, and the layers are not to be read`,
+    { hint: 'push one with `imgcred index push`, or register with --index=auto' },
+  );
+}
+
+function absent(layer: LayerSource): never {
+  throw new ImgcredError('CORRUPT', `the index in the registry lacks the layer ${layer.digest}`);
+}
+
 function describe(
   reference: Reference,
   resolved: ResolvedImage,
-  layers: readonly LayerIndex[],
-  index: Uint8Array,
+  index: ObtainedIndex,
 ): Omit<NewImage, 'indexDigest' | 'credential'> {
-  const opened = openImageIndex(index);
   return {
     reference: formatReference(reference),
     registry: reference.registry,
@@ -271,8 +273,8 @@ function describe(
     config: JSON.parse(new TextDecoder().decode(resolved.configBytes)),
     layers: resolved.layers.map(sourceOf),
     compressedBytes: resolved.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0),
-    uncompressedBytes: layers.reduce((sum, layer) => sum + layer.uncompressedSize, 0),
-    indexBytes: index.length,
-    fileCount: opened.inodeCount,
+    uncompressedBytes: index.layers.reduce((sum, layer) => sum + layer.uncompressedSize, 0),
+    indexBytes: index.bytes.length,
+    fileCount: openImageIndex(index.bytes).inodeCount,
   };
 }

@@ -1,10 +1,13 @@
 export { createGateway, type GatewayOptions } from './app.ts';
 export { DEFAULT_WORKSPACE } from './identity.ts';
-export { ImageRegistration } from './image-registration.ts';
+export { ImageRegistration, type RegisteredImage } from './image-registration.ts';
+export { IndexPublication } from './index-publication.ts';
+export { KeptLayers, type KeptLayersOptions } from './kept-layers.ts';
 export { LayerIndexes } from './layer-indexes.ts';
 export { administrationRoutes } from './routes/administration.ts';
 export { MISSING_INDEXES_HEADER } from './routes/backup.ts';
 export { containerRoutes } from './routes/containers.ts';
 export { imageRoutes } from './routes/images.ts';
+export { indexPushRoutes } from './routes/index-push.ts';
 export { secretRoutes } from './routes/secrets.ts';
 export type { GatewayApp, Route } from './routing.ts';

@@ -1,30 +1,47 @@
 import { join } from 'node:path';
-import {
-  decodeLayerIndex,
-  encodeLayerIndex,
-  type IndexProgress,
-  indexLayer,
-  type LayerIndex,
-  type LayerSource,
-} from '../index/index.ts';
+import { decodeLayerIndex, type IndexProgress, type LayerIndex, type LayerSource } from '../index/index.ts';
+import type { Logger } from '../observability/index.ts';
 import { digestHex } from '../reference/index.ts';
 import { readIfThere, writeDurably } from './durable-file.ts';
+import type { KeptLayers, LayerKeep } from './kept-layers.ts';
+import { LayerIndexThreads } from './layer-index-threads.ts';
 
 /** Gives a layer's compressed bytes from the start, from whoever may read them. */
 export type LayerStream = (signal: AbortSignal) => AsyncIterable<Uint8Array>;
 
+export interface LayerIndexesOptions {
+  /** Where the tables lie, a file each. */
+  readonly directory: string;
+  /** How many layers are read at once. */
+  readonly parallel: number;
+  /** Where the layers' content goes on the way; undefined: nowhere. */
+  readonly kept?: KeptLayers | undefined;
+  readonly logger: Logger;
+}
+
 /**
- * The tables of layers that were indexed, a file each, named by the layer's digest: a layer that several images
+ * The tables of layers that were indexed here, a file each, named by the layer's digest: a layer that several images
  * share, or that was finished before a crash, is never read again.
+ *
+ * All workspaces share them, so nothing goes in that was not made from the layer's own bytes: a table that somebody
+ * else made, as one from a registry, is as good as whoever pushed it, for whoever asked for it.
  */
 export class LayerIndexes {
-  readonly #directory: string;
+  readonly #options: LayerIndexesOptions;
   readonly #running = new Map<string, Promise<LayerIndex>>();
   readonly #slots: Semaphore;
+  readonly #threads: LayerIndexThreads;
 
-  constructor(directory: string, parallel: number) {
-    this.#directory = directory;
-    this.#slots = new Semaphore(parallel);
+  constructor(options: LayerIndexesOptions) {
+    this.#options = options;
+    this.#slots = new Semaphore(options.parallel);
+    this.#threads = new LayerIndexThreads(options.logger);
+  }
+
+  /** The layer's index, if it was made here before. */
+  async known(source: LayerSource): Promise<LayerIndex | undefined> {
+    const stored = await readIfThere(this.#path(source));
+    return stored === undefined ? undefined : readStored(stored, source);
   }
 
   /**
@@ -58,26 +75,41 @@ export class LayerIndexes {
     }
   }
 
+  /** Ends what waits for work. */
+  async close(): Promise<void> {
+    this.#threads.close();
+    await this.#options.kept?.close();
+  }
+
   async #obtain(
     source: LayerSource,
     stream: LayerStream,
     onProgress: (progress: IndexProgress) => void,
     signal: AbortSignal,
   ): Promise<LayerIndex> {
-    const path = join(this.#directory, `${digestHex(source.digest)}.layer`);
-    const stored = await readIfThere(path);
-    if (stored !== undefined) {
-      const known = readStored(stored, source);
-      if (known !== undefined) return known;
-    }
+    const known = await this.known(source);
+    if (known !== undefined) return known;
     await this.#slots.enter(signal);
+    let keep: LayerKeep | undefined;
     try {
-      const index = await indexLayer(source, stream(signal), { onProgress, signal });
-      await writeDurably(path, encodeLayerIndex(index));
+      keep = await this.#options.kept?.begin(source);
+      const onSpan = keep?.onSpan;
+      const { index, file } = await this.#threads.index(source, stream(signal), {
+        onProgress,
+        onSpan,
+        signal,
+      });
+      await writeDurably(this.#path(source), file);
+      await keep?.finish(index);
       return index;
     } finally {
+      await keep?.abandon();
       this.#slots.leave();
     }
+  }
+
+  #path(source: LayerSource): string {
+    return join(this.#options.directory, `${digestHex(source.digest)}.layer`);
   }
 }
 
@@ -90,7 +122,6 @@ function readStored(bytes: Uint8Array, source: LayerSource): LayerIndex | undefi
     return undefined;
   }
 }
-
 /** Lets so many in at once, in the order in which they came. */
 class Semaphore {
   #free: number;

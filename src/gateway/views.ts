@@ -11,6 +11,8 @@ export function imageView(image: ImageRow) {
     platform: image.platform,
     manifest_digest: image.manifestDigest,
     index_digest: image.indexDigest,
+    index_origin: image.indexArtifact === undefined ? 'local' : 'registry',
+    index_artifact: image.indexArtifact ?? null,
     layers: image.layers.map((layer) => ({
       digest: layer.digest,
       diff_id: layer.diffId,

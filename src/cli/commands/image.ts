@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { formatBytes } from '../../config/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
+import { INDEX_MODES } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
-import { imageShape } from '../api-shapes.ts';
+import { type ImageShape, imageShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
@@ -14,8 +16,9 @@ export const imageAdd: Command = {
   summary: 'Register an image with its registry credential, and index its layers',
   usage: 'REFERENCE [--creds-env NAMES | --creds-file FILE | --creds-stdin | --secret NAME]',
   description:
-    'Proves the credential against the registry, reads each layer once to index it (the image itself is not kept),\n' +
-    'and stores the credential as an encrypted secret of the workspace. Without a credential the image must be public.',
+    'Proves the credential against the registry, takes the index that is stored there beside the image (`imgcred index\n' +
+    'push`) or reads each layer once to make it, and stores the credential as an encrypted secret of the workspace.\n' +
+    'Without a credential the image must be public.',
   examples: [
     'REGISTRY_USERNAME=me REGISTRY_PASSWORD=… imgcred image add registry.example.com/app:1 --creds-env REGISTRY_USERNAME,REGISTRY_PASSWORD',
     'imgcred image add ghcr.io/me/app:1 --creds-file ~/.docker/config.json',
@@ -26,6 +29,10 @@ export const imageAdd: Command = {
     ...CREDENTIAL_OPTIONS,
     secret: { value: 'NAME', help: 'use a secret that the workspace has already' },
     platform: { value: 'OS/ARCH', help: 'platform to take from a multi-platform image (this machine’s)' },
+    index: {
+      value: 'auto|local|require',
+      help: 'take an index that is stored in the registry: if there is a sound one and the image is named by tag, never, or in any case, without reading a layer',
+    },
     ...CONNECTION_OPTIONS,
     ...ROLE_OPTIONS,
   },
@@ -36,25 +43,39 @@ export const imageAdd: Command = {
     const credentials = await readCredentials(invocation, registry, repository);
     const secret = invocation.text('secret');
     const platform = invocation.text('platform');
+    const index = indexMode(invocation.text('index'));
     await using connection = await connect(invocation);
     const image = await registerImage(connection.client, {
       reference,
       ...(credentials === undefined ? {} : { base_image_creds: credentials }),
       ...(secret === undefined ? {} : { secret }),
       ...(platform === undefined ? {} : { platform }),
+      ...(index === undefined ? {} : { index }),
     });
     if (invocation.flag('json')) await printJson(image);
     else {
       const indexShare = ((image.index_bytes / Math.max(1, image.compressed_bytes)) * 100).toFixed(1);
       await print(
         `${image.reference} is registered as ${image.id}\n` +
-          `  ${image.layers.length} layers, ${formatBytes(image.compressed_bytes)} compressed, ${image.file_count} files; index ${formatBytes(image.index_bytes)} (${indexShare} %)\n` +
+          `  ${image.layers.length} layers, ${formatBytes(image.compressed_bytes)} compressed, ${image.file_count} files; index ${formatBytes(image.index_bytes)} (${indexShare} %), ${originOf(image)}\n` +
           `  ${image.credential_secret_name === null ? 'public: no credential' : `credential: secret ${image.credential_secret_name}`}\n`,
       );
     }
     return 0;
   },
 };
+
+function originOf(image: ImageShape): string {
+  return image.index_artifact === null ? 'made here' : `from the registry (${image.index_artifact})`;
+}
+
+function indexMode(text: string | undefined): (typeof INDEX_MODES)[number] | undefined {
+  const mode = INDEX_MODES.find((known) => known === text);
+  if (text !== undefined && mode === undefined) {
+    throw new ImgcredError('USAGE', `--index ${text}: must be one of ${INDEX_MODES.join(', ')}`);
+  }
+  return mode;
+}
 
 export const imageList: Command = {
   words: ['image', 'ls'],
@@ -112,7 +133,7 @@ export const imageShow: Command = {
           ['manifest', image.manifest_digest],
           ['compressed', formatBytes(image.compressed_bytes)],
           ['unpacked', formatBytes(image.uncompressed_bytes)],
-          ['index', formatBytes(image.index_bytes)],
+          ['index', `${formatBytes(image.index_bytes)}, ${originOf(image)}`],
           ['files', String(image.file_count)],
           [
             'secret',

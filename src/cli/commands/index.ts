@@ -27,6 +27,7 @@ import {
 } from './container.ts';
 import { doctor } from './doctor.ts';
 import { imageAdd, imageList, imageRemove, imageShow } from './image.ts';
+import { indexPush } from './index-push.ts';
 import { registryLoginCheck } from './login-check.ts';
 import { run } from './run.ts';
 import {
@@ -48,6 +49,7 @@ export const COMMANDS: readonly Command[] = [
   imageList,
   imageShow,
   imageRemove,
+  indexPush,
   containerList,
   containerShow,
   containerLogs,

@@ -1,7 +1,7 @@
-import { toImgcredError } from '../../errors/index.ts';
 import { type RegisterProgress, registerImageSchema } from '../../protocol/index.ts';
 import { findImage } from '../find-image.ts';
-import type { ImageRegistration } from '../image-registration.ts';
+import type { ImageRegistration, RegisteredImage } from '../image-registration.ts';
+import { progressLines } from '../progress-lines.ts';
 import { parameter, type Route, readBody } from '../routing.ts';
 import { ndjson } from '../streams.ts';
 import { imageView } from '../views.ts';
@@ -17,13 +17,13 @@ export function imageRoutes(registration: ImageRegistration): Route[] {
         const request = await readBody(c, registerImageSchema);
         const { signal } = c.req.raw;
         if (!c.req.header('accept')?.includes('application/x-ndjson')) {
-          const image = await registration.register(workspace.id, request, identity, undefined, signal);
-          return c.json(imageView(image), 201);
+          const done = await registration.register(workspace.id, request, identity, undefined, signal);
+          return c.json(registeredView(done), 201);
         }
         return ndjson(
-          progressLines(async (onProgress) => {
-            const image = await registration.register(workspace.id, request, identity, onProgress, signal);
-            return { kind: 'done', image: imageView(image) };
+          progressLines<RegisterProgress>(async (onProgress) => {
+            const done = await registration.register(workspace.id, request, identity, onProgress, signal);
+            return { kind: 'done', image: registeredView(done) };
           }),
         );
       },
@@ -56,34 +56,6 @@ export function imageRoutes(registration: ImageRegistration): Route[] {
   ];
 }
 
-const PROGRESS_EVERY_MS = 100;
-
-/** What `work` tells of its progress, thinned out, then its result or its error, as lines. */
-async function* progressLines(
-  work: (onProgress: (line: RegisterProgress) => void) => Promise<RegisterProgress>,
-) {
-  const queue: RegisterProgress[] = [];
-  let wake = () => {};
-  let last = Number.NEGATIVE_INFINITY;
-  const push = (line: RegisterProgress) => {
-    if (line.kind === 'progress' && line.layers_done < line.layers) {
-      if (performance.now() - last < PROGRESS_EVERY_MS) return;
-      last = performance.now();
-    }
-    queue.push(line);
-    wake();
-  };
-  let finished = false;
-  work(push)
-    .catch((thrown): RegisterProgress => ({ kind: 'error', ...toImgcredError(thrown).toJSON() }))
-    .then((line) => {
-      finished = true;
-      push(line);
-    });
-  for (;;) {
-    const line = queue.shift();
-    if (line !== undefined) yield line;
-    else if (finished) return;
-    else await new Promise<void>((resolve) => (wake = resolve));
-  }
+function registeredView({ image, warnings }: RegisteredImage) {
+  return { ...imageView(image), warnings };
 }

@@ -56,7 +56,7 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
     database,
     secrets: secrets.store,
     credentials: secrets.imageCredentials,
-    layers: new LayerIndexes(layout.layerIndexes, 2),
+    layers: new LayerIndexes({ directory: layout.layerIndexes, parallel: 2, logger }),
     indexDirectory,
     connect: (host, provider) => new RegistryClient(host, provider, registry),
     logger,

@@ -1,0 +1,82 @@
+import { ImgcredError } from '../errors/index.ts';
+import type { LayerIndex, LayerSource } from '../index/index.ts';
+import type { Digest } from '../reference/index.ts';
+import { listReferrers, type RegistryClient, readArtifact } from '../registry/index.ts';
+import { entriesOf, INDEX_ARTIFACT_TYPE, type IndexEntry, unpackLayerIndex } from './index-artifact.ts';
+
+/** Indexes of layers that came from a registry. */
+export interface ForeignIndexes {
+  /** The artifact that they came from. */
+  readonly artifact: Digest;
+  /** By the layer's digest. */
+  readonly layers: ReadonlyMap<Digest, LayerIndex>;
+}
+
+export interface SoughtIndex {
+  readonly repository: string;
+  readonly manifestDigest: Digest;
+  /** All layers of the image. */
+  readonly layers: readonly LayerSource[];
+  /** Those whose indexes are needed. */
+  readonly missing: readonly LayerSource[];
+}
+
+// Older versions may have left artifacts beside the newest: that many are tried.
+const MOST_CANDIDATES = 4;
+
+/**
+ * Looks for an index of the image beside the image itself, and brings what is missing of it. Undefined: there is none.
+ *
+ * @throws ImgcredError of the last candidate when none is sound; what the registry client throws
+ */
+export async function findForeignIndexes(
+  client: RegistryClient,
+  sought: SoughtIndex,
+  signal: AbortSignal,
+): Promise<ForeignIndexes | undefined> {
+  const { repository, manifestDigest, layers } = sought;
+  const candidates = await listReferrers(client, repository, manifestDigest, INDEX_ARTIFACT_TYPE, signal);
+  let failure: unknown;
+  // The list under a tag grows at its end: what was pushed last stands last.
+  for (const { digest } of candidates.toReversed().slice(0, MOST_CANDIDATES)) {
+    try {
+      const entries = entriesOf(
+        await readArtifact(client, repository, digest, signal),
+        manifestDigest,
+        layers,
+      );
+      const needed = new Set(sought.missing.map((layer) => layer.digest));
+      const wanted = entries.filter(({ layer }) => needed.has(layer.digest));
+      const found = await Promise.all(wanted.map((entry) => fetchIndex(client, repository, entry, signal)));
+      return {
+        artifact: digest,
+        layers: new Map(found.map((index) => [index.source.digest, index])),
+      };
+    } catch (thrown) {
+      signal.throwIfAborted();
+      failure = thrown;
+    }
+  }
+  if (failure !== undefined) throw failure;
+  return undefined;
+}
+
+async function fetchIndex(
+  client: RegistryClient,
+  repository: string,
+  entry: IndexEntry,
+  signal: AbortSignal,
+): Promise<LayerIndex> {
+  const packed = new Uint8Array(entry.descriptor.size);
+  let filled = 0;
+  for await (const chunk of client.streamBlob(repository, entry.descriptor, { signal })) {
+    packed.set(chunk, filled);
+    filled += chunk.length;
+  }
+  if (filled !== packed.length) {
+    throw new ImgcredError('CORRUPT', `the index in the registry is cut off`, {
+      hint: 'push it again with `imgcred index push`',
+    });
+  }
+  return unpackLayerIndex(entry, packed);
+}

@@ -1,0 +1,138 @@
+import { promisify } from 'node:util';
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { z } from 'zod';
+import { ImgcredError } from '../errors/index.ts';
+import { decodeLayerIndex, type LayerIndex, type LayerSource } from '../index/index.ts';
+import type { Digest } from '../reference/index.ts';
+import type { ArtifactContent, ArtifactManifest, Descriptor } from '../registry/index.ts';
+
+/** What an artifact with the index of an image calls itself. docs/index-artifact.md */
+export const INDEX_ARTIFACT_TYPE = 'application/vnd.imgcred.index.v1';
+/** One layer's index (docs/index-format.md, "Layer index"), as one zstd frame. */
+export const LAYER_INDEX_TYPE = 'application/vnd.imgcred.layer-index.v1+zstd';
+
+const ANNOTATION = {
+  digest: 'vnd.imgcred.layer.digest',
+  diffId: 'vnd.imgcred.layer.diff-id',
+  size: 'vnd.imgcred.layer-index.size',
+} as const;
+
+// An index is about one per cent of its layer, and 150 bytes a file: these are images of terabytes or of many million
+// files. Above them a layer is rather read than a stranger's word taken for so much memory.
+const LARGEST_LAYER_INDEX = 256 * 1024 * 1024;
+const LARGEST_ARTIFACT = 512 * 1024 * 1024;
+// Levels above 3 take ten times as long for one per cent: half of an index are windows that are compressed already.
+const LEVEL = 3;
+
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+/** A layer index as an artifact holds it. */
+export async function packLayerIndex(layer: LayerIndex, file: Uint8Array): Promise<ArtifactContent> {
+  const packed = await compress(file, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
+  return {
+    mediaType: LAYER_INDEX_TYPE,
+    bytes: new Uint8Array(packed),
+    annotations: {
+      [ANNOTATION.digest]: layer.source.digest,
+      [ANNOTATION.diffId]: layer.source.diffId,
+      [ANNOTATION.size]: String(file.length),
+    },
+  };
+}
+
+/** The layers of an image, each once: an image may have the same (often empty) layer several times. */
+export function distinctLayers<T extends LayerSource>(layers: readonly T[]): T[] {
+  return [...new Map(layers.map((layer) => [`${layer.digest} ${layer.diffId}`, layer])).values()];
+}
+
+/** An entry of an artifact: which layer it is about, and how large it is when it is unpacked. */
+export interface IndexEntry {
+  readonly descriptor: Descriptor;
+  readonly layer: LayerSource;
+  readonly unpackedSize: number;
+}
+
+const annotations = z.object({
+  [ANNOTATION.digest]: z.string(),
+  [ANNOTATION.diffId]: z.string(),
+  [ANNOTATION.size]: z.string().regex(/^\d{1,15}$/),
+});
+
+/**
+ * The entries of an artifact, after a check that it is about exactly this image and its layers, in their order, and
+ * within bounds.
+ *
+ * @throws ImgcredError CORRUPT, UNSUPPORTED
+ */
+export function entriesOf(
+  artifact: ArtifactManifest,
+  manifestDigest: Digest,
+  layers: readonly LayerSource[],
+): IndexEntry[] {
+  if (artifact.artifactType !== INDEX_ARTIFACT_TYPE) throw unusable('it is of another type');
+  if (artifact.subject !== manifestDigest) throw unusable('it is about another image');
+  const wanted = distinctLayers(layers);
+  if (artifact.layers.length !== wanted.length) {
+    throw unusable(`it has ${artifact.layers.length} layers, the image ${wanted.length}`);
+  }
+  let packed = 0;
+  let unpacked = 0;
+  const entries = wanted.map((layer, at): IndexEntry => {
+    const descriptor = artifact.layers[at];
+    const said = annotations.safeParse(descriptor?.annotations);
+    if (descriptor === undefined || descriptor.mediaType !== LAYER_INDEX_TYPE || !said.success) {
+      throw unusable(`its layer ${at} is no layer index of this version`);
+    }
+    if (said.data[ANNOTATION.digest] !== layer.digest || said.data[ANNOTATION.diffId] !== layer.diffId) {
+      throw unusable(`its layer ${at} is not the image's`);
+    }
+    const unpackedSize = Number(said.data[ANNOTATION.size]);
+    if (Math.max(unpackedSize, descriptor.size) > LARGEST_LAYER_INDEX) throw tooLarge();
+    packed += descriptor.size;
+    unpacked += unpackedSize;
+    return { descriptor, layer, unpackedSize };
+  });
+  if (Math.max(packed, unpacked) > LARGEST_ARTIFACT) throw tooLarge();
+  return entries;
+}
+
+/**
+ * Unpacks a layer index, checks it wholly, and that it is about the layer that it was asked for.
+ *
+ * @throws ImgcredError CORRUPT
+ */
+export async function unpackLayerIndex(entry: IndexEntry, packed: Uint8Array): Promise<LayerIndex> {
+  const { layer, unpackedSize } = entry;
+  let file: Uint8Array;
+  try {
+    // More than was announced is not unpacked, whatever the frame says.
+    file = new Uint8Array(await decompress(packed, { maxOutputLength: Math.max(1, unpackedSize) }));
+  } catch (cause) {
+    throw unusable('a layer index does not unpack to the size that it says', cause);
+  }
+  if (file.length !== unpackedSize) throw unusable('a layer index does not unpack to the size that it says');
+  const index = decodeLayerIndex(file);
+  const { source } = index;
+  const same =
+    source.digest === layer.digest &&
+    source.diffId === layer.diffId &&
+    source.size === layer.size &&
+    source.compression === layer.compression &&
+    source.mediaType === layer.mediaType;
+  if (!same) throw unusable('a layer index is about another layer');
+  return index;
+}
+
+function unusable(why: string, cause?: unknown): ImgcredError {
+  return new ImgcredError('CORRUPT', `the index in the registry can't be used: ${why}`, {
+    cause,
+    hint: 'push it again with `imgcred index push`, or register with --index=local',
+  });
+}
+
+function tooLarge(): ImgcredError {
+  return new ImgcredError('UNSUPPORTED', `the index in the registry is larger than is taken from one`, {
+    hint: 'register with --index=local',
+  });
+}

@@ -1,0 +1,106 @@
+import type { CredentialProvider } from '../credentials/index.ts';
+import type { Database, ImageRow } from '../database/index.ts';
+import { encodeLayerIndex, type LayerSource } from '../index/index.ts';
+import type { Logger } from '../observability/index.ts';
+import type { PushedIndex, PushIndex, PushIndexProgress } from '../protocol/index.ts';
+import { parseDigest } from '../reference/index.ts';
+import { pushArtifact, type RegistryClient } from '../registry/index.ts';
+import type { Actor, SecretStore } from '../secrets/index.ts';
+import { distinctLayers, INDEX_ARTIFACT_TYPE, packLayerIndex } from './index-artifact.ts';
+import type { LayerIndexes } from './layer-indexes.ts';
+import { readLayers } from './layer-reading.ts';
+import { providerOfGiven, providerOfImage } from './registration-credentials.ts';
+
+export interface IndexPublicationOptions {
+  readonly database: Database;
+  readonly secrets: SecretStore;
+  readonly layers: LayerIndexes;
+  readonly connect: (registry: string, provider: CredentialProvider) => RegistryClient;
+  readonly logger: Logger;
+}
+
+/** Stores the indexes of images beside the images, so that an index is built once in the world and not on each node. */
+export class IndexPublication {
+  readonly #options: IndexPublicationOptions;
+
+  constructor(options: IndexPublicationOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Pushes an image's index to its repository, with the image's own credential unless the request names another. Only
+   * indexes that were made here are pushed: layers that are not known here, because the image was registered with an
+   * index from the registry, are read now.
+   *
+   * @throws AccessRefusedError when the credential may not push; RegistryError UNSUPPORTED for a registry that takes
+   *   no artifacts; what reading the layers throws
+   */
+  async push(
+    image: ImageRow,
+    request: PushIndex,
+    by: Actor,
+    onProgress: (line: PushIndexProgress) => void = () => {},
+    signal: AbortSignal = new AbortController().signal,
+  ): Promise<PushedIndex> {
+    const { registry, repository, workspaceId } = image;
+    const use = { ...by, purpose: 'index-push' };
+    const { secrets } = this.#options;
+    const given = request.base_image_creds !== undefined || request.secret !== undefined;
+    const provider = given
+      ? await providerOfGiven(secrets, workspaceId, registry, request, use)
+      : await providerOfImage(secrets, workspaceId, image, use);
+    const client = this.#options.connect(registry, provider);
+    try {
+      onProgress({ kind: 'step', step: `looking at ${image.reference}` });
+      const manifest = await client.getManifest(repository, image.manifestDigest, { signal });
+      const indexes = await readLayers(
+        this.#options.layers,
+        client,
+        repository,
+        distinctLayers(image.layers.map(sourceOf)),
+        onProgress,
+        signal,
+      );
+      onProgress({ kind: 'step', step: 'compressing the index' });
+      const contents = await Promise.all(
+        indexes.map((index) => packLayerIndex(index, encodeLayerIndex(index))),
+      );
+      const total = contents.reduce((sum, { bytes }) => sum + bytes.length, 0);
+      const pushed = await pushArtifact(
+        client,
+        repository,
+        {
+          artifactType: INDEX_ARTIFACT_TYPE,
+          subject: {
+            mediaType: manifest.mediaType,
+            digest: manifest.digest,
+            size: manifest.bytes.length,
+          },
+          contents,
+        },
+        { signal, onProgress: (bytes) => onProgress({ kind: 'upload', bytes, bytes_total: total }) },
+      );
+      this.#options.logger.info('index pushed', {
+        image_id: image.id,
+        reference: image.reference,
+        artifact: pushed.digest,
+        listed_by: pushed.listedBy,
+        bytes_sent: pushed.bytesSent,
+      });
+      return {
+        digest: pushed.digest,
+        repository: `${registry}/${repository}`,
+        subject: manifest.digest,
+        listed_by: pushed.listedBy,
+        bytes: total,
+        bytes_sent: pushed.bytesSent,
+      };
+    } finally {
+      client.close();
+    }
+  }
+}
+
+function sourceOf(layer: ImageRow['layers'][number]): LayerSource {
+  return { ...layer, digest: parseDigest(layer.digest), diffId: parseDigest(layer.diffId) };
+}

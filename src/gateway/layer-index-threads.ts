@@ -1,0 +1,234 @@
+import { ImgcredError } from '../errors/index.ts';
+import {
+  encodeLayerIndex,
+  type IndexProgress,
+  indexLayer,
+  type LayerSource,
+  type SpanInfo,
+} from '../index/index.ts';
+import type { Logger } from '../observability/index.ts';
+import type { IndexedLayer, IndexingCommand, IndexingReport } from './layer-index-messages.ts';
+
+export interface LayerIndexing {
+  readonly onProgress: (progress: IndexProgress) => void;
+  readonly onSpan?: ((span: SpanInfo, bytes: Uint8Array) => Promise<void>) | undefined;
+  readonly signal: AbortSignal;
+}
+
+// Where `bun build --compile` puts the thread's own bundle: under the common folder of the entry points given to it,
+// which is `src` as scripts/build calls it, and the repository when a test compiles something of its own.
+const COMPILED_ENTRIES = [
+  '/$bunfs/root/gateway/layer-index-thread.js',
+  '/$bunfs/root/src/gateway/layer-index-thread.js',
+];
+// A layer below this is read before a thread would have started, compressed bytes.
+const SMALL_LAYER = 512 * 1024;
+// What one message carries, bytes: enough that messages cost nothing beside the work.
+const BATCH = 256 * 1024;
+// What may be on its way to a thread that has not got to it yet, bytes. It bounds what a fast registry can pile up.
+const IN_FLIGHT = 4 * 1024 * 1024;
+// A thread with nothing to do gives its memory back after this time, in ms.
+const IDLE_MS = 5_000;
+
+/**
+ * Indexes layers, each in a thread of its own, so that several use several cores. Threads start when they are needed
+ * and end when they have been idle for a while. Where none can be started, the work is done on the caller's thread.
+ */
+export class LayerIndexThreads {
+  readonly #logger: Logger;
+  readonly #idle: { thread: IndexingThread; timer: ReturnType<typeof setTimeout> }[] = [];
+  #unavailable = false;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /**
+   * As `indexLayer`, which says what is checked.
+   *
+   * @throws IndexError CORRUPT, NOT_AN_IMAGE; what `stream` throws
+   */
+  async index(
+    source: LayerSource,
+    stream: AsyncIterable<Uint8Array>,
+    options: LayerIndexing,
+  ): Promise<IndexedLayer> {
+    const thread = source.size < SMALL_LAYER ? undefined : await this.#thread();
+    if (thread === undefined) return indexHere(source, stream, options);
+    try {
+      return await thread.index(source, stream, options);
+    } finally {
+      this.#giveBack(thread);
+    }
+  }
+
+  /** Ends the threads that have nothing to do. */
+  close(): void {
+    for (const { thread, timer } of this.#idle.splice(0)) {
+      clearTimeout(timer);
+      thread.end();
+    }
+  }
+
+  async #thread(): Promise<IndexingThread | undefined> {
+    const idle = this.#idle.pop();
+    if (idle !== undefined) {
+      clearTimeout(idle.timer);
+      return idle.thread;
+    }
+    if (this.#unavailable) return undefined;
+    const entries = import.meta.url.startsWith('file:///$bunfs/')
+      ? COMPILED_ENTRIES
+      : [new URL('./layer-index-thread.ts', import.meta.url).href];
+    let failure: unknown;
+    for (const entry of entries) {
+      try {
+        return await IndexingThread.start(entry);
+      } catch (error) {
+        failure = error;
+      }
+    }
+    this.#unavailable = true;
+    this.#logger.warn('no thread could be started: layers are indexed one after the other', {
+      error: failure instanceof Error ? failure.message : String(failure),
+    });
+    return undefined;
+  }
+
+  #giveBack(thread: IndexingThread): void {
+    if (thread.dead) return;
+    const timer = setTimeout(() => {
+      this.#idle.splice(
+        this.#idle.findIndex((entry) => entry.thread === thread),
+        1,
+      );
+      thread.end();
+    }, IDLE_MS);
+    timer.unref();
+    this.#idle.push({ thread, timer });
+  }
+}
+
+async function indexHere(
+  source: LayerSource,
+  stream: AsyncIterable<Uint8Array>,
+  { onProgress, onSpan, signal }: LayerIndexing,
+): Promise<IndexedLayer> {
+  const index = await indexLayer(source, stream, {
+    onProgress,
+    signal,
+    ...(onSpan === undefined ? {} : { onSpan }),
+  });
+  return { index, file: encodeLayerIndex(index) };
+}
+
+/** One thread; it indexes one layer at a time. */
+class IndexingThread {
+  dead = false;
+  readonly #worker: Worker;
+  #hear: (report: IndexingReport) => void = () => {};
+  #lost: (error: Error) => void = () => {};
+
+  private constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.onmessage = ({ data }: MessageEvent<IndexingReport>) => this.#hear(data);
+    worker.onerror = (event) => {
+      this.dead = true;
+      this.#lost(new Error(event.message));
+    };
+  }
+
+  static async start(entry: string): Promise<IndexingThread> {
+    const thread = new IndexingThread(new Worker(entry, { name: 'imgcred-index' }));
+    await new Promise<void>((resolve, reject) => {
+      thread.#hear = ({ kind }) => kind === 'ready' && resolve();
+      thread.#lost = reject;
+    });
+    return thread;
+  }
+
+  end(): void {
+    this.dead = true;
+    this.#worker.terminate();
+  }
+
+  async index(
+    source: LayerSource,
+    stream: AsyncIterable<Uint8Array>,
+    { onProgress, onSpan, signal }: LayerIndexing,
+  ): Promise<IndexedLayer> {
+    const result = Promise.withResolvers<IndexedLayer>();
+    // It may fail while nobody waits for it, between two pieces of the stream.
+    result.promise.catch(() => {});
+    let ended = false;
+    let sent = 0;
+    let taken = 0;
+    let wake = () => {};
+    const end = (settle: () => void) => {
+      ended = true;
+      settle();
+      wake();
+    };
+    let keeping: unknown;
+    this.#lost = (cause) =>
+      end(() => result.reject(new ImgcredError('INTERNAL', 'the indexing thread ended', { cause })));
+    this.#hear = (report) => {
+      if (report.kind === 'done') end(() => result.resolve(report.layer));
+      else if (report.kind === 'failed') {
+        const { code, message, hint } = report.error;
+        end(() => result.reject(keeping ?? new ImgcredError(code, message, { hint })));
+      } else if (report.kind === 'progress') {
+        taken = report.progress.compressedBytes;
+        onProgress(report.progress);
+        wake();
+      } else if (report.kind === 'span') {
+        void Promise.resolve(onSpan?.(report.span, report.bytes))
+          .catch((error: unknown) => {
+            keeping ??= error;
+            this.#tell({ kind: 'abort' });
+          })
+          .finally(() => this.#tell({ kind: 'kept' }));
+      }
+    };
+    this.#tell({ kind: 'index', source, withSpans: onSpan !== undefined });
+    try {
+      for await (const bytes of batches(stream)) {
+        signal.throwIfAborted();
+        if (ended) break;
+        sent += bytes.length;
+        this.#tell({ kind: 'bytes', bytes }, [bytes.buffer]);
+        while (!ended && sent - taken > IN_FLIGHT) await new Promise<void>((resolve) => (wake = resolve));
+      }
+      if (!ended) this.#tell({ kind: 'end' });
+    } catch (thrown) {
+      if (!ended) this.#tell({ kind: 'abort' });
+      // The thread is free again only when it has put the layer away.
+      await result.promise.catch(() => {});
+      throw thrown;
+    }
+    return result.promise;
+  }
+
+  #tell(command: IndexingCommand, transfer: ArrayBuffer[] = []): void {
+    if (!this.dead) this.#worker.postMessage(command, transfer);
+  }
+}
+
+/** The same bytes in pieces of a size that is worth a message, each in memory of its own. */
+async function* batches(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  let batch = new Uint8Array(BATCH);
+  let filled = 0;
+  for await (const chunk of stream) {
+    for (let at = 0; at < chunk.length; ) {
+      const piece = chunk.subarray(at, at + BATCH - filled);
+      batch.set(piece, filled);
+      filled += piece.length;
+      at += piece.length;
+      if (filled < BATCH) continue;
+      yield batch;
+      batch = new Uint8Array(BATCH);
+      filled = 0;
+    }
+  }
+  if (filled > 0) yield batch.slice(0, filled);
+}

@@ -149,6 +149,8 @@ export function restoreBackup(path: string, dataDirectory: string): BackupSummar
   }
   const restored = new Connection(temporary);
   try {
+    // The workers of the server that was saved are not this one's: none of them may keep its name from a new one.
+    restored.script('UPDATE workers SET last_heartbeat = 0');
     restored.script('DROP TABLE backup_chunks; DROP TABLE backup_files; DROP TABLE backup; VACUUM');
   } finally {
     restored.close();

@@ -1,0 +1,107 @@
+import { z } from 'zod';
+import { formatBytes, parseBytes } from '../../config/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
+import { cacheEntrySchema, cacheStatusSchema, prunedCacheSchema } from '../../protocol/index.ts';
+import type { Command, Invocation } from '../command.ts';
+import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import { print, printJson } from '../output.ts';
+import { formatAge, formatTable } from '../table.ts';
+
+const cacheShape = z.object({ entries: z.array(cacheEntrySchema), status: cacheStatusSchema });
+
+export const cacheList: Command = {
+  words: ['cache', 'ls'],
+  summary: 'List what is in this machine’s content cache',
+  examples: ['imgcred cache ls'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [0, 0],
+  async run(invocation) {
+    const { entries } = await ask(invocation);
+    if (invocation.flag('json')) await printJson(entries);
+    else {
+      const rows = entries.map((entry) => [
+        entry.kind,
+        entry.digest,
+        formatBytes(entry.bytes),
+        entry.full_bytes === undefined ? '-' : formatBytes(entry.full_bytes),
+        formatAge(Date.parse(entry.last_used), Date.now()),
+        entry.live ? 'yes' : 'no',
+      ]);
+      await print(formatTable(['KIND', 'DIGEST', 'SIZE', 'WHOLE', 'LAST USED', 'IN USE'], rows));
+    }
+    return 0;
+  },
+};
+
+export const cacheStat: Command = {
+  words: ['cache', 'stat'],
+  summary: 'Show the size of this machine’s content cache',
+  examples: ['imgcred cache stat'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [0, 0],
+  async run(invocation) {
+    const { status } = await ask(invocation);
+    if (invocation.flag('json')) await printJson(status);
+    else {
+      await print(
+        formatTable(
+          ['DIRECTORY', status.directory],
+          [
+            ['size', formatBytes(status.bytes)],
+            ['in use', formatBytes(status.live_bytes)],
+            ['limit', status.limit_bytes === undefined ? 'none' : formatBytes(status.limit_bytes)],
+            ['layers', String(status.layers)],
+            ['files', String(status.files)],
+            ['pinned images', String(status.pinned_images)],
+            ['keeping', status.not_keeping === undefined ? 'yes' : `no: ${status.not_keeping}`],
+          ],
+        ),
+      );
+    }
+    return 0;
+  },
+};
+
+export const cachePrune: Command = {
+  words: ['cache', 'prune'],
+  summary: 'Delete cached content that no mount and no pin holds; what is needed again is fetched again',
+  usage: '[--to SIZE] [--unused-for DURATION]',
+  examples: ['imgcred cache prune', 'imgcred cache prune --to 10GB', 'imgcred cache prune --unused-for 7d'],
+  options: {
+    to: { value: 'SIZE', help: 'only the longest unused, until the cache is no larger than this' },
+    'unused-for': { value: 'DURATION', help: 'only what was not used for so long: 30m, 12h, 7d' },
+    ...CONNECTION_OPTIONS,
+    ...ROLE_OPTIONS,
+  },
+  positionals: [0, 0],
+  async run(invocation) {
+    const to = invocation.text('to');
+    const unusedFor = invocation.text('unused-for');
+    const body = {
+      ...(to === undefined ? {} : { to_bytes: parseBytes(to) }),
+      ...(unusedFor === undefined ? {} : { unused_for_ms: parseDuration('--unused-for', unusedFor) }),
+    };
+    await using connection = await connect(invocation);
+    const pruned = await connection.client.json(prunedCacheSchema, 'POST', '/v1/node/cache/prune', body);
+    if (invocation.flag('json')) await printJson(pruned);
+    else await print(`freed ${formatBytes(pruned.bytes)} in ${pruned.entries} files\n`);
+    return 0;
+  },
+};
+
+async function ask(invocation: Invocation): Promise<z.infer<typeof cacheShape>> {
+  await using connection = await connect(invocation);
+  return await connection.client.json(cacheShape, 'GET', '/v1/node/cache');
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `90s`, `30m`, `12h`, `7d` in milliseconds. @throws ImgcredError USAGE */
+export function parseDuration(option: string, text: string): number {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(text) ?? [];
+  const ms = Number(number) * (UNITS[unit ?? ''] ?? Number.NaN);
+  if (Number.isFinite(ms)) return ms;
+  throw new ImgcredError('USAGE', `${option} ${text}: must be a duration`, {
+    hint: 'write a number with s, m, h or d, such as 12h',
+  });
+}

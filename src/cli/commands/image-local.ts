@@ -1,0 +1,129 @@
+import { z } from 'zod';
+import { formatBytes } from '../../config/index.ts';
+import { ImgcredError, isErrorCode } from '../../errors/index.ts';
+import { type ContentState, contentStateSchema, pinLineSchema, pinViewSchema } from '../../protocol/index.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { Command } from '../command.ts';
+import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import { ProgressLine, print, printJson } from '../output.ts';
+import { formatAge, formatTable } from '../table.ts';
+
+const pathOf = (image: string) => `/v1/images/${encodeURIComponent(image)}`;
+
+export const imageDu: Command = {
+  words: ['image', 'du'],
+  summary: 'Show how much of an image is on this machine, layer by layer',
+  usage: 'IMAGE',
+  description:
+    'LOCAL is what can be read with the registry gone, of the unpacked SIZE; MISSING is what would have to be fetched,\n' +
+    'compressed; LAST START is what the last start of the image touched, compressed. Files that an upper layer hides\n' +
+    'count for nothing.',
+  examples: ['imgcred image du registry.example.com/app:1'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const state = await localState(connection.client, invocation.positionals[0] ?? '');
+    if (invocation.flag('json')) await printJson(state);
+    else {
+      const rows = state.layers.map((layer) => [
+        layer.digest,
+        formatBytes(layer.uncompressed_bytes),
+        formatBytes(layer.local_bytes),
+        formatBytes(layer.missing_bytes),
+        formatBytes(layer.last_run_bytes),
+        layer.whole ? 'whole: it has no random access' : 'lazily',
+      ]);
+      await print(formatTable(['LAYER', 'SIZE', 'LOCAL', 'MISSING', 'LAST START', 'FETCHED'], rows));
+      await print(
+        `${state.local ? 'wholly local' : `${formatBytes(state.missing_bytes)} missing`}${state.pinned ? ', pinned' : ''}\n`,
+      );
+    }
+    return 0;
+  },
+};
+
+export const imagePin: Command = {
+  words: ['image', 'pin'],
+  summary: 'Make an image wholly local, and keep it until it is unpinned',
+  usage: 'IMAGE',
+  description:
+    'Waits until every file can be read with the registry gone. The pin stays if that fails: doing it again goes on.',
+  examples: ['imgcred image pin registry.example.com/app:1', 'imgcred image pins'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [1, 1],
+  async run(invocation) {
+    const image = invocation.positionals[0] ?? '';
+    await using connection = await connect(invocation);
+    const fetched = await pin(connection.client, image);
+    if (invocation.flag('json')) await printJson(await localState(connection.client, image));
+    else await print(`${image} is wholly local and pinned; fetched ${formatBytes(fetched)}\n`);
+    return 0;
+  },
+};
+
+export const imagePins: Command = {
+  words: ['image', 'pins'],
+  summary: 'List the pinned images of the workspace',
+  examples: ['imgcred image pins'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [0, 0],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const schema = z.object({ pins: z.array(pinViewSchema) });
+    const { pins } = await connection.client.json(schema, 'GET', '/v1/node/pins');
+    if (invocation.flag('json')) await printJson(pins);
+    else {
+      const rows = pins.map((entry) => [
+        entry.image_id,
+        entry.reference,
+        formatAge(Date.parse(entry.pinned_at), Date.now()),
+      ]);
+      await print(formatTable(['IMAGE', 'REFERENCE', 'PINNED'], rows));
+    }
+    return 0;
+  },
+};
+
+export const imageUnpin: Command = {
+  words: ['image', 'unpin'],
+  summary: 'Let an image’s content be evicted again',
+  usage: 'IMAGE…',
+  examples: ['imgcred image unpin registry.example.com/app:1'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [1, 1000],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    for (const image of invocation.positionals) {
+      await connection.client.fetch('DELETE', `${pathOf(image)}/pin`);
+      await print(`${image}\n`);
+    }
+    return 0;
+  },
+};
+
+function localState(client: ApiClient, image: string): Promise<ContentState> {
+  return client.json(contentStateSchema, 'GET', `${pathOf(image)}/local`);
+}
+
+/** Pins, showing how it goes. Answers the bytes that it took. */
+async function pin(client: ApiClient, image: string): Promise<number> {
+  const progress = new ProgressLine();
+  let first: number | undefined;
+  try {
+    for await (const line of client.lines(pinLineSchema, 'POST', `${pathOf(image)}/pin`)) {
+      if (line.kind === 'done') return line.bytes_fetched;
+      if (line.kind === 'error') {
+        const { code, message, hint } = line.error;
+        throw new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
+      }
+      first ??= line.missing_bytes;
+      progress.show(`pinning: ${formatBytes(first - line.missing_bytes)} of ${formatBytes(first)}`);
+    }
+  } finally {
+    progress.clear();
+  }
+  throw new ImgcredError('SERVER_UNREACHABLE', 'the server ended the pinning without a result', {
+    hint: 'run the command again: what has come in is kept',
+  });
+}

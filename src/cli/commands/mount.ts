@@ -1,0 +1,116 @@
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import { formatBytes } from '../../config/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
+import { type NodeMount, nodeMountSchema } from '../../protocol/index.ts';
+import { parseReference } from '../../reference/index.ts';
+import type { Command } from '../command.ts';
+import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { print, printJson } from '../output.ts';
+import { registerImage } from '../register-image.ts';
+import { formatTable } from '../table.ts';
+
+export const mount: Command = {
+  words: ['mount'],
+  summary: 'Mount an image at a directory, read-only and lazily, without a container',
+  usage: 'IMAGE DIR',
+  description:
+    'What is read is fetched then, and kept. The mount outlives this command, and the server, until `imgcred umount`.\n' +
+    'An image that is not registered yet is registered first, with the --creds options or as public. Needs root.',
+  examples: [
+    'imgcred mount registry.example.com/app:1 /mnt',
+    'imgcred mount registry.example.com/app:1 /mnt && du -sh /mnt/usr; imgcred umount /mnt',
+  ],
+  options: { ...CREDENTIAL_OPTIONS, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [2, 2],
+  async run(invocation) {
+    const [image = '', directory = ''] = invocation.positionals;
+    const target = resolve(directory);
+    await using connection = await connect(invocation);
+    const { client } = connection;
+    const ask = () => client.json(nodeMountSchema, 'POST', '/v1/node/mounts', { image, target });
+    let mounted: NodeMount;
+    try {
+      mounted = await ask();
+    } catch (thrown) {
+      const known = await isKnown(thrown, image, () =>
+        client.fetch('GET', `/v1/images/${encodeURIComponent(image)}`),
+      );
+      if (known) throw thrown;
+      const { registry, repository } = parseReference(image);
+      const credentials = await readCredentials(invocation, registry, repository);
+      await registerImage(client, {
+        reference: image,
+        ...(credentials === undefined ? {} : { base_image_creds: credentials }),
+      });
+      mounted = await ask();
+    }
+    if (invocation.flag('json')) await printJson(mounted);
+    else await print(`${mounted.reference} is mounted at ${target} (driver ${mounted.driver})\n`);
+    return 0;
+  },
+};
+
+export const mountList: Command = {
+  words: ['mount', 'ls'],
+  summary: 'List the lazy mounts of this machine, with what they have fetched and what failed',
+  examples: ['imgcred mount ls', 'imgcred mount ls --json'],
+  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  positionals: [0, 0],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const schema = z.object({ mounts: z.array(nodeMountSchema) });
+    const { mounts } = await connection.client.json(schema, 'GET', '/v1/node/mounts');
+    if (invocation.flag('json')) await printJson(mounts);
+    else {
+      const rows = mounts.map((entry) => [
+        entry.reference,
+        entry.targets.join(', ') || '- (containers)',
+        entry.driver,
+        `${formatBytes(entry.bytes_fetched)} of ${formatBytes(entry.image_compressed_bytes)}`,
+        String(entry.waiting_reads),
+        failuresOf(entry),
+      ]);
+      await print(formatTable(['IMAGE', 'DIRECTORY', 'DRIVER', 'FETCHED', 'WAITING', 'FAILED READS'], rows));
+    }
+    return 0;
+  },
+};
+
+export const umount: Command = {
+  words: ['umount'],
+  summary: 'Unmount an image from a directory',
+  usage: 'DIR…',
+  examples: ['imgcred umount /mnt'],
+  options: {
+    force: { short: 'f', help: 'also while it is in use: who has files open may go on, nobody else sees it' },
+    ...CONNECTION_OPTIONS,
+    ...ROLE_OPTIONS,
+  },
+  positionals: [1, 1000],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    for (const directory of invocation.positionals) {
+      const target = resolve(directory);
+      const force = invocation.flag('force');
+      await connection.client.fetch('POST', '/v1/node/umount', { target, force });
+      await print(`${target}\n`);
+    }
+    return 0;
+  },
+};
+
+/** Whether a failed request was not for want of the image. */
+async function isKnown(thrown: unknown, image: string, look: () => Promise<unknown>): Promise<boolean> {
+  if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND' || /^img_/.test(image)) return true;
+  return look().then(
+    () => true,
+    () => false,
+  );
+}
+
+function failuresOf({ failures }: NodeMount): string {
+  const some = Object.entries(failures).filter(([, count]) => count > 0);
+  return some.map(([failure, count]) => `${count} ${failure}`).join(', ') || '-';
+}

@@ -187,13 +187,19 @@ export const secretRemove: Command = {
   words: ['secret', 'rm'],
   summary: 'Delete a secret with all its versions',
   usage: 'NAME',
-  examples: ['imgcred secret rm api-key'],
-  options: { force: { help: 'even while images use it: they lose their credential' }, ...OPTIONS },
+  examples: ['imgcred secret rm api-key', 'imgcred secret rm --force --kill oci-registry-ghcr-io'],
+  options: {
+    force: { help: 'even while images use it: they lose their credential' },
+    kill: { help: 'with --force: kill the containers of these images too' },
+    ...OPTIONS,
+  },
   positionals: [1, 1],
   async run(invocation) {
     await using connection = await connect(invocation);
-    const query = invocation.flag('force') ? '?force=true' : '';
-    await connection.client.fetch('DELETE', pathOf(invocation.positionals[0]) + query);
+    const query = new URLSearchParams(
+      ['force', 'kill'].filter((name) => invocation.flag(name)).map((name) => [name, 'true']),
+    );
+    await connection.client.fetch('DELETE', `${pathOf(invocation.positionals[0])}?${query}`);
     await print(`${invocation.positionals[0]}\n`);
     return 0;
   },

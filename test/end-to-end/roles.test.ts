@@ -1,0 +1,174 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { Cluster, eventually, FINAL_STATES, freePort } from '../fixtures/cluster/index.ts';
+import { busyboxLayer } from '../fixtures/images/index.ts';
+import {
+  type Certificates,
+  makeCertificates,
+  type PushedImage,
+  Pusher,
+  type RegistryFixture,
+  startRegistry,
+} from '../fixtures/registry/index.ts';
+
+const USER = 'demo';
+const PASSWORD = 'roles-Password-1f8e0c';
+
+let registry: RegistryFixture;
+let image: PushedImage;
+let certificates: Certificates;
+let cluster: Cluster;
+
+const idOf = (body: unknown): string =>
+  typeof body === 'object' && body !== null && 'id' in body ? String(body.id) : '';
+
+beforeAll(async () => {
+  registry = await startRegistry({ htpasswd: { [USER]: PASSWORD } });
+  const layers = [await busyboxLayer()];
+  image = await new Pusher(registry, USER, PASSWORD).image({ repository: 'roles/app', tag: '1', layers });
+  certificates = await makeCertificates();
+  cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '3');
+  const port = await freePort();
+  const tls = ['--tls-cert', certificates.certFile, '--tls-key', certificates.keyFile];
+  await cluster.start('gateway', { args: ['--listen', `127.0.0.1:${port}`, '--queue-limit', '6', ...tls] });
+  await cluster.start('scheduler');
+  await cluster.start('worker', {
+    data: 'worker',
+    args: [
+      ...['--gateway', `https://127.0.0.1:${port}`, '--gateway-ca', certificates.caFile],
+      ...['--token-file', await cluster.workerToken(), '--worker-name', 'one', '--worker-label', 'zone=a'],
+    ],
+  });
+  await cluster.call('POST', '/v1/images', {
+    reference: image.reference,
+    base_image_creds: { REGISTRY_USERNAME: USER, REGISTRY_PASSWORD: PASSWORD },
+  });
+}, 120_000);
+
+afterAll(async () => {
+  await cluster?.[Symbol.asyncDispose]();
+  await certificates?.[Symbol.asyncDispose]();
+  await registry?.stop();
+}, 60_000);
+
+describe('gateway, scheduler and worker in three processes, the worker by TLS with a token', () => {
+  test('run a command and give its output, exit code and what was fetched', async () => {
+    const { id } = await cluster.run(image.reference, ['/bin/sh', '-c', 'echo out; echo err >&2; exit 5']);
+    expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 5, attempt: 1 });
+    expect((await cluster.output(id)).split('\n').sort()).toEqual(['', 'err', 'out']);
+    expect((await cluster.show(id)).fetch?.image_compressed_bytes).toBeGreaterThan(0);
+  });
+
+  test('tell what a worker is and holds', async () => {
+    const { workers } = await cluster.call<{ workers: object[] }>('GET', '/v1/workers');
+    expect(workers).toMatchObject([{ name: 'one', labels: { zone: 'a' }, draining: false, held: 0 }]);
+  });
+
+  test('make a kill of a stop that is under way', async () => {
+    const stubborn = `trap 'echo asked' TERM; echo up; while :; do sleep 0.1; done`;
+    const { id } = await cluster.run(image.reference, ['/bin/sh', '-c', stubborn], {
+      overrides: { stop_timeout: 600 },
+    });
+    await eventually('the first line', async () => ((await cluster.output(id)).includes('up') ? true : 'no'));
+    await cluster.call('POST', `/v1/containers/${id}/stop`, {});
+    await eventually('the signal', async () => ((await cluster.output(id)).includes('asked') ? true : 'no'));
+    expect(await cluster.show(id)).toMatchObject({ state: 'stopping' });
+    await cluster.call('POST', `/v1/containers/${id}/stop`, { kill: true });
+    expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 137 });
+  });
+
+  test('cancel at once what has not been started', async () => {
+    const { id } = await cluster.run(image.reference, ['/bin/true'], { worker_labels: { zone: 'nowhere' } });
+    const stopped = await cluster.call('POST', `/v1/containers/${id}/stop`, {});
+    expect(stopped).toMatchObject({ state: 'cancelled' });
+  });
+
+  test('leave a request that no worker fits where it is, and run what comes after it', async () => {
+    const misfits = [
+      { worker_labels: { zone: 'b' } },
+      { overrides: { memory_bytes: 2 ** 50 } },
+      { overrides: { cpus: 4096 } },
+    ];
+    const waiting = await Promise.all(
+      misfits.map((more) => cluster.run(image.reference, ['/bin/true'], more)),
+    );
+    const { id } = await cluster.run(image.reference, ['/bin/true'], { worker_labels: { zone: 'a' } });
+    expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0 });
+    for (const each of waiting) {
+      expect(await cluster.show(each.id)).toMatchObject({ state: 'pending', attempt: 0 });
+      await cluster.call('POST', `/v1/containers/${each.id}/stop`, {});
+    }
+  });
+
+  test('start a command again after failures, as often as was asked for', async () => {
+    const { id } = await cluster.run(image.reference, ['/bin/sh', '-c', 'echo again; exit 3'], {
+      restart: 'on-failure:1',
+    });
+    expect(await cluster.ended(id)).toMatchObject({
+      state: 'exited',
+      exit_code: 3,
+      attempt: 2,
+      restart_count: 1,
+    });
+    expect(await cluster.output(id)).toBe('again\nagain\n');
+  });
+
+  test('fail a request whose command does not exist, with the reason', async () => {
+    const { id } = await cluster.run(image.reference, ['/bin/nonesuch']);
+    const failed = await cluster.ended(id);
+    expect(failed).toMatchObject({ state: 'failed', exit_code: 127, error: { code: 'CONTAINER_FAILED' } });
+    expect(failed.error?.message).toContain('nonesuch');
+    expect(failed.reason).toBe(failed.error?.message ?? '');
+  });
+
+  test('give the same request back for the same idempotency key', async () => {
+    const body = { image: image.reference, command: ['/bin/true'] };
+    const post = () => cluster.fetch('POST', '/v1/containers', body, { 'idempotency-key': 'once' });
+    const [first, second] = [await post(), await post()];
+    expect([first.status, second.status]).toEqual([201, 200]);
+    const id = idOf(await first.json());
+    expect(idOf(await second.json())).toBe(id);
+    await cluster.ended(id);
+    const other = { ...body, command: ['/bin/false'] };
+    const third = await cluster.fetch('POST', '/v1/containers', other, { 'idempotency-key': 'once' });
+    expect(third.status).toBe(409);
+  });
+
+  test('refuse what is beyond the queue’s limit with 429 and Retry-After', async () => {
+    const queued: string[] = [];
+    let refused: Response | undefined;
+    for (let at = 0; at < 20 && refused === undefined; at++) {
+      const body = { image: image.reference, worker_labels: { zone: 'nowhere' } };
+      const response = await cluster.fetch('POST', '/v1/containers', body);
+      if (response.status === 429) refused = response;
+      else queued.push(idOf(await response.json()));
+    }
+    expect(queued).toHaveLength(6);
+    expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await refused?.json()).toMatchObject({ error: { code: 'QUEUE_FULL' } });
+    for (const id of queued) await cluster.call('POST', `/v1/containers/${id}/stop`, {});
+  });
+
+  test('give a draining worker nothing new, and let what it runs end', async () => {
+    const running = await cluster.run(image.reference, ['/bin/sleep', '600']);
+    await cluster.until(running.id, ({ state }) => state === 'running');
+    await cluster.call('POST', '/v1/workers/one/drain', {});
+    const { id } = await cluster.run(image.reference, ['/bin/true']);
+    // Longer than the worker and the scheduler take to look again, whoever of them missed a signal.
+    await Bun.sleep(1000);
+    expect(await cluster.show(id)).toMatchObject({ state: 'pending' });
+    expect(await cluster.show(running.id)).toMatchObject({ state: 'running' });
+    await cluster.call('POST', '/v1/workers/one/drain', { drain: false });
+    expect(await cluster.ended(id)).toMatchObject({ state: 'exited' });
+    await cluster.call('POST', `/v1/containers/${running.id}/stop`, { kill: true });
+    await cluster.ended(running.id);
+  });
+
+  test('leave nothing mounted when nothing runs', async () => {
+    await eventually('no mount', async () => {
+      const mounts = await cluster.mounts();
+      return mounts.length === 0 ? true : mounts.join();
+    });
+    const { containers } = await cluster.call<{ containers: { state: string }[] }>('GET', '/v1/containers');
+    expect(containers.filter(({ state }) => !FINAL_STATES.includes(state))).toEqual([]);
+  });
+});

@@ -14,12 +14,19 @@ import {
   imageRoutes,
   indexPushRoutes,
   type LayerIndexes,
+  nodeRoutes,
   type Route,
   secretRoutes,
 } from '../gateway/index.ts';
 import { LogStore } from '../logs/index.ts';
 import type { Logger } from '../observability/index.ts';
-import { ChangeSignals, ordersSignal, QUEUE_SIGNAL, type WorkerLink } from '../protocol/index.ts';
+import {
+  ChangeSignals,
+  type NodeServices,
+  ordersSignal,
+  QUEUE_SIGNAL,
+  type WorkerLink,
+} from '../protocol/index.ts';
 import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
 import { Scheduler, workerRoutes } from '../scheduler/index.ts';
 import { openSecrets, type Secrets } from '../secrets/index.ts';
@@ -63,7 +70,10 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
     const signals = new ChangeSignals();
     const servers: HttpServer[] = [];
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
-    const plane = control ? await openControlPlane(config, registry, signals, logger) : undefined;
+    const node = Promise.withResolvers<NodeServices | undefined>();
+    const plane = control
+      ? await openControlPlane(config, registry, signals, node.promise, logger)
+      : undefined;
     if (plane !== undefined) {
       cleanups.push(() => plane.close());
       const alone = !config.roles.includes('gateway');
@@ -89,6 +99,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
       const started = worker;
       cleanups.push(() => started.stop());
     }
+    node.resolve(worker?.node);
     return {
       address: servers[1]?.address,
       socket: servers[0]?.address,
@@ -113,6 +124,7 @@ async function openControlPlane(
   config: Config,
   registry: RegistryClientOptions,
   signals: ChangeSignals,
+  node: Promise<NodeServices | undefined>,
   logger: Logger,
 ) {
   const layout = dataLayout(config.data_dir);
@@ -141,7 +153,10 @@ async function openControlPlane(
       database,
       tokens: secrets.tokens,
       routes: config.roles.includes('gateway')
-        ? gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger)
+        ? [
+            ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
+            ...nodeRoutes({ node, images: scheduler }),
+          ]
         : [],
       logger: logger.with({ role: 'gateway' }),
       mounted: [

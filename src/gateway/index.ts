@@ -9,5 +9,6 @@ export { MISSING_INDEXES_HEADER } from './routes/backup.ts';
 export { containerRoutes } from './routes/containers.ts';
 export { imageRoutes } from './routes/images.ts';
 export { indexPushRoutes } from './routes/index-push.ts';
+export { type NodeRoutesOptions, nodeRoutes } from './routes/node.ts';
 export { secretRoutes } from './routes/secrets.ts';
 export type { GatewayApp, Route } from './routing.ts';

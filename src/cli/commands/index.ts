@@ -16,6 +16,7 @@ import {
   workspaceRemove,
 } from './administration.ts';
 import { backup, restore } from './backup.ts';
+import { cacheList, cachePrune, cacheStat } from './cache.ts';
 import { completionOf } from './completion.ts';
 import {
   containerList,
@@ -27,8 +28,10 @@ import {
 } from './container.ts';
 import { doctor } from './doctor.ts';
 import { imageAdd, imageList, imageRemove, imageShow } from './image.ts';
+import { imageDu, imagePin, imagePins, imageUnpin } from './image-local.ts';
 import { indexPush } from './index-push.ts';
 import { registryLoginCheck } from './login-check.ts';
+import { mount, mountList, umount } from './mount.ts';
 import { run } from './run.ts';
 import {
   secretHistory,
@@ -49,6 +52,16 @@ export const COMMANDS: readonly Command[] = [
   imageList,
   imageShow,
   imageRemove,
+  imageDu,
+  imagePin,
+  imagePins,
+  imageUnpin,
+  mount,
+  mountList,
+  umount,
+  cacheList,
+  cacheStat,
+  cachePrune,
   indexPush,
   containerList,
   containerShow,

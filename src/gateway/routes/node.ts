@@ -20,15 +20,15 @@ import {
 import { ndjson } from '../streams.ts';
 
 export interface NodeRoutesOptions {
-  /** The worker of this process; undefined while there is none. */
-  readonly node: () => NodeServices | undefined;
+  /** The worker of this process, once it is there; undefined where there will be none. */
+  readonly node: Promise<NodeServices | undefined>;
   readonly images: ImageRequests | undefined;
 }
 
 /** What the worker on this machine does beside running containers: mounts, pins, the content cache. */
 export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
-  const here = (): NodeServices => {
-    const services = node();
+  const here = async (): Promise<NodeServices> => {
+    const services = await node;
     if (services !== undefined) return services;
     throw new ImgcredError('UNSUPPORTED', 'this server has no worker in its own process', {
       hint: 'ask on the machine that the worker runs on, with --data-dir',
@@ -50,7 +50,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       async handle(c, scope) {
         requireLocal(c);
         const { image, target } = await readBody(c, mountImageSchema);
-        const services = here();
+        const services = await here();
         return c.json(await services.mountImage(await open(scope, image, 'mount'), target), 201);
       },
     },
@@ -62,7 +62,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       async handle(c) {
         requireLocal(c);
         const { target, force } = await readBody(c, unmountImageSchema);
-        await here().unmountImage(target, force);
+        await (await here()).unmountImage(target, force);
         return c.json({ target });
       },
     },
@@ -73,7 +73,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'List the lazy mounts of this node: bytes fetched, failures by class',
       async handle(c, { identity }) {
         requireUnbound(identity);
-        return c.json({ mounts: await here().listMounts() });
+        return c.json({ mounts: await (await here()).listMounts() });
       },
     },
     {
@@ -83,7 +83,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'How much of an image is on this node, layer by layer',
       async handle(c, { workspace }) {
         const image = findImage(workspace, parameter(c, 'id'));
-        const state = await here().imageState({
+        const state = await (await here()).imageState({
           workspace_id: workspace.id,
           image_id: image.id,
           reference: image.reference,
@@ -98,7 +98,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       role: 'operator',
       summary: 'Make an image wholly local and keep it; application/x-ndjson with progress',
       async handle(c, scope) {
-        const services = here();
+        const services = await here();
         const request = await open(scope, parameter(c, 'id'), 'pin');
         return ndjson(pinLines(services.pin(request, c.req.raw.signal)));
       },
@@ -110,7 +110,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'Let an image be evicted again',
       async handle(c, { workspace }) {
         const named = nameOf(parameter(c, 'id'));
-        return c.json(await here().unpin({ workspace_id: workspace.id, named }));
+        return c.json(await (await here()).unpin({ workspace_id: workspace.id, named }));
       },
     },
     {
@@ -119,7 +119,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       role: 'runner',
       summary: 'List the pinned images of the workspace',
       async handle(c, { workspace }) {
-        const pins = await here().listPins();
+        const pins = await (await here()).listPins();
         return c.json({ pins: pins.filter((pin) => pin.workspace_id === workspace.id) });
       },
     },
@@ -130,7 +130,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'What is in the content cache of this node',
       async handle(c, { identity }) {
         requireUnbound(identity);
-        const services = here();
+        const services = await here();
         return c.json({ entries: await services.cacheList(), status: await services.cacheStatus() });
       },
     },
@@ -141,7 +141,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'Delete cached content that no mount and no pin holds',
       async handle(c, { identity }) {
         requireUnbound(identity);
-        return c.json(await here().cachePrune(await readBody(c, pruneCacheSchema)));
+        return c.json(await (await here()).cachePrune(await readBody(c, pruneCacheSchema)));
       },
     },
   ];

@@ -4,6 +4,10 @@ import { containerPaths } from './container-files.ts';
 import { type ContainerSecret, deserialiseSecrets } from './container-secrets.ts';
 import { ContainerError } from './errors.ts';
 import { SupervisedContainer } from './supervised-container.ts';
+import { warmUp } from './warm-up.ts';
+
+// An instruction that has not come by then is not there yet: there is time.
+const WAITS_AFTER_MS = 25;
 
 /**
  * The life of one container: the main function of `imgcred internal-container-supervisor`. It reads what to do from
@@ -13,7 +17,10 @@ import { SupervisedContainer } from './supervised-container.ts';
  * @returns the exit code of the supervisor's own process
  */
 export async function superviseContainer(): Promise<number> {
-  const text = await Bun.stdin.text();
+  const input = Bun.stdin.text();
+  const waits = await Promise.race([input.then(() => false), Bun.sleep(WAITS_AFTER_MS).then(() => true)]);
+  if (waits) warmUp();
+  const text = await input;
   if (text === '') return 0;
   for (const signal of ['SIGHUP', 'SIGINT', 'SIGPIPE'] as const) process.on(signal, () => {});
   let container: SupervisedContainer;

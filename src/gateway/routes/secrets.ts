@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { detectCredentialType, marshalCredentials, Secret } from '../../credentials/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
 import { setSecretSchema } from '../../protocol/index.ts';
-import { parseRegistry } from '../../reference/index.ts';
+import { normalizeRegistryHost } from '../../reference/index.ts';
 import type { CredentialProof, Proof, SecretStore } from '../../secrets/index.ts';
 import { parameter, queryFlag, type Route, readBody, readQuery } from '../routing.ts';
 import { iso, secretView } from '../views.ts';
@@ -120,11 +120,14 @@ export function secretRoutes({ store, verify, onChange }: SecretRouteOptions): R
       method: 'delete',
       path: '/v1/secrets/:name',
       role: 'operator',
-      summary: 'Delete a secret with all its versions',
+      summary: 'Delete a secret with all its versions; with kill, end what runs of its images too',
       handle(c, { workspace, identity }) {
-        const { force } = readQuery(c, z.object({ force: queryFlag }));
+        const { force, kill } = readQuery(c, z.object({ force: queryFlag, kill: queryFlag }));
         const secret = store.show(workspace.id, parameter(c, 'name'));
+        const images = workspace.images.usingSecret(secret.id).map((image) => image.id);
         store.delete(workspace.id, secret.name, identity, force);
+        const running = kill ? workspace.containers.liveOf(images) : [];
+        for (const { id } of running) workspace.containers.requestStop(id, 'killed', true);
         onChange(workspace.id, secret.id);
         return c.json({ name: secret.name });
       },
@@ -138,17 +141,16 @@ function givenValue(request: z.infer<typeof setSecretSchema>, existingRegistry: 
     throw new ImgcredError('INVALID_INPUT', 'give either credentials (for a registry’s secret) or value');
   }
   if (credentials === undefined) return { kind: 'opaque' as const, value: new Secret(value ?? '') };
-  const named = request.registry === undefined ? existingRegistry : parseRegistry(request.registry);
+  // A host stands here, not an image's name: as one, `ghcr.io` would be an image of Docker Hub.
+  const given = request.registry === undefined ? undefined : normalizeRegistryHost(request.registry);
+  const named = existingRegistry ?? given;
   if (named === undefined) {
     throw new ImgcredError('INVALID_INPUT', 'a new registry’s secret needs the registry that it is for', {
       hint: 'add --registry HOST',
     });
   }
-  if (existingRegistry !== undefined && named !== existingRegistry) {
-    throw new ImgcredError(
-      'CONFLICT',
-      `this secret is for the registry ${existingRegistry}, not for ${named}`,
-    );
+  if (given !== undefined && normalizeRegistryHost(named) !== given) {
+    throw new ImgcredError('CONFLICT', `this secret is for the registry ${named}, not for ${given}`);
   }
   const type = detectCredentialType(named, credentials);
   if (type === 'public')

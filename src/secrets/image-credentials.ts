@@ -1,9 +1,11 @@
 import { createSecretName, detectCredentialType, marshalCredentials, Secret } from '../credentials/index.ts';
 import type { SecretRow, WorkspaceId } from '../database/index.ts';
+import { normalizeRegistryHost } from '../reference/index.ts';
 import { SecretError } from './errors.ts';
 import { equalTexts, sha256 } from './primitives.ts';
+import type { CredentialProof } from './proven-images.ts';
 import { normalizeRegistryValue } from './registry-value.ts';
-import type { Actor, CredentialProof, SecretStore } from './secret-store.ts';
+import type { Actor, SecretStore } from './secret-store.ts';
 
 const REPOSITORY_HASH_CHARACTERS = 8;
 const MOST_SECRETS_A_REPOSITORY = 100;
@@ -55,7 +57,6 @@ export class ImageCredentialSecrets {
     const type = detectCredentialType(image.registry, image.credentials);
     if (type === 'public') return undefined;
     const given = new Secret(marshalCredentials(image.registry, type, image.credentials));
-    const { value } = normalizeRegistryValue(image.registry, given);
     return await this.#oneAtATime(workspaceId, async () => {
       for (const name of candidateNames(image)) {
         const separate = name !== createSecretName(image.registry);
@@ -63,7 +64,7 @@ export class ImageCredentialSecrets {
         if (existing === undefined) {
           const added = {
             name,
-            value,
+            value: given,
             kind: 'registry',
             registry: image.registry,
             credentialType: type,
@@ -72,7 +73,10 @@ export class ImageCredentialSecrets {
           return { secret, outcome: separate ? 'separate' : 'created' };
         }
         // A secret of that name which the user made for something else is left alone.
-        if (existing.kind !== 'registry' || existing.registry !== image.registry) continue;
+        const registry = existing.registry;
+        if (registry === undefined || !isSameRegistry(registry, image.registry)) continue;
+        // With the registry spelt as the secret spells it, so that the same credential is the same text.
+        const { value } = normalizeRegistryValue(registry, given);
         const same = await this.#store.holds(workspaceId, name, (current) =>
           equalTexts(current.reveal(), value.reveal()),
         );
@@ -112,6 +116,10 @@ export class ImageCredentialSecrets {
       if (this.#busy.get(workspaceId) === mine) this.#busy.delete(workspaceId);
     }
   }
+}
+
+function isSameRegistry(one: string, other: string): boolean {
+  return normalizeRegistryHost(one) === normalizeRegistryHost(other);
 }
 
 function* candidateNames(image: ImageCredentials): Generator<string> {

@@ -8,16 +8,9 @@ export { generateKeyLine } from './key-file.ts';
 export { findKeySource, type KeySource, type KeySourceOptions, MASTER_KEY_FILE } from './key-source.ts';
 export type { Keyring, MasterKeyStatus } from './keyring.ts';
 export { openSecrets, type Secrets } from './open.ts';
+export type { CredentialProof, Proof } from './proven-images.ts';
 export { MAX_VALUE_BYTES } from './secret-rules.ts';
-export type {
-  Actor,
-  CredentialProof,
-  DecryptedSecret,
-  NewSecret,
-  Proof,
-  SecretStore,
-  SecretUse,
-} from './secret-store.ts';
+export type { Actor, DecryptedSecret, NewSecret, SecretStore, SecretUse } from './secret-store.ts';
 export { isTokenShaped, TOKEN_PREFIX } from './token-format.ts';
 export type { NewToken, TokenStore } from './token-store.ts';
 export type { WorkspaceKeys } from './workspace-keys.ts';

@@ -33,6 +33,8 @@ export class Keyring {
   readonly #database: Database;
   readonly #random: RandomBytes;
   readonly #keys: Map<string, MasterKey>;
+  /** The change of the keys that is under way: two at once could write each other's key out of the file. */
+  #change: Promise<unknown> = Promise.resolve();
 
   private constructor(
     database: Database,
@@ -90,7 +92,15 @@ export class Keyring {
       .map(({ checkValue: _, ...kek }) => ({ ...kek, present: this.#keys.has(kek.id) }));
   }
 
-  /** Makes a new random key for a scope, as it is stored. */
+  /** Whether this is the key that new keys are encrypted by. */
+  isActive(id: string): boolean {
+    return this.#activeId() === id;
+  }
+
+  /**
+   * Makes a new random key for a scope, as it is stored. Store it only if its master key is still the active one
+   * then: a rotation that has ended meanwhile did not see it.
+   */
   async createWrapped(scope: KeyScope): Promise<WrappedKey> {
     const material = this.#random(KEY_BYTES);
     try {
@@ -121,10 +131,14 @@ export class Keyring {
    * @param record called in the transaction that makes the new key the active one
    * @throws SecretError MASTER_KEY when the file is not ours and holds no new key.
    */
-  async rotate(
+  rotate(
     record: (from: string, to: string) => void = () => {},
     signal?: AbortSignal,
   ): Promise<{ readonly from: string; readonly to: string; readonly rewrapped: number }> {
+    return this.#inTurn(() => this.#rotate(record, signal));
+  }
+
+  async #rotate(record: (from: string, to: string) => void, signal: AbortSignal | undefined) {
     const from = this.#activeId();
     const next = await this.#nextKey();
     this.#keys.set(next.id, next);
@@ -162,7 +176,11 @@ export class Keyring {
    * @param record called in the transaction that retires it
    * @throws SecretError NOT_FOUND; DatabaseError CONFLICT when it is in use.
    */
-  async retire(id: string, record: () => void = () => {}): Promise<void> {
+  retire(id: string, record: () => void = () => {}): Promise<void> {
+    return this.#inTurn(() => this.#retire(id, record));
+  }
+
+  async #retire(id: string, record: () => void): Promise<void> {
     const kek = this.#database.keks.get(id);
     if (kek === undefined) {
       throw new SecretError('NOT_FOUND', `no master key ${JSON.stringify(id)}`, {
@@ -175,6 +193,12 @@ export class Keyring {
     });
     this.#keys.delete(id);
     if (this.source.managed) await rewriteKeyFile(this.source.path, { drop: id });
+  }
+
+  async #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const mine = this.#change.then(change, change);
+    this.#change = mine.catch(() => {});
+    return await mine;
   }
 
   async #nextKey(): Promise<MasterKey> {

@@ -2,7 +2,6 @@ import { Secret } from '../credentials/index.ts';
 import type {
   ContainerId,
   Database,
-  ImageRow,
   SealedSecretRow,
   SecretKind,
   SecretRow,
@@ -14,6 +13,7 @@ import { type Bytes, fromUtf8 } from './encoding.ts';
 import { openEnvelope, sealEnvelope } from './envelope.ts';
 import { corrupt, SecretError } from './errors.ts';
 import { equalBytes, type RandomBytes, randomBytes } from './primitives.ts';
+import { imageNames, type Proof, ProvenImages } from './proven-images.ts';
 import { checkedValue, checkName, shaped, subjectOf } from './secret-rules.ts';
 import { sealOfRow, type WorkspaceKey, type WorkspaceKeys } from './workspace-keys.ts';
 
@@ -38,12 +38,6 @@ export interface DecryptedSecret {
   readonly version: number;
   readonly value: Secret<string>;
 }
-
-/** Whether a value opens an image's registry for that image. */
-export type CredentialProof = (value: Secret<string>, image: ImageRow) => Promise<boolean>;
-
-/** How a new value of a registry's secret is proved before it becomes the current one; `none` is audited. */
-export type Proof = { readonly verify: CredentialProof } | 'none';
 
 export interface NewSecret {
   readonly name: string;
@@ -132,12 +126,15 @@ export class SecretStore {
     const key = await this.#keys.key(workspaceId);
     const before = this.#get(workspaceId, name);
     const { value, credentialType } = shaped(before.registry, newValue);
-    const verified = await this.#prove(workspaceId, before, value, proof);
+    const proven = new ProvenImages(this.#database.workspace(workspaceId).images, before, value, proof);
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      await proven.extend();
       const row = this.#get(workspaceId, before.id);
       const next = { ...row, currentVersion: row.lastVersion + 1, credentialType };
       const envelope = await this.#encrypt(key, row, next.currentVersion, value);
       const changed = this.#database.transaction(() => {
+        if (!proven.isComplete) return undefined;
+        const { verified } = proven;
         const after = repository.addVersion(
           row,
           {
@@ -239,15 +236,17 @@ export class SecretStore {
     const key = await this.#keys.key(workspaceId);
     const row = this.#get(workspaceId, name);
     const value = await this.#decrypt(key, row, version);
-    const verified = await this.#prove(workspaceId, row, value, proof);
+    const proven = new ProvenImages(this.#database.workspace(workspaceId).images, row, value, proof);
+    await proven.extend();
     const { credentialType } = shaped(row.registry, value);
     const next = { ...row, currentVersion: version, credentialType };
     const changed = this.#database.transaction(() => {
+      if (!proven.isComplete) return undefined;
       const after = repository.makeCurrent(row, version, sealOfRow(key, next), credentialType);
       if (after !== undefined) {
         this.#record('secret.rollback', after, by, {
           from: row.currentVersion,
-          verified,
+          verified: proven.verified,
           proof: proofName(proof),
         });
       }
@@ -330,28 +329,6 @@ export class SecretStore {
     }
   }
 
-  async #prove(
-    workspaceId: WorkspaceId,
-    row: SecretRow,
-    value: Secret<string>,
-    proof: Proof,
-  ): Promise<boolean> {
-    if (proof === 'none') return false;
-    const images = this.#database.workspace(workspaceId).images.usingSecret(row.id);
-    const refusing: ImageRow[] = [];
-    for (const image of images) {
-      if (!(await proof.verify(value, image))) refusing.push(image);
-    }
-    if (refusing.length > 0) {
-      throw new SecretError(
-        'CREDENTIALS_REFUSED',
-        `the new value of secret ${JSON.stringify(row.name)} does not open ${imageNames(refusing)}; the old one stays`,
-        { hint: 'check the value, or skip the proof with --no-verify' },
-      );
-    }
-    return images.length > 0;
-  }
-
   #get(workspaceId: WorkspaceId, name: string): SealedSecretRow {
     const found = this.#database.workspace(workspaceId).secrets.find(name);
     if (found !== undefined) return found;
@@ -383,11 +360,6 @@ export class SecretStore {
 function withoutSeal(row: SealedSecretRow): SecretRow {
   const { seal: _, ...shown } = row;
   return shown;
-}
-
-function imageNames(images: readonly ImageRow[]): string {
-  const shown = images.slice(0, 3).map((image) => image.reference);
-  return images.length > 3 ? `${shown.join(', ')} and ${images.length - 3} more images` : shown.join(', ');
 }
 
 function proofName(proof: Proof): string {

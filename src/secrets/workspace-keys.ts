@@ -36,8 +36,12 @@ export class WorkspaceKeys {
       });
     }
     const id = this.#database.workspaces.newId();
-    const wrapped = await this.#keyring.createWrapped({ kind: 'workspace', id });
-    return this.#database.workspaces.create({ id, name, ...wrapped });
+    for (;;) {
+      const wrapped = await this.#keyring.createWrapped({ kind: 'workspace', id });
+      if (this.#keyring.isActive(wrapped.kekId)) {
+        return this.#database.workspaces.create({ id, name, ...wrapped });
+      }
+    }
   }
 
   /** The workspace of that name, made if there is none. */

@@ -157,6 +157,23 @@ test("a user's own secret of that name, and a registry whose name looks alike, a
   expect(alike.outcome).toBe('separate');
 });
 
+test('one registry in two spellings has one secret', async () => {
+  const { world, register, passwordOf } = await setUp();
+  await using _ = world;
+  await register('one', 'p');
+  expect(told(await register('two', 'p', always, 'Registry.TEST'))).toEqual([
+    'oci-registry-registry-test',
+    'unchanged',
+    1,
+  ]);
+  expect(told(await register('three', 'q', always, 'REGISTRY.test'))).toEqual([
+    'oci-registry-registry-test',
+    'rotated',
+    2,
+  ]);
+  expect(await passwordOf('two', 'Registry.TEST')).toBe('q');
+});
+
 test('credentials that no login can use are refused before anything is stored', async () => {
   const { world } = await setUp();
   await using _ = world;

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { type Digest, digestAlgorithm, digestHex } from '../reference/index.ts';
 import { IndexError } from './error.ts';
 import { GzipDecoder } from './gzip-decoder.ts';
@@ -10,6 +11,8 @@ import { TarParser } from './tar-parser.ts';
 import type { IndexLayerOptions, IndexLimits, LayerIndex, LayerSource } from './types.ts';
 import { ZstdDecoder } from './zstd-decoder.ts';
 
+/** How long the event loop waits for its turn at most, but for the time that one chunk takes. */
+const TURN_MILLISECONDS = 10;
 /** A zstd frame of up to these bytes is held whole, and no materialised span. */
 const LARGEST_FRAME = 8 * 1024 * 1024;
 /** More than a stored block of deflate has, so that no gzip span must be cut within one. */
@@ -50,6 +53,7 @@ export async function indexLayer(
   // An uncompressed layer is its own blob: its one digest need not be computed twice.
   const plain = source.compression === 'none' && source.digest === source.diffId;
   let compressed = 0;
+  let turn = performance.now();
   const recorder: SpanRecorder = new SpanRecorder({
     largestSpan: capacity,
     withCrc32: source.compression === 'gzip',
@@ -72,6 +76,11 @@ export async function indexLayer(
     }
     if (!plain) blob.update(chunk);
     await decoder.push(chunk);
+    if (performance.now() - turn > TURN_MILLISECONDS) {
+      // A stream that always has bytes ready would keep all else in this thread from its turn.
+      await setImmediate();
+      turn = performance.now();
+    }
     options.onProgress?.({
       layer: source.digest,
       compressedBytes: compressed,

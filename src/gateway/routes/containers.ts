@@ -15,6 +15,7 @@ import {
   QUEUE_SIGNAL,
 } from '../../protocol/index.ts';
 import { findImage } from '../find-image.ts';
+import { requireHostAccess } from '../host-access.ts';
 import { parameter, queryFlag, type Route, readBody, readQuery } from '../routing.ts';
 import { ndjson } from '../streams.ts';
 import { containerView } from '../views.ts';
@@ -40,8 +41,9 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
       path: '/v1/containers',
       role: 'runner',
       summary: 'Run a command in an image',
-      async handle(c, { workspace }) {
+      async handle(c, { identity, workspace }) {
         const { image: named, name, restart, ...spec } = await readBody(c, createContainerSchema);
+        requireHostAccess(identity, spec);
         const image = findImage(workspace, named);
         if (workspace.containers.countLive() >= queueLimit) {
           const error = new ImgcredError(

@@ -137,6 +137,23 @@ export class QueueRepository {
     );
   }
 
+  /** Notes what a running container's image has cost so far. Undefined: it is not running, or not the holder's. */
+  noteFetch(id: ContainerId, holder: Holder, fetchReport: JsonObject): ContainerRow | undefined {
+    return this.#connection.get(
+      `UPDATE containers SET fetch_report = $fetchReport, updated_at = $now
+       WHERE id = $id AND worker_id = $workerId AND attempt = $attempt AND state IN ('running', 'stopping')
+       RETURNING *`,
+      {
+        id,
+        workerId: holder.workerId,
+        attempt: holder.attempt,
+        fetchReport: JSON.stringify(fetchReport),
+        now: this.#now(),
+      },
+      readContainer,
+    );
+  }
+
   /**
    * Gives every lease its full length from now: for a scheduler that starts. No worker could prolong one while
    * there was none, so a lapsed lease says nothing of its worker yet.

@@ -7,6 +7,11 @@ export const fetchReportSchema = z.strictObject({
   bytes_fetched_by_cause: z.record(z.string(), z.int()),
   requests: z.int(),
   fallbacks: z.array(z.string()),
+  /** Reads that failed, by class: auth, missing, unreachable, corrupt, local (docs/outages.md). */
+  failures: z.record(z.string(), z.int()),
+  last_failure: z.string().nullable(),
+  /** Reads that wait for the registry now. */
+  waiting_reads: z.int(),
   driver: z.string(),
   /** Milliseconds from the worker taking the request to the process being started, by step. */
   timings_ms: z.record(z.string(), z.number()),
@@ -23,6 +28,8 @@ const failure = z.strictObject({
 export const containerReportSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('preparing') }),
   z.strictObject({ kind: z.literal('running'), pid: z.int().optional() }),
+  /** What the image has cost so far; changes no state. */
+  z.strictObject({ kind: z.literal('fetching'), fetch: fetchReportSchema }),
   z.strictObject({
     kind: z.literal('exited'),
     exit_code: z.int().min(0).max(255),

@@ -23,6 +23,8 @@ export function applyReport(
     case 'running':
     case 'cancelled':
       return queue.transition(row.id, report.kind, holder);
+    case 'fetching':
+      return queue.noteFetch(row.id, holder, { ...report.fetch });
     case 'exited': {
       const fetchReport = report.fetch === undefined ? {} : { fetchReport: { ...report.fetch } };
       if (row.state === 'running' && wantsRestart(row, report.exit_code)) {

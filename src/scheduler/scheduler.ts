@@ -59,6 +59,7 @@ const QUEUE_POLL_MS = 200;
 const ORDERS_POLL_MS = 500;
 const SWEEP_EVERY_MS = 1000;
 const SWEPT_AT_ONCE = 64;
+const GOING_ON: ReadonlySet<ContainerReport['kind']> = new Set(['preparing', 'running', 'fetching']);
 
 /**
  * Gives queued requests to the workers that ask for them, each with the credential of its image, decrypted for
@@ -233,7 +234,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
         `container ${containerId} can't become '${report.kind}': it is '${row.state}'`,
       );
     }
-    if (report.kind !== 'preparing' && report.kind !== 'running') this.#logs.close(containerId);
+    if (!GOING_ON.has(report.kind)) this.#logs.close(containerId);
     this.#signals.signal(containerSignal(containerId));
     if (changed?.state === 'pending') this.#signals.signal(QUEUE_SIGNAL);
   }

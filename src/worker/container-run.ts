@@ -3,7 +3,7 @@ import { selfCommand } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import type { MountView } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import type { ContainerReport, ContainerRequest, FetchReport, WorkerLink } from '../protocol/index.ts';
+import type { ContainerReport, ContainerRequest, WorkerLink } from '../protocol/index.ts';
 import { containerOptions } from './container-options.ts';
 import {
   adoptContainer,
@@ -19,6 +19,7 @@ import type { ImageIndexes } from './image-indexes.ts';
 import type { LiveMounts } from './live-mounts.ts';
 import { pumpLogs } from './log-pump.ts';
 import { type RunRecord, removeRunRecord, writeRunRecord } from './run-record.ts';
+import { exitReport, failureReport, fetchReport, OWN_FAILURE } from './run-reports.ts';
 
 export interface RunContext {
   readonly link: WorkerLink;
@@ -31,7 +32,7 @@ export interface RunContext {
   readonly logger: Logger;
 }
 
-const OWN_FAILURE = 125;
+const FETCH_REPORT_MS = 2_000;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 10_000;
 
@@ -46,6 +47,8 @@ export class ContainerRun {
   readonly #leaving = new AbortController();
   #container: Container | undefined;
   #mountId: string | undefined;
+  #record: RunRecord | undefined;
+  #toldFetch: string | undefined;
   #knownSince = Number.POSITIVE_INFINITY;
   readonly #cancelled = Promise.withResolvers<never>();
   #before: Promise<void> = Promise.resolve();
@@ -157,10 +160,12 @@ export class ContainerRun {
         first_log_number: request.first_log_number,
         fetched_before: mount.stats.bytes_fetched_by_cause,
         requests_before: mount.stats.requests,
+        failures_before: mount.stats.failures,
         timings_ms: clock.laps,
       };
       // The record is there before the scheduler lets the process start: whatever happens then, somebody knows of it.
       writeRunRecord(this.#context.directory, record);
+      this.#record = record;
       if (!(await this.#report({ kind: 'running' }))) throw new CancelledError();
       this.#started = true;
       await this.#container.start();
@@ -201,6 +206,8 @@ export class ContainerRun {
   /** From the running process to the report of its end. */
   async #seeThrough(container: Container, record: RunRecord): Promise<void> {
     const leaving = this.#leaving.signal;
+    this.#record = record;
+    const watch = setInterval(() => void this.#tellFetch(record), FETCH_REPORT_MS);
     let exit: ContainerExit;
     try {
       const logs = pumpLogs(
@@ -216,10 +223,11 @@ export class ContainerRun {
     } catch (thrown) {
       if (leaving.aborted) return;
       throw thrown;
+    } finally {
+      clearInterval(watch);
     }
     if (this.#failure !== undefined || this.#abandoned) throw this.#failure ?? new CancelledError();
-    const mount = await this.#context.mounts.show(record.mount_id).catch(() => undefined);
-    await this.#report(exitReport(exit, mount, record));
+    await this.#report(exitReport(exit, await this.#showMount(record), record));
     await this.#cleanUp();
   }
 
@@ -233,14 +241,37 @@ export class ContainerRun {
           this.#logger.debug('stack', {
             stack: String(error.cause instanceof Error ? error.cause.stack : error.cause),
           });
-        await this.#report({
-          kind: 'failed',
-          error: error.toJSON().error,
-          exit_code: error instanceof ContainerStartError ? error.exitCode : OWN_FAILURE,
-        });
+        const exitCode = error instanceof ContainerStartError ? error.exitCode : OWN_FAILURE;
+        const record = this.#record;
+        const mount = record === undefined ? undefined : await this.#showMount(record);
+        await this.#report(failureReport(error, exitCode, mount, record));
       }
     }
     await this.#cleanUp();
+  }
+
+  #showMount(record: RunRecord): Promise<MountView | undefined> {
+    return this.#context.mounts.show(record.mount_id).catch(() => undefined);
+  }
+
+  /** Tells what the image has cost so far, where that has changed: failing reads are seen while they fail. */
+  async #tellFetch(record: RunRecord): Promise<void> {
+    const mount = await this.#showMount(record);
+    if (mount === undefined) return;
+    const fetch = fetchReport(mount, record);
+    const text = JSON.stringify(fetch);
+    if (text === this.#toldFetch) return;
+    try {
+      await this.#context.link.report(this.#context.workerId(), this.containerId, this.attempt, {
+        kind: 'fetching',
+        fetch,
+      });
+      this.#toldFetch = text;
+    } catch (thrown) {
+      this.#logger.debug('a report of fetching did not get through', {
+        error: toImgcredError(thrown).message,
+      });
+    }
   }
 
   async #create(request: ContainerRequest, mount: MountView): Promise<Container> {
@@ -330,62 +361,6 @@ class CancelledError extends ImgcredError {
   constructor() {
     super('CANCELLED', 'the container was stopped before it was started');
   }
-}
-
-function exitReport(exit: ContainerExit, mount: MountView | undefined, record: RunRecord): ContainerReport {
-  const fetch = mount === undefined ? undefined : fetchReport(mount, record);
-  if (mount?.stats.fetch_limit_reached) {
-    return {
-      kind: 'failed',
-      error: {
-        code: 'FETCH_LIMIT',
-        message: 'the run needed more of its image than --max-fetch allows',
-        hint: 'raise --max-fetch, or leave it out',
-      },
-      exit_code: OWN_FAILURE,
-      ...(fetch === undefined ? {} : { fetch }),
-    };
-  }
-  if (exit.reason === 'lost') {
-    return {
-      kind: 'failed',
-      error: {
-        code: 'CONTAINER_FAILED',
-        message: exit.message ?? 'the container was lost',
-        hint: 'run it again',
-      },
-      exit_code: OWN_FAILURE,
-      ...(fetch === undefined ? {} : { fetch }),
-    };
-  }
-  const reason =
-    exit.reason === 'out-of-memory'
-      ? 'out of memory: the kernel killed it for its memory limit'
-      : (exit.message ?? (exit.exitCode === 0 ? undefined : mount?.stats.last_failure));
-  return {
-    kind: 'exited',
-    exit_code: exit.exitCode,
-    ...(reason === undefined ? {} : { reason }),
-    ...(fetch === undefined ? {} : { fetch }),
-  };
-}
-
-function fetchReport(mount: MountView, record: RunRecord): FetchReport {
-  const byCause = Object.fromEntries(
-    Object.entries(mount.stats.bytes_fetched_by_cause).map(([cause, bytes]) => [
-      cause,
-      Math.max(0, bytes - (record.fetched_before[cause] ?? 0)),
-    ]),
-  );
-  return {
-    image_compressed_bytes: mount.image_compressed_bytes,
-    bytes_fetched: Object.values(byCause).reduce((sum, bytes) => sum + bytes, 0),
-    bytes_fetched_by_cause: byCause,
-    requests: Math.max(0, mount.stats.requests - record.requests_before),
-    fallbacks: mount.stats.fallbacks,
-    driver: mount.driver,
-    timings_ms: record.timings_ms,
-  };
 }
 
 function stopwatch() {

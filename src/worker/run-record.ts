@@ -11,6 +11,8 @@ const runRecordSchema = z.strictObject({
   /** What the mount had fetched when this run began, bytes by cause. */
   fetched_before: z.record(z.string(), z.int()),
   requests_before: z.int(),
+  /** Reads of the mount that had failed, by class. */
+  failures_before: z.record(z.string(), z.int()),
   timings_ms: z.record(z.string(), z.number()),
 });
 export type RunRecord = z.infer<typeof runRecordSchema>;

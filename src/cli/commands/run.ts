@@ -126,14 +126,19 @@ async function follow(client: ApiClient, container: ContainerShape): Promise<Con
 
 function finish(ended: ContainerShape, report: boolean): number {
   if (report && ended.fetch !== null) {
-    const { bytes_fetched, image_compressed_bytes, requests, timings_ms, fallbacks, driver } = ended.fetch;
+    const { bytes_fetched, image_compressed_bytes, requests, timings_ms, fallbacks, last_failure, driver } =
+      ended.fetch;
+    const causes = Object.entries(ended.fetch.bytes_fetched_by_cause)
+      .map(([cause, bytes]) => `${cause} ${formatBytes(bytes)}`)
+      .join(', ');
     const share = ((bytes_fetched / Math.max(1, image_compressed_bytes)) * 100).toFixed(1);
     process.stderr.write(
-      `fetched ${formatBytes(bytes_fetched)} of ${formatBytes(image_compressed_bytes)} (${share} %) in ${requests} requests, driver ${driver}\n` +
+      `fetched ${formatBytes(bytes_fetched)} of ${formatBytes(image_compressed_bytes)} (${share} %) in ${requests} requests, driver ${driver}; ${causes}\n` +
         `${Object.entries(timings_ms)
           .map(([step, ms]) => `${step} ${ms.toFixed(0)} ms`)
           .join(', ')}\n` +
-        fallbacks.map((reason) => `not lazy: ${reason}\n`).join(''),
+        fallbacks.map((reason) => `not lazy: ${reason}\n`).join('') +
+        (last_failure === null ? '' : `reads failed: ${last_failure}\n`),
     );
   }
   if (ended.error !== null) {

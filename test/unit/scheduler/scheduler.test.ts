@@ -234,6 +234,9 @@ describe('reports', () => {
     bytes_fetched_by_cause: { demand: 5 },
     requests: 1,
     fallbacks: [],
+    failures: {},
+    last_failure: null,
+    waiting_reads: 0,
     driver: 'kernel',
     timings_ms: { mount: 3 },
   };

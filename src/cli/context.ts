@@ -44,6 +44,12 @@ export const ROLE_OPTIONS = {
   keep: { value: 'auto|none|all', help: 'whether registering an image fills the cache' },
 } satisfies Options;
 
+/** Options of the commands that an administrator uses. */
+export const ADMIN_OPTIONS = {
+  ...CONNECTION_OPTIONS,
+  'master-key-file': ROLE_OPTIONS['master-key-file'],
+} satisfies Options;
+
 /** The settings that an invocation's flags name. */
 export function configOf(
   invocation: Invocation,

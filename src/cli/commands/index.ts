@@ -1,20 +1,5 @@
 import type { Command } from '../command.ts';
-import {
-  auditRead,
-  auditVerify,
-  keyGenerate,
-  keyList,
-  keyRetire,
-  keyRotate,
-  tokenCreate,
-  tokenList,
-  tokenRevoke,
-  workerDrain,
-  workerList,
-  workspaceCreate,
-  workspaceList,
-  workspaceRemove,
-} from './administration.ts';
+import { auditRead, auditVerify } from './audit.ts';
 import { backup, restore } from './backup.ts';
 import { cacheList, cachePrune, cacheStat } from './cache.ts';
 import { completionOf } from './completion.ts';
@@ -30,6 +15,7 @@ import { doctor } from './doctor.ts';
 import { imageAdd, imageList, imageRemove, imageShow } from './image.ts';
 import { imageDu, imagePin, imagePins, imageUnpin } from './image-local.ts';
 import { indexPush } from './index-push.ts';
+import { keyGenerate, keyList, keyRetire, keyRotate } from './key.ts';
 import { registryLoginCheck } from './login-check.ts';
 import { mount, mountList, umount } from './mount.ts';
 import { run } from './run.ts';
@@ -43,7 +29,10 @@ import {
   secretShow,
 } from './secret.ts';
 import { serve } from './serve.ts';
+import { tokenCreate, tokenList, tokenRevoke } from './token.ts';
 import { version } from './version.ts';
+import { workerDrain, workerList } from './worker.ts';
+import { workspaceCreate, workspaceList, workspaceRemove } from './workspace.ts';
 
 /** Every command, in the order of the overview. */
 export const COMMANDS: readonly Command[] = [

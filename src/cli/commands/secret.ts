@@ -5,7 +5,8 @@ import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { print, printJson } from '../output.ts';
-import { formatAge, formatTable } from '../table.ts';
+import { formatAge } from '../table.ts';
+import { listCommand } from './list-command.ts';
 
 const pathOf = (name: string | undefined) => `/v1/secrets/${encodeURIComponent(name ?? '')}`;
 const OPTIONS = { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS };
@@ -62,34 +63,24 @@ export const secretSet: Command = {
   },
 };
 
-export const secretList: Command = {
+export const secretList = listCommand({
   words: ['secret', 'ls'],
   summary: 'List secrets: their names and versions, never their values',
   examples: ['imgcred secret ls'],
   options: OPTIONS,
-  positionals: [0, 0],
-  async run(invocation) {
-    await using connection = await connect(invocation);
-    const { secrets } = await connection.client.json(
-      z.object({ secrets: z.array(secretShape) }),
-      'GET',
-      '/v1/secrets',
-    );
-    if (invocation.flag('json')) await printJson(secrets);
-    else {
-      const rows = secrets.map((secret) => [
-        secret.name,
-        secret.kind,
-        secret.registry ?? '-',
-        secret.credential_type ?? '-',
-        String(secret.version),
-        formatAge(Date.parse(secret.updated_at), Date.now()),
-      ]);
-      await print(formatTable(['NAME', 'KIND', 'REGISTRY', 'TYPE', 'VERSION', 'UPDATED'], rows));
-    }
-    return 0;
-  },
-};
+  path: () => '/v1/secrets',
+  field: 'secrets',
+  row: secretShape,
+  header: ['NAME', 'KIND', 'REGISTRY', 'TYPE', 'VERSION', 'UPDATED'],
+  cells: (secret) => [
+    secret.name,
+    secret.kind,
+    secret.registry ?? '-',
+    secret.credential_type ?? '-',
+    String(secret.version),
+    formatAge(Date.parse(secret.updated_at), Date.now()),
+  ],
+});
 
 export const secretShow: Command = {
   words: ['secret', 'show'],
@@ -125,44 +116,30 @@ export const secretReveal: Command = {
   },
 };
 
-export const secretHistory: Command = {
+export const secretHistory = listCommand({
   words: ['secret', 'history'],
   summary: 'List a secret’s kept versions',
   usage: 'NAME',
   examples: ['imgcred secret history oci-registry-ghcr-io'],
   options: OPTIONS,
   positionals: [1, 1],
-  async run(invocation) {
-    await using connection = await connect(invocation);
-    const shape = z.object({
-      versions: z.array(
-        z.looseObject({
-          version: z.number(),
-          active: z.boolean(),
-          verified: z.boolean(),
-          created_by: z.string(),
-          created_at: z.string(),
-        }),
-      ),
-    });
-    const { versions } = await connection.client.json(
-      shape,
-      'GET',
-      `${pathOf(invocation.positionals[0])}/versions`,
-    );
-    if (invocation.flag('json')) await printJson(versions);
-    else {
-      const rows = versions.map((row) => [
-        String(row.version) + (row.active ? ' (active)' : ''),
-        row.verified ? 'yes' : 'no',
-        row.created_at,
-        row.created_by,
-      ]);
-      await print(formatTable(['VERSION', 'VERIFIED', 'CREATED', 'BY'], rows));
-    }
-    return 0;
-  },
-};
+  path: (invocation) => `${pathOf(invocation.positionals[0])}/versions`,
+  field: 'versions',
+  row: z.looseObject({
+    version: z.number(),
+    active: z.boolean(),
+    verified: z.boolean(),
+    created_by: z.string(),
+    created_at: z.string(),
+  }),
+  header: ['VERSION', 'VERIFIED', 'CREATED', 'BY'],
+  cells: (row) => [
+    String(row.version) + (row.active ? ' (active)' : ''),
+    row.verified ? 'yes' : 'no',
+    row.created_at,
+    row.created_by,
+  ],
+});
 
 export const secretRollback: Command = {
   words: ['secret', 'rollback'],
@@ -197,7 +174,9 @@ export const secretRemove: Command = {
   async run(invocation) {
     await using connection = await connect(invocation);
     const query = new URLSearchParams(
-      ['force', 'kill'].filter((name) => invocation.flag(name)).map((name) => [name, 'true']),
+      ['force', 'kill']
+        .filter((name) => invocation.flag(name))
+        .map((name): [string, string] => [name, 'true']),
     );
     await connection.client.fetch('DELETE', `${pathOf(invocation.positionals[0])}?${query}`);
     await print(`${invocation.positionals[0]}\n`);

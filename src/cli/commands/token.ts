@@ -1,0 +1,85 @@
+import { z } from 'zod';
+import { ImgcredError } from '../../errors/index.ts';
+import type { Command } from '../command.ts';
+import { ADMIN_OPTIONS, connect } from '../context.ts';
+import { print, printJson } from '../output.ts';
+import { listCommand } from './list-command.ts';
+
+export const tokenCreate: Command = {
+  words: ['token', 'create'],
+  summary: 'Make an API token; it is shown this once',
+  usage: 'NAME --role ROLE',
+  examples: ['imgcred token create ci --role operator --expires 2027-01-01'],
+  options: {
+    role: { value: 'ROLE', help: 'admin, operator, runner or worker' },
+    expires: { value: 'TIME', help: 'when it expires (ISO 8601); never otherwise' },
+    unbound: { help: 'not bound to the workspace (role admin)' },
+    ...ADMIN_OPTIONS,
+  },
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const shape = z.looseObject({ token: z.string() });
+    const role = invocation.text('role');
+    if (role === undefined) {
+      throw new ImgcredError('USAGE', 'imgcred token create: --role is missing', {
+        hint: 'one of admin, operator, runner, worker',
+      });
+    }
+    const expires = invocation.text('expires');
+    const made = await connection.client.json(shape, 'POST', '/v1/tokens', {
+      name: invocation.positionals[0],
+      role,
+      ...(invocation.flag('unbound') ? { unbound: true } : {}),
+      ...(expires === undefined ? {} : { expires_at: expires }),
+    });
+    if (invocation.flag('json')) await printJson(made);
+    else await print(`${made.token}\n`);
+    return 0;
+  },
+};
+
+export const tokenRevoke: Command = {
+  words: ['token', 'revoke'],
+  summary: 'End an API token',
+  usage: 'TOKEN',
+  examples: ['imgcred token revoke ci'],
+  options: ADMIN_OPTIONS,
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    await connection.client.fetch(
+      'DELETE',
+      `/v1/tokens/${encodeURIComponent(invocation.positionals[0] ?? '')}`,
+    );
+    await print(`${invocation.positionals[0]}\n`);
+    return 0;
+  },
+};
+
+export const tokenList = listCommand({
+  words: ['token', 'ls'],
+  summary: 'List API tokens, without their values',
+  examples: ['imgcred token ls'],
+  options: ADMIN_OPTIONS,
+  path: () => '/v1/tokens',
+  field: 'tokens',
+  row: z.looseObject({
+    id: z.string(),
+    name: z.string(),
+    role: z.string(),
+    workspace_id: z.string().nullable(),
+    expires_at: z.string().nullable(),
+    revoked_at: z.string().nullable(),
+    last_used_at: z.string().nullable(),
+  }),
+  header: ['ID', 'NAME', 'ROLE', 'WORKSPACE', 'EXPIRES', 'LAST USED'],
+  cells: (token) => [
+    token.id,
+    token.name,
+    token.role,
+    token.workspace_id ?? 'any',
+    token.revoked_at === null ? (token.expires_at ?? 'never') : 'revoked',
+    token.last_used_at ?? '-',
+  ],
+});

@@ -1,0 +1,47 @@
+import { z } from 'zod';
+import type { Command } from '../command.ts';
+import { ADMIN_OPTIONS, connect } from '../context.ts';
+import { print } from '../output.ts';
+import { listCommand } from './list-command.ts';
+
+export const workerDrain: Command = {
+  words: ['worker', 'drain'],
+  summary: 'Give a worker no new containers',
+  usage: 'WORKER [--undo]',
+  examples: ['imgcred worker drain edge-1'],
+  options: { undo: { help: 'give it some again' }, ...ADMIN_OPTIONS },
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const path = `/v1/workers/${encodeURIComponent(invocation.positionals[0] ?? '')}/drain`;
+    await connection.client.fetch('POST', path, { drain: !invocation.flag('undo') });
+    await print(`${invocation.positionals[0]}\n`);
+    return 0;
+  },
+};
+
+export const workerList = listCommand({
+  words: ['worker', 'ls'],
+  summary: 'List workers',
+  examples: ['imgcred worker ls'],
+  options: ADMIN_OPTIONS,
+  path: () => '/v1/workers',
+  field: 'workers',
+  row: z.looseObject({
+    id: z.string(),
+    name: z.string(),
+    version: z.string(),
+    draining: z.boolean(),
+    held: z.number(),
+    last_heartbeat: z.string(),
+  }),
+  header: ['NAME', 'ID', 'VERSION', 'CONTAINERS', 'DRAINING', 'LAST HEARD'],
+  cells: (worker) => [
+    worker.name,
+    worker.id,
+    worker.version,
+    String(worker.held),
+    worker.draining ? 'yes' : 'no',
+    worker.last_heartbeat,
+  ],
+});

@@ -10,10 +10,18 @@ export interface HttpServer {
   stop(): Promise<void>;
 }
 
-// A container's output may be silent for as long as it runs: no answer is ended for being idle.
+// A container's output may be silent for as long as it runs: no answer to somebody we know is ended for being idle.
 const NO_IDLE_TIMEOUT = 0;
 // Bun's types know `idleTimeout` for TCP only, but it ends an answer on a socket all the same, after 10 s.
 const SOCKET_OPTIONS: object = { idleTimeout: NO_IDLE_TIMEOUT };
+// How long a connection of somebody we don't know may be idle.
+const STRANGERS_IDLE_SECONDS = 30;
+const LIMITS = {
+  // No route takes more; what is longer is refused before it is in memory. Bytes.
+  maxRequestBodySize: 32 << 20,
+  // Else Bun answers what it catches by a page with a stack trace.
+  development: false,
+} as const;
 
 /**
  * Serves the API on a Unix socket, which this process's user alone may open. A file left by a dead server is
@@ -26,6 +34,7 @@ export function serveOnSocket(app: GatewayApp, path: string): HttpServer {
     const server = Bun.serve({
       unix: path,
       ...SOCKET_OPTIONS,
+      ...LIMITS,
       fetch: (request) => app.fetch(request, { local: true, origin: 'unix socket' }),
     });
     chmodSync(path, 0o600);
@@ -67,7 +76,12 @@ export interface TlsFiles {
  *
  * @throws ImgcredError PORT_IN_USE; USAGE for an address that is not this machine's, or a certificate that is none
  */
-export function serveOnAddress(app: GatewayApp, listen: string, tls?: TlsFiles): HttpServer {
+export function serveOnAddress(
+  app: GatewayApp,
+  listen: string,
+  tls?: TlsFiles,
+  strangersIdleSeconds = STRANGERS_IDLE_SECONDS,
+): HttpServer {
   const colon = listen.lastIndexOf(':');
   const hostname = listen.slice(0, colon).replace(/^\[|\]$/g, '');
   const port = Number(listen.slice(colon + 1));
@@ -76,9 +90,14 @@ export function serveOnAddress(app: GatewayApp, listen: string, tls?: TlsFiles):
       hostname,
       port,
       ...(tls === undefined ? {} : { tls: readTls(tls) }),
-      idleTimeout: NO_IDLE_TIMEOUT,
+      ...LIMITS,
+      idleTimeout: strangersIdleSeconds,
       fetch: (request, self) =>
-        app.fetch(request, { local: false, origin: self.requestIP(request)?.address }),
+        app.fetch(request, {
+          local: false,
+          origin: self.requestIP(request)?.address,
+          onIdentified: () => self.timeout(request, NO_IDLE_TIMEOUT),
+        }),
     });
     return {
       get pending() {

@@ -20,6 +20,8 @@ export interface GatewayOptions {
   }[];
 }
 
+const LONGEST_LOGGED_PATH = 200;
+
 /**
  * The HTTP API. A request over the Unix socket is the machine's own user (role `admin`): the socket's mode is the
  * check. Any other needs `Authorization: Bearer TOKEN`. What a token may not see answers as if it were not there.
@@ -45,6 +47,15 @@ export function createGateway(options: GatewayOptions): GatewayApp {
         stack: stackOf(thrown),
       });
     }
+    if (error.code === 'UNAUTHORIZED') {
+      // For whoever watches for guesses. Never the token: it may be a right one that has just expired.
+      options.logger.warn('request without a valid token', {
+        origin: c.env.origin,
+        method: c.req.method,
+        path: c.req.path.slice(0, LONGEST_LOGGED_PATH),
+        reason: error.message,
+      });
+    }
     return new Response(JSON.stringify(error), {
       status: error.status,
       headers: { 'content-type': 'application/json' },
@@ -56,6 +67,7 @@ export function createGateway(options: GatewayOptions): GatewayApp {
   app.get('/healthz', (c) => c.json({ status: 'ok', version: VERSION }));
   app.use('/v1/*', async (c, next) => {
     c.set('identity', identify(c.req.header('authorization'), c.env, options.tokens));
+    c.env.onIdentified?.();
     await next();
   });
   for (const route of options.routes) {

@@ -7,7 +7,12 @@ import type { Identity, Role } from './identity.ts';
 /** What the authentication put into a request's context. */
 export interface GatewayEnvironment {
   Variables: { identity: Identity };
-  Bindings: { local: boolean; origin: string | undefined };
+  Bindings: {
+    local: boolean;
+    origin: string | undefined;
+    /** Told once it is known who asks: the connection may be silent from then on for as long as it likes. */
+    onIdentified?: () => void;
+  };
 }
 export type GatewayContext = Context<GatewayEnvironment>;
 export type GatewayApp = Hono<GatewayEnvironment>;
@@ -37,10 +42,7 @@ const LARGEST_BODY = 8 << 20;
  * @throws ImgcredError INVALID_INPUT naming the field
  */
 export async function readBody<T>(c: GatewayContext, schema: z.ZodType<T>): Promise<T> {
-  const tooLarge = new ImgcredError('INVALID_INPUT', 'the body is larger than 8 MiB');
-  if (Number(c.req.header('content-length') ?? 0) > LARGEST_BODY) throw tooLarge;
-  const text = await c.req.text();
-  if (text.length > LARGEST_BODY) throw tooLarge;
+  const text = await bodyText(c.req.raw);
   let json: unknown;
   try {
     json = text === '' ? {} : JSON.parse(text);
@@ -52,6 +54,24 @@ export async function readBody<T>(c: GatewayContext, schema: z.ZodType<T>): Prom
   const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;
   throw invalid(parsed.error);
+}
+
+async function bodyText({ body, headers }: Request): Promise<string> {
+  const tooLarge = new ImgcredError('INVALID_INPUT', 'the body is larger than 8 MiB');
+  if (Number(headers.get('content-length') ?? 0) > LARGEST_BODY) throw tooLarge;
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  // A length need not be announced: what is too much is not kept.
+  for await (const part of body ?? []) {
+    length += part.length;
+    if (length > LARGEST_BODY) throw tooLarge;
+    parts.push(part);
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(parts));
+  } catch {
+    throw new ImgcredError('INVALID_INPUT', 'the body is not UTF-8');
+  }
 }
 
 /** A query parameter, checked. @throws ImgcredError INVALID_INPUT */

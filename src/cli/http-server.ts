@@ -91,6 +91,8 @@ export function serveOnAddress(
       port,
       ...(tls === undefined ? {} : { tls: readTls(tls) }),
       ...LIMITS,
+      // Without development Bun sets SO_REUSEPORT: another program could take half of the requests, tokens and all.
+      reusePort: false,
       idleTimeout: strangersIdleSeconds,
       fetch: (request, self) =>
         app.fetch(request, {

@@ -105,6 +105,12 @@ export async function connect(invocation: Invocation): Promise<Connection> {
     if (!/^https?:\/\//.test(url)) {
       throw new ImgcredError('USAGE', `--server ${url}: must start with http:// or https://`);
     }
+    // Not repeated: a password may stand in it.
+    if (/^https?:\/\/[^/]*@/.test(url)) {
+      throw new ImgcredError('USAGE', '--server: the address holds a login', {
+        hint: 'give the API token by --token-file FILE',
+      });
+    }
     const tokenFile = invocation.text('token-file') ?? process.env.IMGCRED_TOKEN_FILE;
     const caFile = invocation.text('server-ca');
     const client = new ApiClient(

@@ -56,7 +56,10 @@ const settings = z.strictObject({
   /** Certificate chain and key for the listen address, PEM: then it speaks https. */
   tls_cert: path.optional(),
   tls_key: path.optional(),
-  gateway: z.url({ protocol: /^https?$/, error: 'must be an http or https address' }).optional(),
+  gateway: z
+    .url({ protocol: /^https?$/, error: 'must be an http or https address' })
+    .refine((url) => !/^[a-z]+:\/\/[^/]*@/i.test(url), 'must hold no login: the token stands in --token-file')
+    .optional(),
   token_file: path.optional(),
   gateway_ca: path.optional(),
   master_key_file: path.optional(),

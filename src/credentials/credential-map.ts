@@ -102,7 +102,10 @@ function checkedValue(registry: string, key: string, name: string, value: unknow
   }
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   if (/[\x00-\x1f\x7f-\x9f\u2028\u2029]/.test(value)) throw fail('holds a control character');
-  if (!FREE_TEXT.test(key) && /\s/.test(value)) throw fail('holds white space');
+  if (FREE_TEXT.test(key)) return value;
+  if (/\s/.test(value)) throw fail('holds white space');
+  // It may go into a header as it is, where nothing else can stand.
+  if (!/^[\x21-\x7e]*$/.test(value)) throw fail('holds a character that is not ASCII');
   return value;
 }
 

@@ -171,7 +171,7 @@ function isGlob(host: string): boolean {
 function hostMatches(pattern: string, host: string): boolean {
   if (!isGlob(pattern)) return pattern === host;
   const source = pattern
-    .split('*')
+    .split(/\*+/)
     .map((part) => part.replace(/[.\\+?^${}()|[\]]/g, '\\$&'))
     .join('[^.:]*');
   return new RegExp(`^${source}$`).test(host);

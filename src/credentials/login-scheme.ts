@@ -30,10 +30,14 @@ const on =
   ({ kind }: SchemeInput) =>
     kinds.includes(kind);
 const anywhere = () => true;
-const onGitLab = ({ kind, registry, values }: SchemeInput) =>
-  kind === 'gitlab' ||
-  (kind === 'generic' && values.get('CI_REGISTRY')?.toLowerCase() === registry.toLowerCase());
-const onQuay = ({ registry }: SchemeInput) => /^(?:[a-z0-9-]+\.)?quay\.io$/i.test(registry);
+const isGitLabCom = ({ registry }: SchemeInput) => /^registry\.gitlab\.com(?::443)?$/i.test(registry);
+const onGitLab = (input: SchemeInput) =>
+  isGitLabCom(input) ||
+  (input.kind === 'generic' &&
+    input.values.get('CI_REGISTRY')?.toLowerCase() === input.registry.toLowerCase());
+const onQuay = ({ registry }: SchemeInput) => /^(?:[a-z0-9-]+\.)?quay\.io(?::443)?$/i.test(registry);
+
+const onHarbor = (input: SchemeInput) => input.kind === 'generic' && !isGitLabCom(input) && !onQuay(input);
 
 const ANY_USERNAME = ['REGISTRY_USERNAME', 'DOCKER_USERNAME', 'USERNAME'] as const;
 const ANY_PASSWORD = ['REGISTRY_PASSWORD', 'DOCKER_PASSWORD', 'PASSWORD'] as const;
@@ -216,7 +220,7 @@ export const LOGIN_SCHEMES: readonly LoginScheme[] = [
     plan: (value) => basic(value('QUAY_USERNAME', ...ANY_USERNAME) ?? '$oauthtoken', value('QUAY_TOKEN')),
   },
   pair('a Quay login', 'quay.io', onQuay, ['QUAY_USERNAME'], ['QUAY_PASSWORD']),
-  pair('a Harbor login', 'a Harbor of your own', on('generic'), ['HARBOR_USERNAME'], ['HARBOR_PASSWORD']),
+  pair('a Harbor login', 'a Harbor of your own', onHarbor, ['HARBOR_USERNAME'], ['HARBOR_PASSWORD']),
   {
     type: 'token',
     what: 'an identity token',

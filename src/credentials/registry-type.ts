@@ -7,7 +7,6 @@ export type RegistryKind =
   | 'github'
   | 'dockerhub'
   | 'ngc'
-  | 'gitlab'
   | 'generic';
 
 export interface RegistryType {
@@ -42,7 +41,6 @@ const PATTERNS: readonly (readonly [RegistryKind, RegExp])[] = [
   ['github', new RegExp(`^(?:ghcr\\.io|docker\\.pkg\\.github\\.com|containers\\.${LABEL}\\.ghe\\.com)$`)],
   ['dockerhub', /^(?:docker\.io|index\.docker\.io|registry-1\.docker\.io|registry\.hub\.docker\.com)$/],
   ['ngc', /^nvcr\.io$/],
-  ['gitlab', /^registry\.gitlab\.com$/],
 ];
 
 /**

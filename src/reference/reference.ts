@@ -18,6 +18,8 @@ const TAG = /^\w[\w.-]{0,127}$/;
 const TRANSPORT = /^(?:docker|oci):\/\//;
 // distribution/reference bounds the repository, not the whole name.
 const LONGEST_REPOSITORY = 255;
+// Host, repository, tag and digest at their longest are a quarter of it.
+const LONGEST_REFERENCE = 4096;
 
 /**
  * Parses an image reference as Docker does: a first component without `.`, `:` or upper case belongs to the
@@ -30,6 +32,7 @@ const LONGEST_REPOSITORY = 255;
 export function parseReference(input: string): Reference {
   const text = input.replace(TRANSPORT, '');
   if (text === '') throw new ReferenceSyntaxError('empty image reference', input);
+  if (text.length > LONGEST_REFERENCE) throw new ReferenceSyntaxError('image reference too long', input);
   if (!/^[\x21-\x7e]+$/.test(text)) {
     throw new ReferenceSyntaxError('white space, control or non-ASCII character in image reference', input);
   }

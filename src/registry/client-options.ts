@@ -121,9 +121,20 @@ export function parseMirror(text: string): Mirror {
     address === '' ||
     !URL.canParse(address.includes('://') ? address : `https://${address}`)
   ) {
-    throw new ImgcredError('USAGE', `'${text}' does not name a mirror`, {
+    throw new ImgcredError('USAGE', `'${text.replace(/[^/=]*@/, '[…]@')}' does not name a mirror`, {
       hint: 'write HOST=ADDRESS, such as docker.io=https://mirror.example.com',
     });
+  }
+  const { username, password } = new URL(address.includes('://') ? address : `https://${address}`);
+  if (username !== '' || password !== '') {
+    // Not repeated: a password stands in it.
+    throw new ImgcredError(
+      'USAGE',
+      `the mirror of ${text.slice(0, equals)} is named with a login in its address`,
+      {
+        hint: 'a mirror must answer without one',
+      },
+    );
   }
   return { registry: normalizeRegistryHost(text.slice(0, equals)), address };
 }

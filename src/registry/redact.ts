@@ -5,6 +5,8 @@ const REDACTED = '[redacted]';
 const SHORTEST_SECRET = 4;
 // The longest piece of a server's prose that is worth a line at the terminal.
 const MAX_SERVER_TEXT = 300;
+// What is looked through for them at all: some of the patterns take time as the square of the length.
+const MAX_SEARCHED_TEXT = 4096;
 const URL_IN_TEXT = /\bhttps?:\/\/[^\s"'<>)\]]+/gi;
 const AUTHORIZATION_IN_TEXT = /\b(basic|bearer)\s+[A-Za-z0-9\-._~+/]{8,}=*/gi;
 const JWT_IN_TEXT = /\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?/g;
@@ -29,6 +31,7 @@ export function printableText(text: string, secrets: readonly Secret<string>[] =
   const known = new RegExp(values.map((value) => RegExp.escape(value)).join('|'), 'g');
   let line = values.length === 0 ? text : text.replace(known, REDACTED);
   line = line
+    .slice(0, MAX_SEARCHED_TEXT)
     .replace(CONTROL, ' ')
     .replace(URL_IN_TEXT, (match) => (URL.canParse(match) ? printableUrl(new URL(match)) : REDACTED))
     .replace(AUTHORIZATION_IN_TEXT, (_, scheme: string) => `${scheme} ${REDACTED}`)

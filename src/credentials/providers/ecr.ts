@@ -3,7 +3,7 @@ import type { AwsKeys } from '../login-plan.ts';
 import type { RegistryType } from '../registry-type.ts';
 import { Secret } from '../secret.ts';
 import type { FetchedLogin } from './login-cache.ts';
-import { type Fetch, postForJson, refusedBy, textOf } from './service-answer.ts';
+import { type Fetch, postForJson, readAnswer, refusedBy, textOf } from './service-answer.ts';
 import { signPost } from './signature-v4.ts';
 
 const TOKEN_LIFE = 12 * 60 * 60_000;
@@ -119,7 +119,7 @@ function fetchHandler(fetch: Fetch) {
         response: {
           statusCode: response.status,
           headers,
-          body: new Uint8Array(await response.arrayBuffer()),
+          body: await readAnswer(response),
         },
       };
     },

@@ -23,15 +23,27 @@ export async function postForJson(
   let text: string;
   try {
     response = await fetch(url, { method: 'POST', redirect: 'error', ...init, signal });
-    text = await response.text();
+    text = new TextDecoder().decode(await readAnswer(response));
   } catch (cause) {
     throw new CredentialError('REGISTRY_UNREACHABLE', registry, `${service} could not be reached`, { cause });
   }
   if (!response.ok) throw refusedBy(registry, service, response.status, errorCode(text));
-  const answer = text.length > LARGEST_ANSWER ? undefined : parseObject(text);
+  const answer = parseObject(text);
   if (answer === undefined)
     throw new CredentialError('REGISTRY_ERROR', registry, `${service} did not answer JSON`);
   return answer;
+}
+
+/** An answer's body, or none of it where it is longer than any honest one. */
+export async function readAnswer({ body }: Response): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of body ?? []) {
+    length += part.length;
+    if (length > LARGEST_ANSWER) return new Uint8Array(0);
+    parts.push(part);
+  }
+  return new Uint8Array(Buffer.concat(parts));
 }
 
 /** The error for a service's status; `code` is the service's own word. */

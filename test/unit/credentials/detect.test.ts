@@ -56,7 +56,7 @@ describe('registryType', () => {
     ['myreg.azurecr.us', 'azure'],
     ['index.docker.io', 'dockerhub'],
     ['GHCR.io', 'github'],
-    ['registry.gitlab.com', 'gitlab'],
+    ['registry.gitlab.com', 'generic'],
   ] as const)('%s is %s', (host, type) => {
     expect(registryType(host)).toEqual({ type });
   });
@@ -179,6 +179,7 @@ describe('refusals', () => {
     ['a.example', { USERNAME: 'u', PASSWORD: 'p\u0000q' }, /PASSWORD holds a control character/],
     ['a.example', { USERNAME: 'u\r\nX: y', PASSWORD: 'p' }, /USERNAME holds a control character/],
     ['a.example', { REGISTRY_TOKEN: 'a b' }, /REGISTRY_TOKEN holds white space/],
+    ['a.example', { REGISTRY_TOKEN: 'grün' }, /REGISTRY_TOKEN holds a character that is not ASCII/],
     ['a.example', { USERNAME: 'u', PASSWORD: '\ud800' }, /well-formed/],
     ['a.example', { USERNAME: 'u', PASSWORD: 'p'.repeat(70_000) }, /longer than/],
   ];

@@ -7,8 +7,11 @@ export type IndexingCommand =
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
   | { readonly kind: 'end' }
   | { readonly kind: 'abort' }
-  /** The span that was reported has been dealt with. */
-  | { readonly kind: 'kept' };
+  /**
+   * The span that was reported has been dealt with. Its memory goes back with the message: a thread's own heap is
+   * small and collected often, that of a server is not, and would grow by what it has yet to collect.
+   */
+  | { readonly kind: 'kept'; readonly bytes: Uint8Array };
 
 /** What it tells. Each layer ends with one `done` or `failed`. */
 export type IndexingReport =

@@ -51,8 +51,9 @@ class SpanReports {
     const before = this.#pending;
     return before.then(() => {
       this.#pending = new Promise((resolve) => (this.#acknowledge = resolve));
-      // A copy of exactly the span, whose memory the other thread then owns.
-      const own = new Uint8Array(bytes);
+      // Memory of exactly the span, which the other thread then owns.
+      const whole = bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength === bytes.length;
+      const own = whole ? new Uint8Array(bytes.buffer) : new Uint8Array(bytes);
       self.postMessage({ kind: 'span', span, bytes: own }, [own.buffer]);
     });
   };

@@ -26,7 +26,7 @@ const SMALL_LAYER = 512 * 1024;
 // What one message carries, bytes: enough that messages cost nothing beside the work.
 const BATCH = 256 * 1024;
 // What may be on its way to a thread that has not got to it yet, bytes. It bounds what a fast registry can pile up.
-const IN_FLIGHT = 4 * 1024 * 1024;
+const IN_FLIGHT = 2 * 1024 * 1024;
 // A thread with nothing to do gives its memory back after this time, in ms.
 const IDLE_MS = 5_000;
 
@@ -139,7 +139,7 @@ class IndexingThread {
   }
 
   static async start(entry: string): Promise<IndexingThread> {
-    const thread = new IndexingThread(new Worker(entry, { name: 'imgcred-index' }));
+    const thread = new IndexingThread(new Worker(entry, { name: 'imgcred-index', smol: true }));
     await new Promise<void>((resolve, reject) => {
       thread.#hear = ({ kind }) => kind === 'ready' && resolve();
       thread.#lost = reject;
@@ -182,12 +182,13 @@ class IndexingThread {
         onProgress(report.progress);
         wake();
       } else if (report.kind === 'span') {
-        void Promise.resolve(onSpan?.(report.span, report.bytes))
+        const { span, bytes } = report;
+        void Promise.resolve(onSpan?.(span, bytes))
           .catch((error: unknown) => {
             keeping ??= error;
             this.#tell({ kind: 'abort' });
           })
-          .finally(() => this.#tell({ kind: 'kept' }));
+          .finally(() => this.#tell({ kind: 'kept', bytes }, memoryOf(bytes)));
       }
     };
     this.#tell({ kind: 'index', source, withSpans: onSpan !== undefined });
@@ -212,6 +213,10 @@ class IndexingThread {
   #tell(command: IndexingCommand, transfer: ArrayBuffer[] = []): void {
     if (!this.dead) this.#worker.postMessage(command, transfer);
   }
+}
+
+function memoryOf({ buffer }: Uint8Array): ArrayBuffer[] {
+  return buffer instanceof ArrayBuffer ? [buffer] : [];
 }
 
 /** The same bytes in pieces of a size that is worth a message, each in memory of its own. */

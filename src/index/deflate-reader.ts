@@ -14,6 +14,7 @@ import {
   LENGTH_TABLE_AT,
   LOOK_AHEAD_BYTES,
   LoopStop,
+  REFERENCES_AT,
   ROUND_BYTES,
   type SymbolLoop,
   symbolLoop,
@@ -70,6 +71,9 @@ export class DeflateReader {
   filled = WINDOW_BYTES;
   /** Bytes before `filled` that belong to the stream, and may be referred to. */
   private streamBytes = 0;
+  /** For each byte of the window at `markWindow`, whether it was referred to since. */
+  readonly references: Uint8Array;
+  private mark = 0;
   private state: 'header' | 'symbols' | 'stored' = 'header';
   private last = false;
   private storedLeft = 0;
@@ -91,10 +95,26 @@ export class DeflateReader {
     const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE_BYTES) });
     this.input = new Uint8Array(memory.buffer, INPUT_AT, INPUT_BYTES);
     this.output = new Uint8Array(memory.buffer, OUTPUT_AT, WINDOW_BYTES + capacity + ROUND_BYTES);
+    this.references = new Uint8Array(memory.buffer, REFERENCES_AT, WINDOW_BYTES);
     this.positions = new Int32Array(memory.buffer, 0, 2);
     this.lengthTable = new Int32Array(memory.buffer, LENGTH_TABLE_AT, LENGTH_TABLE_ENTRIES);
     this.distanceTable = new Int32Array(memory.buffer, DISTANCE_TABLE_AT, DISTANCE_TABLE_ENTRIES);
     this.loop = symbolLoop(memory);
+  }
+
+  /** Begins to note, in `references`, which bytes of the window before the current position are referred to. */
+  markWindow(): void {
+    this.mark = OUTPUT_AT + this.filled;
+    this.references.fill(0);
+  }
+
+  /** Forgets everything, for another stream with input of its own. */
+  reset(): void {
+    this.bit = 0;
+    this.inputEnd = 0;
+    this.final = false;
+    this.filled = WINDOW_BYTES;
+    this.beginStream();
   }
 
   /** Begins a new stream at the current position of the input. */
@@ -111,6 +131,7 @@ export class DeflateReader {
   /** Moves the last 32 KiB of output to the front, so that there is room again. */
   slide(): void {
     this.output.copyWithin(0, this.filled - WINDOW_BYTES, this.filled);
+    this.mark -= this.filled - WINDOW_BYTES;
     this.filled = WINDOW_BYTES;
   }
 
@@ -245,13 +266,8 @@ export class DeflateReader {
     if (this.bit > limit) return 'input';
     const from = this.filled;
     const history = OUTPUT_AT + from - Math.min(from, this.streamBytes);
-    const stop = this.loop(
-      this.bit,
-      limit,
-      OUTPUT_AT + from,
-      OUTPUT_AT + this.output.length - ROUND_BYTES,
-      history,
-    );
+    const outputLimit = OUTPUT_AT + this.output.length - ROUND_BYTES;
+    const stop = this.loop(this.bit, limit, OUTPUT_AT + from, outputLimit, history, this.mark);
     this.bit = this.positions[0] ?? 0;
     this.filled = (this.positions[1] ?? 0) - OUTPUT_AT;
     this.streamBytes += this.filled - from;

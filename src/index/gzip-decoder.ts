@@ -6,7 +6,7 @@ import type { LayerDecoder } from './layer-decoder.ts';
 import type { SpanRecorder } from './span-recorder.ts';
 import { SPAN_CROSSES_MEMBERS, SPAN_ENDS_STREAM } from './span-table.ts';
 import { ROUND_BYTES } from './symbol-loop.ts';
-import { WINDOW_BYTES } from './window.ts';
+import { trimWindow, WINDOW_BYTES } from './window.ts';
 
 const NO_WINDOW = new Uint8Array(0);
 
@@ -27,6 +27,8 @@ export class GzipDecoder implements LayerDecoder {
   /** Where the deflate data of the member before ended. */
   private deflateEnd = 0;
   private crosses = false;
+  /** The output before the span. */
+  private window: Uint8Array = NO_WINDOW;
 
   /**
    * @param capacity bytes that a span may have
@@ -109,7 +111,8 @@ export class GzipDecoder implements LayerDecoder {
     this.reader.beginStream();
     this.crosses = this.pending > 0;
     if (!this.crosses) {
-      this.recorder.begin({ compressedOffset: this.position, bits: 0, window: NO_WINDOW, prefix: NO_BITS });
+      this.window = NO_WINDOW;
+      this.recorder.begin({ compressedOffset: this.position, bits: 0, prefix: NO_BITS });
     }
   }
 
@@ -173,14 +176,12 @@ export class GzipDecoder implements LayerDecoder {
       endBits: bit % 8 === 0 ? 8 : bit % 8,
       flags: (this.crosses ? SPAN_CROSSES_MEMBERS : 0) | (endsStream ? SPAN_ENDS_STREAM : 0),
       suffix,
+      window: trimWindow(this.window, reader.references),
     });
     this.crosses = false;
-    this.recorder.begin({
-      compressedOffset: Math.floor(bit / 8),
-      bits: bit % 8,
-      window: reader.output.slice(WINDOW_BYTES - reader.windowBytes, WINDOW_BYTES),
-      prefix,
-    });
+    this.window = reader.output.slice(WINDOW_BYTES - reader.windowBytes, WINDOW_BYTES);
+    reader.markWindow();
+    this.recorder.begin({ compressedOffset: Math.floor(bit / 8), bits: bit % 8, prefix });
   }
 
   private async endMemberSpan(): Promise<void> {
@@ -190,6 +191,7 @@ export class GzipDecoder implements LayerDecoder {
       endBits: 8,
       flags: SPAN_ENDS_STREAM | (this.crosses ? SPAN_CROSSES_MEMBERS : 0),
       suffix: NO_BITS,
+      window: trimWindow(this.window, this.reader.references),
     });
     this.crosses = false;
   }

@@ -74,10 +74,15 @@ function inflateAsGzip(deflate: Uint8Array, length: number, crc32: number): Uint
   }
 }
 
+/** One a thread: a WebAssembly memory is too dear to be made for every span. */
+let spareReader: DeflateReader | undefined;
+
 /** Block by block, over the borders of gzip members; undefined for broken data. */
 function inflateByHand(data: Uint8Array, length: number): Uint8Array | undefined {
   const output = new Uint8Array(length);
-  const reader = new DeflateReader(OUTPUT_BYTES);
+  spareReader ??= new DeflateReader(OUTPUT_BYTES);
+  const reader = spareReader;
+  reader.reset();
   let [taken, filled] = [0, 0];
   for (;;) {
     const part = data.subarray(taken, taken + INPUT_BYTES - reader.inputEnd);

@@ -3,8 +3,8 @@ import type { IndexLimits } from './types.ts';
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 
-/** See docs/decisions on the span size: what an index costs against what a read fetches too much. */
-export const DEFAULT_SPAN_SIZE = 2 * MIB;
+/** docs/decisions/0005-span-size.md: what an index costs against what a read fetches too much. */
+export const DEFAULT_SPAN_SIZE = 512 * 1024;
 export const MINIMUM_SPAN_SIZE = 64 * 1024;
 export const MAXIMUM_SPAN_SIZE = 64 * MIB;
 

@@ -15,7 +15,7 @@ export class PlainDecoder implements LayerDecoder {
     for (let at = 0; at < chunk.length; ) {
       const { recorder } = this;
       if (recorder.pending === 0)
-        recorder.begin({ compressedOffset: recorder.position, bits: 0, window: NO_WINDOW, prefix: NO_BITS });
+        recorder.begin({ compressedOffset: recorder.position, bits: 0, prefix: NO_BITS });
       const piece = chunk.subarray(at, at + this.spanSize - recorder.pending);
       recorder.bytes(piece);
       at += piece.length;
@@ -24,6 +24,12 @@ export class PlainDecoder implements LayerDecoder {
   }
 
   async finish(): Promise<void> {
-    await this.recorder.end({ compressedEnd: this.recorder.position, endBits: 8, flags: 0, suffix: NO_BITS });
+    await this.recorder.end({
+      compressedEnd: this.recorder.position,
+      endBits: 8,
+      flags: 0,
+      window: NO_WINDOW,
+      suffix: NO_BITS,
+    });
   }
 }

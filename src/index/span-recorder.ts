@@ -1,19 +1,21 @@
 import type { BitString } from './bits.ts';
+import { combineCrc32 } from './crc32.ts';
 import { GrowableBytes } from './growable-bytes.ts';
 import { readSpanInfo, SPAN_MATERIALISED, SPAN_RECORD_BYTES, writeSpanRecord } from './span-table.ts';
 import type { SpanInfo } from './types.ts';
 import { compressWindow } from './window.ts';
 
-/** Where a span begins in the compressed stream, and the window that it needs. */
+/** Where a span begins in the compressed stream. */
 export interface SpanStart {
   readonly compressedOffset: number;
   readonly bits: number;
-  readonly window: Uint8Array;
   /** Header of the block within which the span begins. */
   readonly prefix: BitString;
 }
 
 export interface SpanEnd {
+  /** What the span needs of the bytes before it. */
+  readonly window: Uint8Array;
   /** The first compressed byte of which no bit belongs to the span. */
   readonly compressedEnd: number;
   readonly endBits: number;
@@ -55,7 +57,7 @@ export class SpanRecorder {
   /** Says where the next span begins; to be called before its first byte. */
   begin(start: SpanStart): void {
     this.start = start;
-    this.crc32 = Bun.hash.crc32(start.window);
+    this.crc32 = 0;
   }
 
   bytes(piece: Uint8Array): void {
@@ -76,7 +78,7 @@ export class SpanRecorder {
     if (this.pending === 0) return;
     const start = this.start;
     if (start === undefined) throw new Error('a span ended that never began');
-    const window = compressWindow(start.prefix, start.window);
+    const window = compressWindow(start.prefix, end.window);
     const materialised = this.pending > this.options.largestSpan;
     const record = {
       compressedOffset: start.compressedOffset,
@@ -91,7 +93,7 @@ export class SpanRecorder {
       prefixBits: start.prefix.length,
       suffixBits: end.suffix.length,
       suffixCode: (end.suffix.bytes[0] ?? 0) | ((end.suffix.bytes[1] ?? 0) << 8),
-      crc32: this.options.withCrc32 ? this.crc32 : 0,
+      crc32: this.options.withCrc32 ? combineCrc32(Bun.hash.crc32(end.window), this.crc32, this.pending) : 0,
     };
     this.windows.bytes(window);
     const sha256 = this.hasher.digest();

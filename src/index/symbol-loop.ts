@@ -13,12 +13,18 @@ import {
   set,
   when,
 } from './wasm-assembler.ts';
+import { WINDOW_BYTES } from './window.ts';
 
 /** Where things stand in the memory that the loop shares with its caller. */
 export const STATE_AT = 0;
 export const LENGTH_TABLE_AT = 64;
 export const DISTANCE_TABLE_AT = 9728;
-export const INPUT_AT = 16384;
+/** One byte for each of the 32 KiB before `mark`: whether a match has referred to it. */
+export const REFERENCES_AT = 16384;
+export const INPUT_AT = REFERENCES_AT + WINDOW_BYTES;
+
+/** Makes a negative distance from the mark a positive address. */
+const MARK_BIAS = WINDOW_BYTES;
 
 /** Why the loop ended. */
 export const LoopStop = { endOfBlock: 0, output: 1, input: 2, broken: 3 } as const;
@@ -29,10 +35,11 @@ export const ROUND_BYTES = 258 + 8;
 export const LOOK_AHEAD_BYTES = 16;
 
 // Parameters: positions of the next bit (in the input) and the next byte to be written (in the memory), up to
-// where rounds may begin, and the first byte of the memory that matches may refer to.
-const [bit, inputLimit, out, outputLimit, history] = [0, 1, 2, 3, 4];
-const [entry, other, used, length, distance, source, end, status] = [5, 6, 7, 8, 9, 10, 11, 12];
-const [bits, rest, pattern] = [13, 14, 15];
+// where rounds may begin; the first byte of the memory that matches may refer to; and the one before which they
+// are to be noted.
+const [bit, inputLimit, out, outputLimit, history, mark] = [0, 1, 2, 3, 4, 5];
+const [entry, other, used, length, distance, source, end, status, noted] = [6, 7, 8, 9, 10, 11, 12, 13, 14];
+const [bits, rest, pattern] = [15, 16, 17];
 
 const number = i32.const;
 const low = (value: Code): Code => i32.wrap(value);
@@ -109,6 +116,28 @@ const match = sequence(
   set(end, i32.add(get(out), get(length))),
 );
 
+/** Notes which bytes before the mark a match refers to: what a window need not hold is not kept. */
+const note = when(
+  i32.lessSigned(get(source), get(mark)),
+  set(noted, get(source)),
+  loop(
+    'note',
+    i32.store8(
+      REFERENCES_AT + WINDOW_BYTES - MARK_BIAS,
+      i32.add(i32.sub(get(noted), get(mark)), number(MARK_BIAS)),
+      number(1),
+    ),
+    advance(noted, number(1)),
+    branchIf(
+      'note',
+      i32.and(
+        i32.lessSigned(get(noted), get(mark)),
+        i32.lessSigned(get(noted), i32.add(get(source), get(length))),
+      ),
+    ),
+  ),
+);
+
 const copyEight = (step: Code): Code =>
   sequence(i64.store(0, get(out), i64.load(0, get(source))), advance(out, step), advance(source, step));
 
@@ -153,6 +182,7 @@ const body = sequence(
       ),
       when(i32.equalsZero(get(entry)), stop(LoopStop.broken)),
       match,
+      note,
       copy,
       set(out, get(end)),
       branch('round'),
@@ -163,7 +193,7 @@ const body = sequence(
   get(status),
 );
 
-const compiled = new WebAssembly.Module(assembleModule({ parameters: 5, locals32: 8, locals64: 3, body }));
+const compiled = new WebAssembly.Module(assembleModule({ parameters: 6, locals32: 9, locals64: 3, body }));
 
 export type SymbolLoop = (
   bit: number,
@@ -171,6 +201,7 @@ export type SymbolLoop = (
   out: number,
   outputLimit: number,
   history: number,
+  mark: number,
 ) => number;
 
 /**
@@ -178,7 +209,7 @@ export type SymbolLoop = (
  * for. It stops between two symbols only. The positions where it stopped stand at `STATE_AT`.
  *
  * It is WebAssembly because deflate wants 64-bit shifts, which JavaScript does not have; and assembled here, so
- * that no build needs a compiler for it (docs/decisions, "inflate in WebAssembly").
+ * that no build needs a compiler for it (docs/decisions/0009-inflate-in-webassembly.md).
  */
 export function symbolLoop(memory: WebAssembly.Memory): SymbolLoop {
   const { run } = new WebAssembly.Instance(compiled, { host: { memory } }).exports;

@@ -96,7 +96,7 @@ export class ZstdDecoder implements LayerDecoder {
 
   private async addToGroup(promised: number): Promise<void> {
     if (this.heldFrames === 0 && this.recorder.pending === 0) {
-      this.recorder.begin({ compressedOffset: this.frameStart, bits: 0, window: NO_WINDOW, prefix: NO_BITS });
+      this.recorder.begin({ compressedOffset: this.frameStart, bits: 0, prefix: NO_BITS });
     }
     this.heldFrames = this.held.length;
     this.heldContent += promised;
@@ -133,7 +133,7 @@ export class ZstdDecoder implements LayerDecoder {
   /** Goes on with the frame that is coming in as a stream and a span of its own. */
   private async stream(): Promise<void> {
     await this.endSpan();
-    this.recorder.begin({ compressedOffset: this.frameStart, bits: 0, window: NO_WINDOW, prefix: NO_BITS });
+    this.recorder.begin({ compressedOffset: this.frameStart, bits: 0, prefix: NO_BITS });
     const start = this.held.taken().slice();
     this.held.clear();
     this.streaming = new ZstdStream((bytes) => this.recorder.bytes(bytes));
@@ -141,7 +141,13 @@ export class ZstdDecoder implements LayerDecoder {
   }
 
   private async endSpan(): Promise<void> {
-    await this.recorder.end({ compressedEnd: this.groupEnd, endBits: 8, flags: 0, suffix: NO_BITS });
+    await this.recorder.end({
+      compressedEnd: this.groupEnd,
+      endBits: 8,
+      flags: 0,
+      window: NO_WINDOW,
+      suffix: NO_BITS,
+    });
   }
 
   private broken(cause: unknown): IndexError {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { containerOverridesSchema } from './container-request.ts';
+import { containerOverridesSchema, containerSecretsSchema } from './container-request.ts';
 
 const keyValue = z.record(
   z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/, 'must be a variable name'),
@@ -38,6 +38,8 @@ export const createContainerSchema = z.strictObject({
     .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/, 'must be letters, digits, "_", "." or "-"')
     .optional(),
   overrides: containerOverridesSchema.default({}),
+  /** Secrets of the workspace that it gets. */
+  secrets: containerSecretsSchema.optional(),
   max_fetch_bytes: z.int().min(0).optional(),
   /** Whether it is run again when it has ended, and how often at most after failures. */
   restart: z

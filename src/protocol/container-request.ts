@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Secret } from '../credentials/index.ts';
+import { terminalSizeSchema } from './interactive.ts';
 
 /** What a user may change about a container against its image's config (OCI image-spec, config.md). */
 export const containerOverridesSchema = z.strictObject({
@@ -43,8 +44,44 @@ export const containerOverridesSchema = z.strictObject({
     )
     .max(64)
     .optional(),
+  /** The input stays open (`-i`). */
+  interactive: z.boolean().optional(),
+  terminal: z.boolean().optional(),
+  /** The terminal's first size. */
+  terminal_size: terminalSizeSchema.optional(),
+  /** The command is started once somebody has attached: nothing of it is missed. */
+  start_when_attached: z.boolean().optional(),
 });
 export type ContainerOverrides = z.infer<typeof containerOverridesSchema>;
+
+const secretName = z.string().min(1).max(300);
+
+/** A secret of the workspace in a container. */
+export const containerSecretSchema = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('file'),
+    name: secretName,
+    /** Absolute path in the container, or a name below /run/secrets; the secret's own when absent. */
+    target: z.string().min(1).max(4096).optional(),
+    /** Permission bits, 0o444 when absent. */
+    mode: z.int().min(0).max(0o7777).optional(),
+    uid: z.int().min(0).max(0xffff_fffe).optional(),
+    gid: z.int().min(0).max(0xffff_fffe).optional(),
+  }),
+  z.strictObject({
+    type: z.literal('env'),
+    name: secretName,
+    /** The variable; the secret's own name when absent. */
+    target: z
+      .string()
+      .regex(/^[^=\0]+$/, 'must be a variable name')
+      .max(256)
+      .optional(),
+  }),
+]);
+export type ContainerSecretUse = z.infer<typeof containerSecretSchema>;
+
+export const containerSecretsSchema = z.array(containerSecretSchema).max(64);
 
 /** The image of a request, as its row stood when the request was dispatched. */
 export const requestImageSchema = z.strictObject({
@@ -71,6 +108,8 @@ export const containerOrderSchema = z.strictObject({
   command: z.array(z.string().max(131_072)).max(4096).optional(),
   env: z.record(z.string().regex(/^[^=\0]+$/), z.string()),
   overrides: containerOverridesSchema,
+  /** Which of the workspace's secrets it gets, and where; their values come beside them. */
+  secrets: containerSecretsSchema.optional(),
   /** The run fails once it has fetched more than this from the registry. Bytes. */
   max_fetch_bytes: z.int().min(0).optional(),
   /** Which version of the image's credential comes with it: `SECRET@VERSION`, or `none`. */
@@ -82,8 +121,10 @@ export type ContainerOrder = z.infer<typeof containerOrderSchema>;
 
 /**
  * What a worker is given to run. `image_credentials` is the JSON string `{"registry","type","credentials"}`
- * that the scheduler decrypted for this dispatch; it is absent for public images. A worker never asks for it.
+ * that the scheduler decrypted for this dispatch; it is absent for public images. `secret_values` are those of
+ * `secrets`, in their order. A worker never asks for either.
  */
 export interface ContainerRequest extends ContainerOrder {
   readonly image_credentials?: Secret<string>;
+  readonly secret_values?: readonly Secret<string>[];
 }

@@ -2,6 +2,8 @@ export * from './api.ts';
 export * from './change-signals.ts';
 export * from './container-report.ts';
 export * from './container-request.ts';
+export * from './container-services.ts';
+export * from './interactive.ts';
 export * from './node-services.ts';
 export * from './sealing.ts';
 export * from './wire.ts';

@@ -1,34 +1,74 @@
 import { z } from 'zod';
+import { Secret } from '../credentials/index.ts';
 import { type ContainerRequest, containerOrderSchema } from './container-request.ts';
 import { sealBinding, sealToWorker, type WorkerKey } from './sealing.ts';
 import { type CredentialUpdate, type UrgentOrders, workerOrdersSchema } from './worker-link.ts';
 
-/** A request as it crosses a network: its credential sealed to the one worker that may open it. */
+/** A request as it crosses a network: its credential and its secrets sealed to the one worker that may open them. */
 export const sealedRequestSchema = containerOrderSchema.extend({
   sealed_image_credentials: z.base64().optional(),
+  /** A JSON array of texts. */
+  sealed_secret_values: z.base64().optional(),
 });
 export type SealedRequest = z.infer<typeof sealedRequestSchema>;
 
-/** Seals a request's credential to the worker that claimed it. */
+/** Seals a request's credential and secrets to the worker that claimed it. */
 export async function sealRequest(
   request: ContainerRequest,
   workerPublicKey: string,
 ): Promise<SealedRequest> {
-  const { image_credentials, ...order } = request;
-  if (image_credentials === undefined) return order;
-  const binding = sealBinding(order.container_id, order.attempt);
+  const { image_credentials, secret_values, ...order } = request;
+  const seal = (value: Secret<string>, binding: string) => sealToWorker(workerPublicKey, value, binding);
   return {
     ...order,
-    sealed_image_credentials: await sealToWorker(workerPublicKey, image_credentials, binding),
+    ...(image_credentials === undefined
+      ? {}
+      : {
+          sealed_image_credentials: await seal(
+            image_credentials,
+            sealBinding(order.container_id, order.attempt),
+          ),
+        }),
+    ...(secret_values === undefined
+      ? {}
+      : {
+          sealed_secret_values: await seal(
+            new Secret(JSON.stringify(secret_values.map((value) => value.reveal()))),
+            secretsBinding(order),
+          ),
+        }),
   };
 }
 
 /** Opens what `sealRequest` made. @throws ImgcredError INVALID_CREDENTIALS when it is not for this worker */
 export async function openRequest(sealed: SealedRequest, key: WorkerKey): Promise<ContainerRequest> {
-  const { sealed_image_credentials, ...order } = sealed;
-  if (sealed_image_credentials === undefined) return order;
-  const binding = sealBinding(order.container_id, order.attempt);
-  return { ...order, image_credentials: await key.open(sealed_image_credentials, binding) };
+  const { sealed_image_credentials, sealed_secret_values, ...order } = sealed;
+  return {
+    ...order,
+    ...(sealed_image_credentials === undefined
+      ? {}
+      : {
+          image_credentials: await key.open(
+            sealed_image_credentials,
+            sealBinding(order.container_id, order.attempt),
+          ),
+        }),
+    ...(sealed_secret_values === undefined
+      ? {}
+      : { secret_values: textsOf(await key.open(sealed_secret_values, secretsBinding(order))) }),
+  };
+}
+
+function textsOf(opened: Secret<string>): Secret<string>[] {
+  return z
+    .array(z.string())
+    .parse(JSON.parse(opened.reveal()))
+    .map((value) => new Secret(value));
+}
+
+// Another first line than a credential's binding can have: neither opens as the other.
+function secretsBinding(order: { readonly container_id: string; readonly attempt: number }): string {
+  return `secrets\n${sealBinding(order.container_id, order.attempt)}`;
 }
 
 /** Orders as they cross a network: their credentials sealed to the worker. */

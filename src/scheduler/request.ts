@@ -1,7 +1,13 @@
 import { z } from 'zod';
+import type { Secret } from '../credentials/index.ts';
 import type { ContainerRow, Database, ImageRow, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import { type ContainerRequest, createContainerSchema, type ImageRequest } from '../protocol/index.ts';
+import {
+  type ContainerRequest,
+  type ContainerSecretUse,
+  createContainerSchema,
+  type ImageRequest,
+} from '../protocol/index.ts';
 import type { SecretStore, SecretUse } from '../secrets/index.ts';
 import { credentialVersion } from './credential-deliveries.ts';
 
@@ -10,6 +16,7 @@ export const storedSpecSchema = createContainerSchema.pick({
   command: true,
   env: true,
   overrides: true,
+  secrets: true,
   max_fetch_bytes: true,
   worker_labels: true,
 });
@@ -55,9 +62,36 @@ export async function requestOf(
     ...(spec.command === undefined ? {} : { command: spec.command }),
     env: spec.env,
     overrides: spec.overrides,
+    ...(spec.secrets === undefined
+      ? {}
+      : { secrets: spec.secrets, secret_values: await secretValues(row, spec.secrets, sources.secrets) }),
     ...(spec.max_fetch_bytes === undefined ? {} : { max_fetch_bytes: spec.max_fetch_bytes }),
     first_log_number: sources.firstLogNumber,
   };
+}
+
+/**
+ * The values of the secrets that a container gets, decrypted for this one dispatch.
+ *
+ * @throws ImgcredError FORBIDDEN for a registry's login; what the secret store throws when a secret is gone
+ */
+async function secretValues(
+  row: ContainerRow,
+  uses: readonly ContainerSecretUse[],
+  secrets: SecretStore,
+): Promise<Secret<string>[]> {
+  const values: Secret<string>[] = [];
+  for (const { name } of uses) {
+    // Looked at before anything is decrypted; it may have become another kind since the request was made.
+    if (secrets.show(row.workspaceId, name).kind !== 'opaque') {
+      throw new ImgcredError('FORBIDDEN', `the secret ${JSON.stringify(name)} is a registry's login`, {
+        hint: 'no container gets one: keep what it needs in a secret of its own',
+      });
+    }
+    const use: SecretUse = { actor: 'scheduler', purpose: 'container', containerId: row.id };
+    values.push((await secrets.getSecretByNameDecrypted(row.workspaceId, name, use)).value);
+  }
+  return values;
 }
 
 /**

@@ -1,7 +1,8 @@
 import { z } from 'zod';
+import { Secret } from '../credentials/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { ContainerRequest } from '../protocol/index.ts';
-import type { ContainerOptions, ImageProcessConfig } from './containers/index.ts';
+import type { ContainerOptions, ContainerSecret, ImageProcessConfig } from './containers/index.ts';
 
 const texts = z.array(z.string()).nullish();
 // Checked when the image was registered; looked at again because it crossed a role's border.
@@ -51,6 +52,9 @@ export function containerOptions(request: ContainerRequest): {
       labels: overrides.labels,
       stopTimeoutMs: overrides.stop_timeout === undefined ? undefined : overrides.stop_timeout * 1000,
       limits: { memoryBytes: overrides.memory_bytes, cpus: overrides.cpus, pids: overrides.pids_limit },
+      terminal: overrides.terminal,
+      terminalSize: overrides.terminal_size,
+      interactive: overrides.interactive,
       mounts: overrides.mounts?.map((mount) =>
         mount.type === 'bind'
           ? { type: 'bind', source: mount.source, target: mount.target, readOnly: mount.read_only }
@@ -58,4 +62,30 @@ export function containerOptions(request: ContainerRequest): {
       ),
     },
   };
+}
+
+/**
+ * The secrets of a request, in the terms of `containers/`.
+ *
+ * @throws ImgcredError INVALID_CREDENTIALS where their values did not come with it
+ */
+export function containerSecrets({
+  secrets = [],
+  secret_values: values = [],
+}: Pick<ContainerRequest, 'secrets' | 'secret_values'>): ContainerSecret[] {
+  return secrets.map((use, at): ContainerSecret => {
+    const value = values[at];
+    if (value === undefined) {
+      throw new ImgcredError('INVALID_CREDENTIALS', `the secret ${use.name} came without its value`);
+    }
+    if (use.type === 'env') return { kind: 'env', name: use.target ?? use.name, value };
+    return {
+      kind: 'file',
+      target: use.target ?? use.name,
+      value: new Secret(new TextEncoder().encode(value.reveal())),
+      mode: use.mode,
+      uid: use.uid,
+      gid: use.gid,
+    };
+  });
 }

@@ -195,4 +195,6 @@ export class GzipDecoder implements LayerDecoder {
     });
     this.crosses = false;
   }
+
+  dispose(): void {}
 }

@@ -4,4 +4,6 @@ export interface LayerDecoder {
   push(chunk: Uint8Array): Promise<void>;
   /** @throws IndexError CORRUPT when the stream ended too early */
   finish(): Promise<void>;
+  /** Lets go of what it holds, finished or not. */
+  dispose(): void;
 }

@@ -65,30 +65,34 @@ export async function indexLayer(
     },
   });
   const decoder = decoderFor(source, recorder, spanSize, capacity, name);
-  for await (const chunk of stream) {
-    options.signal?.throwIfAborted();
-    compressed += chunk.length;
-    if (compressed > source.size) {
-      throw new IndexError(
-        'CORRUPT',
-        `layer ${name} is larger than the ${source.size} bytes that its manifest says`,
-      );
+  try {
+    for await (const chunk of stream) {
+      options.signal?.throwIfAborted();
+      compressed += chunk.length;
+      if (compressed > source.size) {
+        throw new IndexError(
+          'CORRUPT',
+          `layer ${name} is larger than the ${source.size} bytes that its manifest says`,
+        );
+      }
+      if (!plain) blob.update(chunk);
+      await decoder.push(chunk);
+      if (performance.now() - turn > TURN_MILLISECONDS) {
+        // A stream that always has bytes ready would keep all else in this thread from its turn.
+        await setImmediate();
+        turn = performance.now();
+      }
+      options.onProgress?.({
+        layer: source.digest,
+        compressedBytes: compressed,
+        uncompressedBytes: recorder.position,
+        entries: entries.count,
+      });
     }
-    if (!plain) blob.update(chunk);
-    await decoder.push(chunk);
-    if (performance.now() - turn > TURN_MILLISECONDS) {
-      // A stream that always has bytes ready would keep all else in this thread from its turn.
-      await setImmediate();
-      turn = performance.now();
-    }
-    options.onProgress?.({
-      layer: source.digest,
-      compressedBytes: compressed,
-      uncompressedBytes: recorder.position,
-      entries: entries.count,
-    });
+    await decoder.finish();
+  } finally {
+    decoder.dispose();
   }
-  await decoder.finish();
   tar.finish();
   if (compressed !== source.size) {
     throw new IndexError(

@@ -32,4 +32,6 @@ export class PlainDecoder implements LayerDecoder {
       suffix: NO_BITS,
     });
   }
+
+  dispose(): void {}
 }

@@ -167,7 +167,6 @@ export class ZstdDecoder implements LayerDecoder {
 
   async finish(): Promise<void> {
     if (!this.walker.betweenFrames) {
-      this.streaming?.destroy();
       throw new IndexError(
         'CORRUPT',
         `layer ${this.layer} is truncated: the zstd stream ends at byte ${this.position}`,
@@ -175,5 +174,9 @@ export class ZstdDecoder implements LayerDecoder {
     }
     await this.flush();
     await this.endSpan();
+  }
+
+  dispose(): void {
+    this.streaming?.destroy();
   }
 }

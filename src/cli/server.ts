@@ -226,7 +226,7 @@ function gatewayRoutes(
         for (const worker of database.workers.list()) signals.signal(ordersSignal(worker.id));
       },
     }),
-    ...administrationRoutes(database, secrets),
+    ...administrationRoutes(database, secrets, logs),
   ];
 }
 

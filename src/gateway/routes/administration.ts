@@ -1,4 +1,5 @@
 import type { Database } from '../../database/index.ts';
+import type { LogStore } from '../../logs/index.ts';
 import type { Secrets } from '../../secrets/index.ts';
 import type { Route } from '../routing.ts';
 import { auditRoutes } from './audit.ts';
@@ -9,9 +10,9 @@ import { workerRoutes } from './workers.ts';
 import { workspaceRoutes } from './workspaces.ts';
 
 /** Workspaces, tokens, master keys, workers, the audit log and backups: what an admin sees to. */
-export function administrationRoutes(database: Database, secrets: Secrets): Route[] {
+export function administrationRoutes(database: Database, secrets: Secrets, logs: LogStore): Route[] {
   return [
-    ...workspaceRoutes(database, secrets),
+    ...workspaceRoutes(database, secrets, logs),
     ...tokenRoutes(secrets),
     ...keyRoutes(secrets),
     ...auditRoutes(secrets),

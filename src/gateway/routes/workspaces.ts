@@ -1,10 +1,19 @@
 import { z } from 'zod';
 import type { Database } from '../../database/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
+import type { LogStore } from '../../logs/index.ts';
 import type { Secrets } from '../../secrets/index.ts';
 import { parameter, type Route, readBody, requireUnbound } from '../routing.ts';
 import { iso } from '../views.ts';
 
-export function workspaceRoutes(database: Database, { administration }: Secrets): Route[] {
+/** No limit, as SQLite says it. */
+const ALL = -1;
+
+export function workspaceRoutes(
+  database: Database,
+  { administration }: Pick<Secrets, 'administration'>,
+  logs: LogStore,
+): Route[] {
   return [
     {
       method: 'get',
@@ -36,10 +45,21 @@ export function workspaceRoutes(database: Database, { administration }: Secrets)
       path: '/v1/workspaces/:name',
       role: 'admin',
       summary: 'Delete a workspace, and destroy its key',
-      handle(c, { identity }) {
+      async handle(c, { identity }) {
         requireUnbound(identity);
         const row = database.workspaces.get(parameter(c, 'name'));
+        const { containers } = database.workspace(row.id);
+        if (
+          containers.list({ states: ['assigned', 'preparing', 'running', 'stopping'], limit: 1 }).length > 0
+        ) {
+          throw new ImgcredError('CONFLICT', `the workspace ${row.name} has containers that run`, {
+            hint: 'stop them first',
+          });
+        }
+        const ids = containers.list({ limit: ALL }).map(({ id }) => id);
         administration.shredWorkspace(row.id, identity);
+        // What they wrote may be as secret as the secrets. A crash before the end leaves some of it.
+        for (const id of ids) await logs.remove(id);
         return c.json({ id: row.id, name: row.name });
       },
     },

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openDatabase, readBackup, restoreBackup } from '../../../src/database/index.ts';
 import { openSecrets } from '../../../src/secrets/index.ts';
@@ -147,6 +147,32 @@ describe('a workspace', () => {
     expectError(await call('GET', '/v1/images', undefined, named), 404, 'NOT_FOUND');
     expect((await call('GET', `/v1/images/${owned.image.id}`)).status).toBe(200);
   });
+
+  test('with containers that run stays until they are stopped, and takes their output with it', async () => {
+    const team = await world.secrets.workspaces.create('team-b');
+    const { container } = await world.furnish(team.id);
+    const chunk = {
+      number: 0,
+      stream: 'stdout',
+      time: 1,
+      data: Buffer.from(PASSWORD).toString('base64'),
+    } as const;
+    const worker = await world.enrol('of-team-b');
+    const claimed = [
+      await world.scheduler.nextRequest(worker, 0),
+      await world.scheduler.nextRequest(worker, 0),
+    ];
+    expect(claimed.map((request) => request?.container_id)).toContain(container.id);
+    await world.scheduler.appendLog(worker, container.id, 1, [chunk]);
+    expectError(await call('DELETE', '/v1/workspaces/team-b'), 409, 'CONFLICT');
+    await world.scheduler.report(worker, container.id, 1, { kind: 'preparing' });
+    await world.scheduler.report(worker, container.id, 1, { kind: 'running' });
+    await world.scheduler.report(worker, container.id, 1, { kind: 'exited', exit_code: 0 });
+    expect(await readdir(join(world.directory, 'logs'))).toContain(`${container.id}.log`);
+    expect((await call('DELETE', '/v1/workspaces/team-b')).status).toBe(200);
+    const left = await readdir(join(world.directory, 'logs'));
+    expect(left.filter((name) => name.startsWith(container.id))).toEqual([]);
+  });
 });
 
 describe('workers', () => {
@@ -269,7 +295,7 @@ describe('a backup', () => {
     expect(readdirSync(world.directory).sort()).toEqual(before);
     writeFileSync(join(world.directory, 'backup-1.partial'), 'x');
     const { administrationRoutes } = await import('../../../src/gateway/index.ts');
-    administrationRoutes(world.database, world.secrets);
+    administrationRoutes(world.database, world.secrets, world.logs);
     expect(readdirSync(world.directory).sort()).toEqual(before);
   });
 

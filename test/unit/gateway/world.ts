@@ -65,7 +65,7 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
     ...imageRoutes(registration),
     ...containerRoutes({ logs, signals }),
     ...secretRoutes({ store: secrets.store, verify: registration.verify, onChange: () => {} }),
-    ...administrationRoutes(database, secrets),
+    ...administrationRoutes(database, secrets, logs),
   ];
   const app = createGateway({
     database,

@@ -106,11 +106,15 @@ export class ImageRegistration {
       );
       const indexDigest = await this.#storeIndex(index.bytes);
       const credential = await this.#credential(workspaceId, request, reference, by);
-      const { image, created } = this.#options.database.workspace(workspaceId).images.register({
+      const described = {
         ...describe(reference, resolved, index),
         indexDigest,
         indexArtifact: index.artifact,
         credential,
+      };
+      const { image, created } = this.#options.database.workspace(workspaceId).images.register({
+        ...described,
+        indexSeal: await this.#options.secrets.sealImage(workspaceId, described),
       });
       this.#options.logger.info('image registered', {
         image_id: image.id,

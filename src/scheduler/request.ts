@@ -95,9 +95,9 @@ async function secretValues(
 }
 
 /**
- * An image with its credential, decrypted now for one use.
+ * An image with its credential, decrypted now for one use. Its index is the one that registration sealed.
  *
- * @throws what the secret store throws when the secret is gone
+ * @throws SecretError CORRUPT for an image whose row was changed; what the secret store throws when the secret is gone
  */
 export async function imageRequestOf(
   workspaceId: WorkspaceId,
@@ -105,6 +105,7 @@ export async function imageRequestOf(
   sources: { readonly database: Database; readonly secrets: SecretStore },
   use: SecretUse,
 ): Promise<ImageRequest> {
+  await sources.secrets.checkImage(image);
   const credential = sources.database.workspace(workspaceId).images.getImageCredentialSecret(image.id);
   const secret =
     credential === undefined

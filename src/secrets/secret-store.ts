@@ -2,6 +2,7 @@ import { Secret } from '../credentials/index.ts';
 import type {
   ContainerId,
   Database,
+  ImageRow,
   SealedSecretRow,
   SecretKind,
   SecretRow,
@@ -12,6 +13,7 @@ import type { AuditLog } from './audit.ts';
 import { type Bytes, fromUtf8 } from './encoding.ts';
 import { openEnvelope, sealEnvelope } from './envelope.ts';
 import { corrupt, SecretError } from './errors.ts';
+import { checkImageSeal, type SealedImage, sealOfImage } from './image-seal.ts';
 import { equalBytes, type RandomBytes, randomBytes } from './primitives.ts';
 import { imageNames, type Proof, ProvenImages } from './proven-images.ts';
 import { checkedValue, checkName, shaped, subjectOf } from './secret-rules.ts';
@@ -71,6 +73,19 @@ export class SecretStore {
     this.#audit = audit;
     this.#keepVersions = options.keepVersions ?? KEPT_VERSIONS;
     this.#random = options.random ?? randomBytes;
+  }
+
+  /** The seal that says which index an image has, made with the workspace's key. */
+  async sealImage(workspaceId: WorkspaceId, image: SealedImage): Promise<Bytes> {
+    return sealOfImage(await this.#keys.key(workspaceId), workspaceId, image);
+  }
+
+  /**
+   * Checks that seal before the image is used.
+   * @throws SecretError CORRUPT when the row was changed by somebody without the key
+   */
+  async checkImage(image: ImageRow): Promise<void> {
+    checkImageSeal(await this.#keys.key(image.workspaceId), image);
   }
 
   /**

@@ -125,7 +125,11 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
     );
     await secrets.store.create(id, { name: 'api-key', value: new Secret(PASSWORD) }, ME);
     const credential = { secretName: secret.name, secretId: secret.id };
-    const image = images.register(newImage('app', { credential })).image;
+    const wanted = newImage('app', { credential });
+    const image = images.register({
+      ...wanted,
+      indexSeal: await secrets.store.sealImage(id, wanted),
+    }).image;
     const queue = (): ContainerRow =>
       containers.create({
         imageId: image.id,

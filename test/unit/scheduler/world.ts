@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { marshalCredentials, Secret } from '../../../src/credentials/index.ts';
-import { type ContainerRow, isId, type NewContainer } from '../../../src/database/index.ts';
+import { type ContainerRow, isId, type NewContainer, type NewImage } from '../../../src/database/index.ts';
 import { LogStore } from '../../../src/logs/index.ts';
 import { createLogger } from '../../../src/observability/index.ts';
 import { ChangeSignals, PROTOCOL_VERSION, type WorkerDescription } from '../../../src/protocol/index.ts';
@@ -59,8 +59,11 @@ export async function openSchedulerWorld() {
     true,
   );
   const credential = { secretName: secret.name, secretId: secret.id };
-  const image = repositories.images.register(newImage('private', { credential })).image;
-  const publicImage = repositories.images.register(newImage('public')).image;
+  const registerImage = async (wanted: NewImage) =>
+    repositories.images.register({ ...wanted, indexSeal: await secrets.store.sealImage(workspace, wanted) })
+      .image;
+  const image = await registerImage(newImage('private', { credential }));
+  const publicImage = await registerImage(newImage('public'));
 
   const register = async (name = 'worker-1', changes: Partial<WorkerDescription> = {}) => {
     const { worker_id } = await scheduler.register({ ...describeWorker(name), ...changes });

@@ -7,6 +7,7 @@ import {
   unmarshalCredentials,
 } from '../credentials/index.ts';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { forbidCoreDumps } from '../filesystem/index.ts';
 import type { Invocation, Options } from './command.ts';
 
 const REFUSED = 'a value on the command line can be read by every user of this machine';
@@ -47,6 +48,8 @@ export async function readCredentials(
     Boolean,
   ).length;
   if (sources === 0) return undefined;
+  // From here on this process holds a credential.
+  forbidCoreDumps({ traceable: true });
   if (sources > 1) throw new ImgcredError('USAGE', 'give one of --creds-env, --creds-file and --creds-stdin');
   if (names.length > 0) return fromEnvironment(names);
   if (file === undefined) {

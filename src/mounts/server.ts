@@ -47,8 +47,9 @@ export async function runMountServer(input: string): Promise<void> {
     level: settings.log_level,
     write: boundedLog(settings.log_file),
   }).with({ role: 'mount-server' });
-  // Not for an ordinary user's: the worker must be able to duplicate the mounts' descriptors, and has no other right to.
-  if (process.geteuid?.() === 0) forbidCoreDumps();
+  // An ordinary user's worker must be able to duplicate the mounts' descriptors, and has no other right to.
+  const forbidden = forbidCoreDumps({ traceable: process.geteuid?.() !== 0 });
+  if (!forbidden) logger.warn('core dumps could not be forbidden: a crash may write credentials to disk');
   const ended = Promise.withResolvers<void>();
   const server = await MountServer.start(settings, logger, ended.resolve);
   process.stdout.write(READY_LINE);

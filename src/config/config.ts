@@ -71,6 +71,8 @@ const settings = z.strictObject({
   fuse_driver: z.enum(FUSE_DRIVERS).default('auto'),
   runtime: z.string().min(1).optional(),
   cache_limit: bytes.optional(),
+  /** Container supervisors that a worker keeps started: each run takes one. */
+  spare_supervisors: number.pipe(z.int().min(0).max(64)).default(1),
   slots: number.pipe(z.int().min(1).max(10_000)).default(64),
   worker_name: z.string().min(1).max(128).optional(),
   worker_labels: labels.default({}),

@@ -4,8 +4,9 @@ import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import type { MountView } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { ContainerReport, ContainerRequest, WorkerLink } from '../protocol/index.ts';
-import { containerOptions } from './container-options.ts';
+import { containerOptions, containerSecrets } from './container-options.ts';
 import {
+  type Attachment,
   adoptContainer,
   type Container,
   type ContainerExit,
@@ -13,6 +14,7 @@ import {
   ContainerStartError,
   cleanContainer,
   createContainer,
+  type SpareSupervisors,
 } from './containers/index.ts';
 import { checkImageCredentials } from './image-credentials.ts';
 import type { ImageIndexes } from './image-indexes.ts';
@@ -27,12 +29,15 @@ export interface RunContext {
   readonly mounts: LiveMounts;
   readonly indexes: ImageIndexes;
   readonly runtime: ContainerRuntime;
+  readonly spares: SpareSupervisors;
   /** Where the containers' directories and the runs' records lie. */
   readonly directory: string;
   readonly logger: Logger;
 }
 
 const FETCH_REPORT_MS = 2_000;
+// Whoever asked for the container attaches while it is prepared; one that has gone away must not keep a slot.
+const ATTACH_WITHIN_MS = 30_000;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 10_000;
 
@@ -51,6 +56,8 @@ export class ContainerRun {
   #toldFetch: string | undefined;
   #knownSince = Number.POSITIVE_INFINITY;
   readonly #cancelled = Promise.withResolvers<never>();
+  readonly #created = Promise.withResolvers<Container>();
+  readonly #attached = Promise.withResolvers<void>();
   #before: Promise<void> = Promise.resolve();
   #stop: 'no' | 'stop' | 'kill' = 'no';
   #abandoned = false;
@@ -68,6 +75,7 @@ export class ContainerRun {
     this.#context = context;
     this.#logger = context.logger.with({ container_id: containerId, attempt });
     this.#cancelled.promise.catch(() => {});
+    this.#created.promise.catch(() => {});
     this.ended = work(this).catch((thrown: unknown) => {
       this.#logger.error('the run ended badly', { error: toImgcredError(thrown).message });
     });
@@ -92,6 +100,23 @@ export class ContainerRun {
   /** Since when the scheduler knows of this run, as `performance.now()` tells: what it said earlier may leave it out. */
   get knownSince(): number {
     return this.#knownSince;
+  }
+
+  /** The container, once it was made. */
+  get container(): Container | undefined {
+    return this.#container;
+  }
+
+  /**
+   * Connects to the container's own process as soon as the container is there, also before its start.
+   *
+   * @throws ImgcredError of what kept it from being made; CONTAINER_FAILED when it has ended
+   */
+  async attach(signal?: AbortSignal): Promise<Attachment> {
+    const container = await this.#orCancelled(this.#created.promise);
+    const attachment = await container.attach(signal);
+    this.#attached.resolve();
+    return attachment;
   }
 
   /** Holds this run back until an earlier one of the same container is out of its directory. */
@@ -151,8 +176,14 @@ export class ContainerRun {
       clock.lap('mount');
       this.#checkGoingOn();
       this.#container = await this.#create(request, mount);
+      this.#created.resolve(this.#container);
+      for (const warning of this.#container.warnings()) this.#logger.info(warning);
       clock.lap('create');
       this.#checkGoingOn();
+      if (request.overrides.start_when_attached === true) {
+        await this.#orCancelled(this.#untilAttached());
+        clock.lap('attach');
+      }
       const record: RunRecord = {
         container_id: this.containerId,
         attempt: this.attempt,
@@ -184,6 +215,7 @@ export class ContainerRun {
     try {
       const container = adoptContainer(this.#directory);
       this.#container = container;
+      this.#created.resolve(container);
       const status = container.status();
       if (status !== 'exited' && !mounted) {
         throw new ImgcredError(
@@ -231,7 +263,21 @@ export class ContainerRun {
     await this.#cleanUp();
   }
 
+  async #untilAttached(): Promise<void> {
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      const seconds = ATTACH_WITHIN_MS / 1000;
+      late.reject(new ImgcredError('CONTAINER_FAILED', `nobody attached to it within ${seconds} s`));
+    }, ATTACH_WITHIN_MS);
+    try {
+      await Promise.race([this.#attached.promise, late.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   async #ended(thrown: unknown): Promise<void> {
+    this.#created.reject(thrown);
     if (!this.#abandoned) {
       if (thrown instanceof CancelledError) await this.#report({ kind: 'cancelled' });
       else {
@@ -285,7 +331,9 @@ export class ContainerRun {
       image,
       options,
       runtime: this.#context.runtime,
-      supervisorCommand: [...selfCommand(), 'internal-container-supervisor'],
+      secrets: containerSecrets(request),
+      supervisorCommand: supervisorCommand(),
+      spares: this.#context.spares,
     });
   }
 
@@ -354,6 +402,11 @@ export class ContainerRun {
   get #directory(): string {
     return join(this.#context.directory, this.containerId);
   }
+}
+
+/** What runs `superviseContainer`. */
+export function supervisorCommand(): string[] {
+  return [...selfCommand(), 'internal-container-supervisor'];
 }
 
 /** The run was ended before its command was started. */

@@ -6,6 +6,11 @@ import { systemErrorCode } from '../errors/index.ts';
 import { type HeldContainer, PROTOCOL_VERSION, type WorkerDescription } from '../protocol/index.ts';
 import type { ContainerRuntime } from './containers/index.ts';
 
+/** What a worker is called, unless told the host's name. */
+export function workerName(config: Config): string {
+  return config.worker_name ?? hostname();
+}
+
 /** What a worker says of itself. */
 export function describeWorker(
   config: Config,
@@ -14,14 +19,20 @@ export function describeWorker(
   held: HeldContainer[],
 ): WorkerDescription {
   return {
-    name: config.worker_name ?? hostname(),
+    name: workerName(config),
     instance: instanceOf(layout.worker),
     protocol: PROTOCOL_VERSION,
     version: VERSION,
     slots: config.slots,
     cpus: cpus().length,
     memory_bytes: totalmem(),
-    labels: { runtime: runtime.name, arch: process.arch, ...config.worker_labels },
+    // By the label `worker` a request can be bound to this one.
+    labels: {
+      runtime: runtime.name,
+      arch: process.arch,
+      ...config.worker_labels,
+      worker: workerName(config),
+    },
     held,
   };
 }

@@ -11,15 +11,16 @@ import type {
   WorkerOrders,
   WorkerWelcome,
 } from '../protocol/index.ts';
-import { ContainerRun, type RunContext } from './container-run.ts';
-import { cleanContainer, findRuntime } from './containers/index.ts';
+import { ContainerRun, type RunContext, supervisorCommand } from './container-run.ts';
+import { cleanContainer, findRuntime, SpareSupervisors } from './containers/index.ts';
 import { HostMounts } from './host-mounts.ts';
 import { ImageIndexes } from './image-indexes.ts';
+import { WorkerContainers } from './interactive.ts';
 import { LiveMounts } from './live-mounts.ts';
 import { WorkerNode } from './node-services.ts';
 import { BackOff, pause } from './patience.ts';
 import { findLeftRuns, findOrphans, type RunRecord } from './run-record.ts';
-import { cachedLayers, describeWorker } from './worker-identity.ts';
+import { cachedLayers, describeWorker, workerName } from './worker-identity.ts';
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -44,6 +45,7 @@ export class Worker {
   readonly #context: RunContext;
   readonly #hostMounts: HostMounts;
   readonly #node: WorkerNode;
+  readonly #containers: WorkerContainers;
   readonly #runs: Map<string, ContainerRun>;
   readonly #stopping = new AbortController();
   // What of the scheduler's orders is done, or being done.
@@ -73,6 +75,11 @@ export class Worker {
       hostMounts: this.#hostMounts,
       indexes: parts.context.indexes,
     });
+    this.#containers = new WorkerContainers(
+      workerName(parts.options.config),
+      parts.context.workerId,
+      parts.runs,
+    );
   }
 
   /**
@@ -101,6 +108,7 @@ export class Worker {
         worker.node.lost(users, reason);
       },
     });
+    const spares = new SpareSupervisors(supervisorCommand(), config.spare_supervisors);
     try {
       const description = describeWorker(config, layout, runtime, records.map(heldOf));
       const welcome = await untilReachable(() => link.register(description, signal), logger, signal);
@@ -112,6 +120,7 @@ export class Worker {
           link.fetchIndex(worker.#welcome.worker_id, digest),
         ),
         runtime,
+        spares,
         directory: layout.containers,
         logger,
       };
@@ -120,6 +129,7 @@ export class Worker {
       worker.#loops = Promise.all([worker.#takeRequests(), worker.#heartbeat(), worker.#followOrders()]);
       return worker;
     } catch (thrown) {
+      spares[Symbol.dispose]();
       await mounts.stop(records.length === 0);
       throw thrown;
     }
@@ -128,6 +138,11 @@ export class Worker {
   /** What this worker does for its machine beside running containers. */
   get node(): WorkerNode {
     return this.#node;
+  }
+
+  /** The containers that it holds, for the API of its own process. */
+  get containers(): WorkerContainers {
+    return this.#containers;
   }
 
   /** Whether containers run, or are being prepared. */
@@ -144,6 +159,7 @@ export class Worker {
     this.#slotFreed.resolve();
     await this.#loops;
     for (const run of this.#runs.values()) run.leave();
+    this.#context.spares[Symbol.dispose]();
     await this.#mounts.stop(true);
   }
 

@@ -3,7 +3,7 @@ import { asksForHelp, type Command, parseInvocation } from './command.ts';
 import { COMMANDS } from './commands/index.ts';
 import { commandHelp, overviewHelp } from './help.ts';
 import { nearest } from './nearest.ts';
-import { print } from './output.ts';
+import { print, visible } from './output.ts';
 
 export { runInternal } from './internal.ts';
 
@@ -22,7 +22,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (own.includes('--json')) process.stderr.write(`${JSON.stringify(error)}\n`);
     else
       process.stderr.write(
-        `imgcred: ${error.message}\n${error.hint === undefined ? '' : `  ${error.hint}\n`}`,
+        `imgcred: ${visible(error.message)}\n${error.hint === undefined ? '' : `  ${visible(error.hint)}\n`}`,
       );
     if (
       error.code === 'INTERNAL' &&

@@ -1,5 +1,9 @@
+import { visible } from './output.ts';
+
 /** Rows under a header, in columns as wide as they need to be; the last column is not padded. */
-export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+export function formatTable(header: readonly string[], given: readonly (readonly string[])[]): string {
+  // Names, commands and reasons are what others have written.
+  const rows = given.map((row) => row.map(visible));
   const widths = header.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)),
   );

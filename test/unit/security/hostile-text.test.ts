@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'bun:test';
+import { visible } from '../../../src/cli/output.ts';
+import { formatTable } from '../../../src/cli/table.ts';
 import { loadConfig } from '../../../src/config/index.ts';
 import { lookUpDockerConfig } from '../../../src/credentials/docker-config.ts';
 import { createProviderFromCredentials, parseDockerConfig } from '../../../src/credentials/index.ts';
@@ -88,5 +90,17 @@ describe('a value with which a header would be made', () => {
   test('may be any text as a password, which stands in base64', async () => {
     const provider = createProviderFromCredentials('r.test', { USERNAME: 'jürgen', PASSWORD: 'pä:ss wörd' });
     expect(await provider.login()).toMatchObject({ kind: 'basic', username: 'jürgen' });
+  });
+});
+
+describe('text of a stranger at the terminal', () => {
+  test('can neither steer it, nor turn the direction of writing, nor make lines', () => {
+    expect(visible('a\u001b[2Jb\r\nc\u009b1m\u202ed')).toBe('a\\x1b[2Jb\\x0d\\x0ac\\x9b1m\\u202ed');
+    expect(formatTable(['NAME'], [['\u001b]0;owned\u0007']])).toBe('NAME\n\\x1b]0;owned\\x07\n');
+  });
+
+  test('is shown as it is where it is only text', () => {
+    const text = 'größe 大 🐳 “x” — ok';
+    expect(visible(text)).toBe(text);
   });
 });

@@ -20,8 +20,9 @@ export type UnmountOutcome = 'ended' | 'detached';
  */
 export async function unmountPath(path: string, device: string): Promise<UnmountOutcome> {
   if (process.geteuid?.() === 0) {
-    if (umount2(path, UMOUNT_NOFOLLOW)) return 'ended';
-    // FORCE aborts the connection before DETACH takes the mount out of the tree.
+    // FORCE ends the connection first: the mount may be shown elsewhere too, by a bind mount or in another name
+    // space, and would live on there.
+    if (umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE)) return 'ended';
     if (umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH)) return 'ended';
   }
   if ((await fusermount(['-u', '--', path])) === undefined) return 'ended';

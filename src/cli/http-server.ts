@@ -1,6 +1,6 @@
 import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
-import type { GatewayApp } from '../gateway/index.ts';
+import type { GatewayApp, SocketSession } from '../gateway/index.ts';
 
 /** An HTTP server of the API, and how busy it is. */
 export interface HttpServer {
@@ -23,6 +23,26 @@ const LIMITS = {
   development: false,
 } as const;
 
+// The longest that a WebSocket of a peer on the network may give no sign of life; Bun's own pings ask for one.
+const WEB_SOCKET_IDLE_SECONDS = 120;
+// An exec's command and environment come in one message. Bytes.
+const LONGEST_MESSAGE = 8 << 20;
+
+/** Hands what comes over WebSockets to their sessions. */
+function webSockets(idleTimeout: number): Bun.WebSocketHandler<SocketSession> {
+  return {
+    idleTimeout,
+    maxPayloadLength: LONGEST_MESSAGE,
+    open: (socket) =>
+      socket.data.opened({
+        send: (message) => void socket.send(message),
+        close: (code, reason) => socket.close(code, reason),
+      }),
+    message: (socket, message) => socket.data.received(message),
+    close: (socket) => socket.data.closed(),
+  };
+}
+
 /**
  * Serves the API on a Unix socket, which this process's user alone may open. A file left by a dead server is
  * replaced: the caller holds the data directory's lock.
@@ -31,11 +51,17 @@ export function serveOnSocket(app: GatewayApp, path: string): HttpServer {
   rmSync(path, { force: true });
   const before = process.umask(0o177);
   try {
-    const server = Bun.serve({
+    const server = Bun.serve<SocketSession>({
       unix: path,
       ...SOCKET_OPTIONS,
       ...LIMITS,
-      fetch: (request) => app.fetch(request, { local: true, origin: 'unix socket' }),
+      fetch: (request, self) =>
+        app.fetch(request, {
+          local: true,
+          origin: 'unix socket',
+          upgrade: (data) => self.upgrade(request, { data }),
+        }),
+      websocket: webSockets(NO_IDLE_TIMEOUT),
     });
     chmodSync(path, 0o600);
     return {
@@ -86,7 +112,7 @@ export function serveOnAddress(
   const hostname = listen.slice(0, colon).replace(/^\[|\]$/g, '');
   const port = Number(listen.slice(colon + 1));
   try {
-    const server = Bun.serve({
+    const server = Bun.serve<SocketSession>({
       hostname,
       port,
       ...(tls === undefined ? {} : { tls: readTls(tls) }),
@@ -99,7 +125,9 @@ export function serveOnAddress(
           local: false,
           origin: self.requestIP(request)?.address,
           onIdentified: () => self.timeout(request, NO_IDLE_TIMEOUT),
+          upgrade: (data) => self.upgrade(request, { data }),
         }),
+      websocket: webSockets(WEB_SOCKET_IDLE_SECONDS),
     });
     return {
       get pending() {

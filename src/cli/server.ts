@@ -13,6 +13,7 @@ import {
   IndexPublication,
   imageRoutes,
   indexPushRoutes,
+  interactiveRoutes,
   type LayerIndexes,
   nodeRoutes,
   type Route,
@@ -20,13 +21,7 @@ import {
 } from '../gateway/index.ts';
 import { LogStore } from '../logs/index.ts';
 import type { Logger } from '../observability/index.ts';
-import {
-  ChangeSignals,
-  type NodeServices,
-  ordersSignal,
-  QUEUE_SIGNAL,
-  type WorkerLink,
-} from '../protocol/index.ts';
+import { ChangeSignals, ordersSignal, QUEUE_SIGNAL, type WorkerLink } from '../protocol/index.ts';
 import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
 import { Scheduler, workerRoutes } from '../scheduler/index.ts';
 import { openSecrets, type Secrets } from '../secrets/index.ts';
@@ -36,6 +31,7 @@ import { forwardTo } from './forward.ts';
 import { type HttpServer, serveOnAddress, serveOnSocket, type TlsFiles } from './http-server.ts';
 import { openLayerIndexes } from './layer-indexing.ts';
 import { registryOptions } from './registry-options.ts';
+import { refuseForeignNamespace } from './rootless-namespace.ts';
 
 /** The roles that run in this process. */
 export interface RunningServer {
@@ -66,13 +62,14 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
     const layout = prepareDataDirectory(config.data_dir);
     const lock = lockRoles(layout.root, config.roles);
     cleanups.push(() => lock.release());
+    if (config.roles.includes('worker')) await refuseForeignNamespace(config.data_dir);
     const registry = registryOptions(config, logger);
     const signals = new ChangeSignals();
     const servers: HttpServer[] = [];
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
-    const node = Promise.withResolvers<NodeServices | undefined>();
+    const here = Promise.withResolvers<Worker | undefined>();
     const plane = control
-      ? await openControlPlane(config, registry, signals, node.promise, logger)
+      ? await openControlPlane(config, registry, signals, here.promise, logger)
       : undefined;
     if (plane !== undefined) {
       cleanups.push(() => plane.close());
@@ -99,7 +96,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
       const started = worker;
       cleanups.push(() => started.stop());
     }
-    node.resolve(worker?.node);
+    here.resolve(worker);
     return {
       address: servers[1]?.address,
       socket: servers[0]?.address,
@@ -124,7 +121,7 @@ async function openControlPlane(
   config: Config,
   registry: RegistryClientOptions,
   signals: ChangeSignals,
-  node: Promise<NodeServices | undefined>,
+  worker: Promise<Worker | undefined>,
   logger: Logger,
 ) {
   const layout = dataLayout(config.data_dir);
@@ -155,7 +152,8 @@ async function openControlPlane(
       routes: config.roles.includes('gateway')
         ? [
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
-            ...nodeRoutes({ node, images: scheduler }),
+            ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
+            ...interactiveRoutes({ containers: worker.then((here) => here?.containers), signals }),
           ]
         : [],
       logger: logger.with({ role: 'gateway' }),

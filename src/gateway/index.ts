@@ -1,4 +1,5 @@
 export { createGateway, type GatewayOptions } from './app.ts';
+export type { SessionSocket, SocketSession } from './attach-session.ts';
 export { DEFAULT_WORKSPACE } from './identity.ts';
 export { ImageRegistration, type RegisteredImage } from './image-registration.ts';
 export { IndexPublication } from './index-publication.ts';
@@ -9,6 +10,7 @@ export { MISSING_INDEXES_HEADER } from './routes/backup.ts';
 export { containerRoutes } from './routes/containers.ts';
 export { imageRoutes } from './routes/images.ts';
 export { indexPushRoutes } from './routes/index-push.ts';
+export { type InteractiveRoutesOptions, interactiveRoutes } from './routes/interactive.ts';
 export { type NodeRoutesOptions, nodeRoutes } from './routes/node.ts';
 export { secretRoutes } from './routes/secrets.ts';
 export type { GatewayApp, Route } from './routing.ts';

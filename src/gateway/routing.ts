@@ -2,6 +2,7 @@ import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { WorkspaceDatabase } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
+import type { SocketSession } from './attach-session.ts';
 import type { Identity, Role } from './identity.ts';
 
 /** What the authentication put into a request's context. */
@@ -12,6 +13,8 @@ export interface GatewayEnvironment {
     origin: string | undefined;
     /** Told once it is known who asks: the connection may be silent from then on for as long as it likes. */
     onIdentified?: () => void;
+    /** Turns the request into a WebSocket; false where it does not ask for one. */
+    upgrade?: (session: SocketSession) => boolean;
   };
 }
 export type GatewayContext = Context<GatewayEnvironment>;

@@ -1,0 +1,160 @@
+import { ImgcredError, toImgcredError } from '../errors/index.ts';
+import {
+  type ClientMessage,
+  clientMessageSchema,
+  DATA_BYTES,
+  type ExecRequest,
+  encodeOutput,
+  FlowWindow,
+  type ProcessStreams,
+  type ServerMessage,
+  WINDOW_BYTES,
+} from '../protocol/index.ts';
+
+/** The server's end of a WebSocket, as a session needs it. */
+export interface SessionSocket {
+  send(message: string | Uint8Array): void;
+  close(code: number, reason: string): void;
+}
+
+/** What a WebSocket of the API is handed to: the HTTP server calls these, in this order. */
+export interface SocketSession {
+  opened(socket: SessionSocket): void;
+  received(message: string | Uint8Array): void;
+  closed(): void;
+}
+
+/** Connects to the process that a session is for. */
+export type OpenStreams = (request: ExecRequest | undefined, signal: AbortSignal) => Promise<ProcessStreams>;
+
+const FIRST_MESSAGE_MS = 10_000;
+const NORMAL = 1000;
+const REFUSED = 1008;
+
+/** Joins a WebSocket to a process: input and window size one way, output and the exit code the other. */
+export class AttachSession implements SocketSession {
+  readonly #kind: 'attach' | 'exec';
+  readonly #open: OpenStreams;
+  readonly #gone = new AbortController();
+  readonly #window = new FlowWindow();
+  readonly #request = Promise.withResolvers<ExecRequest | undefined>();
+  readonly #streams = Promise.withResolvers<ProcessStreams>();
+  #input: Promise<void> = Promise.resolve();
+  #inputBytes = 0;
+  #asked = false;
+  #socket: SessionSocket | undefined;
+
+  constructor(kind: 'attach' | 'exec', open: OpenStreams) {
+    this.#kind = kind;
+    this.#open = open;
+    this.#streams.promise.catch(() => {});
+    this.#request.promise.catch(() => {});
+  }
+
+  opened(socket: SessionSocket): void {
+    this.#socket = socket;
+    if (this.#kind === 'attach') this.#request.resolve(undefined);
+    else {
+      const timer = setTimeout(() => this.#refuse('nothing was asked for'), FIRST_MESSAGE_MS);
+      this.#request.promise.finally(() => clearTimeout(timer)).catch(() => {});
+    }
+    void this.#serve();
+  }
+
+  received(message: string | Uint8Array): void {
+    if (this.#gone.signal.aborted) return;
+    if (typeof message !== 'string') {
+      this.#takeInput(Uint8Array.from(message));
+      return;
+    }
+    const parsed = clientMessageSchema.safeParse(parseJson(message));
+    if (parsed.success) this.#obey(parsed.data);
+    else this.#refuse('a message is not as expected');
+  }
+
+  closed(): void {
+    this.#gone.abort(new ImgcredError('CANCELLED', 'the client has gone away'));
+    this.#window.close();
+    this.#request.reject(this.#gone.signal.reason);
+    this.#socket = undefined;
+    // Leaves the process alone: it goes on without us.
+    this.#streams.promise.then((streams) => streams[Symbol.asyncDispose]()).catch(() => {});
+  }
+
+  async #serve(): Promise<void> {
+    try {
+      const request = await this.#request.promise;
+      const streams = await this.#open(request, this.#gone.signal);
+      this.#streams.resolve(streams);
+      this.#tell({ event: 'started' });
+      for await (const { stream, bytes } of streams.output()) {
+        for (let at = 0; at < bytes.length; at += DATA_BYTES) {
+          const piece = bytes.subarray(at, at + DATA_BYTES);
+          if (!(await this.#window.reserve(piece.length))) return;
+          this.#socket?.send(encodeOutput(stream, piece));
+        }
+      }
+      const { exitCode, reason, message } = await streams.exit;
+      this.#tell({ event: 'exit', exit_code: exitCode, reason: message ?? reason });
+    } catch (thrown) {
+      this.#streams.reject(thrown);
+      const error = toImgcredError(thrown);
+      const started = error.code === 'CONTAINER_FAILED' ? { exit_code: error.exitCode } : {};
+      this.#tell({ event: 'failed', ...started, ...error.toJSON() });
+    }
+    this.#socket?.close(NORMAL, 'ended');
+  }
+
+  #takeInput(bytes: Uint8Array): void {
+    this.#inputBytes += bytes.length;
+    if (this.#inputBytes > WINDOW_BYTES) {
+      this.#refuse('more input than was asked for');
+      return;
+    }
+    this.#inTurn(async (streams) => {
+      await streams.write(bytes);
+      this.#inputBytes -= bytes.length;
+      if (bytes.length > 0) this.#tell({ event: 'taken', bytes: bytes.length });
+    });
+  }
+
+  #obey(message: ClientMessage): void {
+    switch (message.op) {
+      case 'exec':
+        if (this.#asked || this.#kind !== 'exec') this.#refuse('nothing can be asked for any more');
+        this.#asked = true;
+        this.#request.resolve(message.request);
+        return;
+      case 'resize':
+        this.#inTurn(async (streams) => streams.resize(message.size));
+        return;
+      case 'end-input':
+        this.#inTurn(async (streams) => streams.endInput());
+        return;
+      case 'taken':
+        this.#window.release(message.bytes);
+        return;
+    }
+  }
+
+  /** One after the other, and none before the process is there. */
+  #inTurn(work: (streams: ProcessStreams) => Promise<void>): void {
+    this.#input = this.#input.then(async () => work(await this.#streams.promise)).catch(() => {});
+  }
+
+  #tell(message: ServerMessage): void {
+    this.#socket?.send(JSON.stringify(message));
+  }
+
+  #refuse(reason: string): void {
+    this.#socket?.close(REFUSED, reason);
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -9,6 +9,8 @@ import { RegistryError } from '../registry/index.ts';
 export interface AccessQuestion {
   readonly workspaceId: string;
   readonly manifestDigest: string;
+  /** Who is asked, for messages. */
+  readonly registry: string;
   /** What is presented; undefined for anonymous access. Compared in memory, never stored. */
   readonly credential: Secret<string> | undefined;
 }
@@ -71,9 +73,9 @@ export class AccessProofs {
       this.#recent.delete(key);
       if (thrown instanceof ImgcredError && REFUSALS.has(thrown.code)) await rm(path, { force: true });
       if (!limit.aborted && !isUnreachable(thrown)) throw thrown;
-      if (!proved) throw limit.aborted ? silent(limitMs, thrown) : thrown;
+      if (!proved) throw limit.aborted ? silent(question.registry, limitMs, thrown) : thrown;
       logger.warn('registry not reachable: going on with an earlier proof of access', {
-        error: limit.aborted ? silent(limitMs, thrown).message : String(thrown),
+        error: limit.aborted ? silent(question.registry, limitMs, thrown).message : String(thrown),
       });
       return;
     }
@@ -85,7 +87,7 @@ export class AccessProofs {
   }
 
   /** Forgets that a workspace has proved anything of an image: its credential was taken away. */
-  async forget(question: Omit<AccessQuestion, 'credential'>): Promise<void> {
+  async forget(question: Pick<AccessQuestion, 'workspaceId' | 'manifestDigest'>): Promise<void> {
     const key = keyOf(question);
     this.#recent.delete(key);
     await rm(this.#path(key), { force: true });
@@ -96,7 +98,10 @@ export class AccessProofs {
   }
 }
 
-function keyOf({ workspaceId, manifestDigest }: Omit<AccessQuestion, 'credential'>): string {
+function keyOf({
+  workspaceId,
+  manifestDigest,
+}: Pick<AccessQuestion, 'workspaceId' | 'manifestDigest'>): string {
   return `${workspaceId} ${manifestDigest}`;
 }
 
@@ -113,8 +118,8 @@ function isUnreachable(thrown: unknown): boolean {
   return thrown.code === 'REGISTRY_UNREACHABLE' || (thrown instanceof RegistryError && thrown.transient);
 }
 
-function silent(limitMs: number, cause: unknown): ImgcredError {
-  return new ImgcredError('REGISTRY_UNREACHABLE', `the registry did not answer within ${limitMs / 1000} s`, {
+function silent(registry: string, limitMs: number, cause: unknown): ImgcredError {
+  return new ImgcredError('REGISTRY_UNREACHABLE', `${registry} did not answer within ${limitMs / 1000} s`, {
     hint: 'check the way to the registry; --read-timeout sets how long is waited',
     cause,
   });

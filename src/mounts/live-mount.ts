@@ -165,6 +165,11 @@ export class LiveMount {
     };
   }
 
+  /** Resolves when the kernel has ended the mount, whoever wanted that; undefined where the driver can't tell. */
+  get ended(): Promise<void> | undefined {
+    return 'closed' in this.#mounted ? this.#mounted.closed : undefined;
+  }
+
   /** Unmounts, and gives back what served it, whatever goes wrong. */
   async close(): Promise<void> {
     try {
@@ -234,7 +239,12 @@ function proveAccess(
 ): Promise<void> {
   const { image } = request;
   return context.proofs.require(
-    { workspaceId: request.workspace_id, manifestDigest: image.manifest_digest, credential },
+    {
+      workspaceId: request.workspace_id,
+      manifestDigest: image.manifest_digest,
+      registry: image.registry,
+      credential,
+    },
     (signal) => client.proveAccess(image.repository, parseDigest(image.manifest_digest), signal),
     logger,
   );

@@ -277,7 +277,19 @@ export class MountServer {
     const mount = await LiveMount.open(request, credential, this.#context, descriptor);
     this.#mounts.set(id, mount);
     this.#prefetcher.begin(mount, descriptor !== undefined);
+    mount.ended?.then(() => this.#forget(id, mount)).catch(() => {});
     return mount;
+  }
+
+  /** A mount has ended that we did not end: somebody unmounted it by hand, or ended its connection. */
+  #forget(id: string, mount: LiveMount): Promise<void> {
+    return this.#turns.take(id, async () => {
+      if (this.#mounts.get(id) !== mount) return;
+      this.#context.logger.warn('a mount was ended from outside', { mount_id: id });
+      this.#mounts.delete(id);
+      await this.#prefetcher.end(mount);
+      await mount.close();
+    });
   }
 }
 

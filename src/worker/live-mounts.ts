@@ -17,7 +17,7 @@ import type { ContainerRequest, CredentialUpdate } from '../protocol/index.ts';
 
 interface HeldMount {
   readonly request: Omit<MountRequest, 'image_credentials'>;
-  /** Undefined for a public image, and for one that was taken over until the scheduler gives it again. */
+  /** Undefined for a public image. */
   credential: Secret<string> | undefined;
   /** Which version the mount reads with; undefined where that is not known. */
   version: string | undefined;
@@ -141,6 +141,8 @@ export class LiveMounts {
       held.users.add(containerId);
       this.#held.set(mountId, held);
       this.#hold(held, view);
+      // A successor of that server needs it, and the scheduler gives only what containers use.
+      held.credential ??= (await this.#server.client.held(mountId)).credential;
     }
     for (const mountId of views.keys()) {
       if (this.#held.has(mountId)) continue;

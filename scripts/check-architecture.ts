@@ -33,7 +33,6 @@ const RESTRICTED: Record<string, readonly string[]> = {
   '@smithy/': ['credentials/providers/'],
   'google-auth-library': ['credentials/providers/'],
   hono: ['gateway/', 'scheduler/'],
-  pako: ['index/'],
 };
 
 const root = join(import.meta.dir, '..', 'src');

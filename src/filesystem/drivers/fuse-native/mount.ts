@@ -4,6 +4,7 @@ import { ImgcredError, systemErrorCode } from '../../../errors/index.ts';
 import { ROOT_INODE } from '../../../index/index.ts';
 import { type Logger, silentLogger } from '../../../observability/index.ts';
 import type { ImageFileSystem } from '../../image-file-system.ts';
+import { mountedDevice } from '../../mount-table.ts';
 import type { MountedFileSystem } from '../../mounted-file-system.ts';
 import {
   type FuseNativeBinding,
@@ -14,7 +15,7 @@ import {
   toByteString,
 } from './binding.ts';
 import { type FuseNativeMountOptions, formatMountOptions } from './mount-options.ts';
-import { mountedDevice } from './mount-table.ts';
+
 import { createOperations } from './operations.ts';
 import { PathResolver } from './path-resolver.ts';
 import { unmountPath } from './unmount.ts';
@@ -114,7 +115,7 @@ class Session implements FuseNativeMount {
       throw mountFailed(this.mountpoint, this.#binding.imgcred_mount_errno(), cause);
     }
     await this.#started.promise;
-    this.#device = await mountedDevice(this.mountpoint);
+    this.#device = mountedDevice(this.mountpoint);
   }
 
   async unmount(): Promise<void> {
@@ -131,7 +132,7 @@ class Session implements FuseNativeMount {
     this.#stop.abort();
     if (this.#over) return;
     // By its device: after somebody else's umount the path may carry another's mount.
-    const device = await mountedDevice(this.mountpoint);
+    const device = mountedDevice(this.mountpoint);
     if (device === undefined || device !== this.#device) return;
     const outcome = await unmountPath(this.mountpoint, device);
     if (outcome === 'ended') await this.closed;

@@ -1,6 +1,7 @@
 import { realpathSync, writeFileSync } from 'node:fs';
 import { ImgcredError } from '../../../errors/index.ts';
 import { type Logger, silentLogger } from '../../../observability/index.ts';
+import { mountedDevice } from '../../mount-table.ts';
 import {
   checked,
   errno,
@@ -15,7 +16,7 @@ import {
 } from './libc.ts';
 import { type KernelFileSystem, MainServer } from './main-server.ts';
 import { createState, inheritState, type MountState, transientState } from './mount-state.ts';
-import { type FreshMount, mountedDevice, mountFuse, unmountFuse } from './mounting.ts';
+import { type FreshMount, mountFuse, unmountFuse } from './mounting.ts';
 import { hasPassthrough, hasResend, negotiate, type Session } from './negotiation.ts';
 import { type BackingFileProvider, Passthrough } from './passthrough.ts';
 import { Errno, NOTIFY_RESEND, Opcode, OUT_HEADER_SIZE, REQUEST_BUFFER_SIZE } from './protocol.ts';

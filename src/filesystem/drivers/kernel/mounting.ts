@@ -1,6 +1,6 @@
 import { ptr } from 'bun:ffi';
-import { readFileSync } from 'node:fs';
 import { ImgcredError } from '../../../errors/index.ts';
+import { mountedDevice } from '../../mount-table.ts';
 import { receiveDescriptor } from './descriptor-passing.ts';
 import {
   checked,
@@ -155,21 +155,6 @@ async function helperUnmount(mountpoint: string, lazily: boolean): Promise<strin
   return code === 0 ? undefined : `fusermount3 could not unmount ${mountpoint}: ${message.trim()}`;
 }
 
-/** The device number `major:minor` of the topmost mount at `mountpoint`, without touching the mount itself. */
-export function mountedDevice(mountpoint: string): string | undefined {
-  let device: string | undefined;
-  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
-    const [, , number, , path] = line.split(' ');
-    if (path !== undefined && unescapeMountPath(path) === mountpoint) device = number;
-  }
-  return device;
-}
-
 function isMounted(mountpoint: string): boolean {
   return mountedDevice(mountpoint) !== undefined;
-}
-
-// Space, tab, newline and backslash stand as three octal digits in mountinfo.
-function unescapeMountPath(path: string): string {
-  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

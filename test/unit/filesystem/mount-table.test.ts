@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { findMountedDevice } from '../../../src/filesystem/drivers/fuse-native/mount-table.ts';
+import { mountedDevice, parseMountTable } from '../../../src/filesystem/index.ts';
 
 const TABLE = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 40 22 0:39 / /srv/one ro,relatime - fuse.imgcred imgcred ro,user_id=0
@@ -13,6 +13,15 @@ test.each([
   ['/srv/one', '0:41'],
   ['/srv', undefined],
   ['/srv/on', undefined],
-])('at %s is %s', (path, device) => {
-  expect(findMountedDevice(TABLE, path)).toBe(device);
+])('at %s the device %s is mounted', (path, device) => {
+  expect(mountedDevice(path, parseMountTable(TABLE))).toBe(device);
+});
+
+test('a mount’s type and options are those of its file system', () => {
+  expect(parseMountTable(TABLE)[1]).toEqual({
+    target: '/srv/one',
+    device: '0:39',
+    type: 'fuse.imgcred',
+    options: 'ro,user_id=0',
+  });
 });

@@ -29,7 +29,16 @@ export class CredentialDeliveries {
     this.#workers.delete(workerId);
   }
 
-  /** Notes what a worker has been given with a request, or says that it has taken over. */
+  /**
+   * Notes what a worker has been given with a request. Where it has the image mounted already, that says nothing:
+   * a mount keeps what it has when what comes with a request is refused.
+   */
+  dispatched(workerId: string, { image_id, version }: CredentialMark): void {
+    const known = this.#of(workerId);
+    if (!known.has(image_id)) known.set(image_id, { version, sentAt: undefined });
+  }
+
+  /** Notes what a worker says that it has taken over. */
   done(workerId: string, { image_id, version }: CredentialMark): void {
     this.#of(workerId).set(image_id, { version, sentAt: undefined });
   }

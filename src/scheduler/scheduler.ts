@@ -162,7 +162,8 @@ export class Scheduler implements WorkerLink, ImageRequests {
         this.#sweepSometimes();
         const found = await this.#dispatcher.next(worker);
         if (typeof found !== 'number') {
-          this.#deliveries.done(worker.id, { image_id: found.image.id, version: found.credential_version });
+          const mark = { image_id: found.image.id, version: found.credential_version };
+          this.#deliveries.dispatched(worker.id, mark);
           return found;
         }
         pauseMs = Math.min(pauseMs, found);

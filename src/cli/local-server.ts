@@ -2,6 +2,7 @@ import { type Config, dataLayout } from '../config/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { ApiClient } from './api-client.ts';
+import { enterRootless } from './rootless.ts';
 import { startServer } from './server.ts';
 
 /** The server on a data directory: one that runs already, or one that this process has started. */
@@ -27,6 +28,7 @@ export async function startLocalServer(
   const client = new ApiClient({ kind: 'socket', path: dataLayout(config.data_dir).socket }, workspace);
   for (let attempt = 1; ; attempt++) {
     if (await client.alive()) return { client, close: async () => {} };
+    if (attempt === 1) await enterRootless({ ...config, roles: ['worker'] });
     try {
       const server = await startServer(
         { ...config, roles: ['gateway', 'scheduler', 'worker'], listen: 'none' },

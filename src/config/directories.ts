@@ -19,6 +19,7 @@ export function dataLayout(dataDirectory: string) {
     cache: at('worker', 'cache'),
     containers: at('worker', 'containers'),
     mounts: at('worker', 'mounts'),
+    mountSocket: at('worker', 'mounts.sock'),
     /** Records of the directories of the host at which images are mounted. */
     hostMounts: at('worker', 'host-mounts'),
   } as const;

@@ -16,3 +16,10 @@ export {
 export { type MountEntry, mountedDevice, parseMountTable, readMountTable } from './mount-table.ts';
 export type { FuseDriver, MountedFileSystem, MountOptions } from './mounted-file-system.ts';
 export * from './syscalls.ts';
+export {
+  type IdRange,
+  isMapped,
+  parseIdMap,
+  readUserNamespace,
+  type UserNamespace,
+} from './user-namespace.ts';

@@ -19,6 +19,8 @@ const SYMBOLS = {
   waitpid: { args: ['i32', 'ptr', 'i32'], returns: 'i32' },
   waitid: { args: ['i32', 'u32', 'ptr', 'i32'], returns: 'i32' },
   pipe2: { args: ['ptr', 'i32'], returns: 'i32' },
+  dup2: { args: ['i32', 'i32'], returns: 'i32' },
+  execve: { args: ['ptr', 'ptr', 'ptr'], returns: 'i32' },
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   listen: { args: ['i32', 'i32'], returns: 'i32' },
@@ -163,6 +165,44 @@ export function openPipe(): { readonly readEnd: number; readonly writeEnd: numbe
   const [readEnd, writeEnd] = ends;
   if (readEnd === undefined || writeEnd === undefined) throw failed('pipe');
   return { readEnd, writeEnd };
+}
+
+/**
+ * Replaces this process by a program: it keeps its number, its parent, its terminal and its standard streams.
+ * `process.execve` would let no other descriptor through.
+ * @param program absolute path
+ * @param args the program's name first
+ * @param descriptors number → the descriptor that the program finds under it; none of them is itself a new number.
+ *   What had the number before is closed, and all other descriptors are with the replacement.
+ * @throws SystemCallError; the descriptors are taken then, so that this process can only end
+ * @see execve(2), dup2(2)
+ */
+export function replaceProcess(
+  program: string,
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+  descriptors: ReadonlyMap<number, number> = new Map(),
+): never {
+  const variables = Object.entries(environment).flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name}=${value}`],
+  );
+  const path = cString(program);
+  const [list, strings] = stringArray(args);
+  const [variableList, variableStrings] = stringArray(variables);
+  for (const [number, descriptor] of descriptors) {
+    if (libc().dup2(descriptor, number) === -1) throw failed(`duplicate descriptor ${descriptor}`);
+  }
+  libc().execve(path, ptr(list), ptr(variableList));
+  const error = failed(`start ${program}`);
+  // They had to live until here: the kernel reads them through addresses that the collector doesn't know.
+  strings.length = 0;
+  variableStrings.length = 0;
+  throw error;
+}
+
+function stringArray(texts: readonly string[]): [addresses: BigUint64Array, strings: Uint8Array[]] {
+  const strings = texts.map((text) => new TextEncoder().encode(`${text}\0`));
+  return [new BigUint64Array([...strings.map((bytes) => BigInt(ptr(bytes))), 0n]), strings];
 }
 
 const AF_UNIX = 1;

@@ -2,6 +2,7 @@ export {
   type ContainerRuntime,
   findRuntime,
   type HostFacts,
+  livingProcesses,
   readHostFacts,
   superviseContainer,
 } from './containers/index.ts';

@@ -328,7 +328,7 @@ async function untilReachable<T>(
 
 function mountServerSettings(config: Config, layout: DataLayout): MountServerSettings {
   return {
-    socket: join(layout.worker, 'mounts.sock'),
+    socket: layout.mountSocket,
     cache_directory: layout.cache,
     ...(config.cache_limit === undefined ? {} : { cache_limit: config.cache_limit }),
     state_directory: join(layout.worker, 'mount-state'),

@@ -1,5 +1,6 @@
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS, stderrLogger } from '../context.ts';
+import { enterRootless } from '../rootless.ts';
 import { startServer } from '../server.ts';
 
 export const serve: Command = {
@@ -50,6 +51,7 @@ export const serve: Command = {
       slots: invocation.text('slots'),
     });
     const logger = stderrLogger(config);
+    await enterRootless(config);
     const server = await startServer(config, logger);
     logger.info('ready', {
       roles: config.roles,

@@ -24,6 +24,7 @@ export type {
 export type { ContainerSecret } from './container-secrets.ts';
 export { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
 export { type HostFacts, readHostFacts } from './host-facts.ts';
+export { livingProcesses } from './living-processes.ts';
 export { mountOverlay, overlayOptions } from './overlay.ts';
 export type { ReadLogsOptions, StoredLogRecord } from './read-logs.ts';
 export { type ContainerRuntime, findRuntime } from './runtime.ts';

@@ -1,6 +1,7 @@
 import { ptr } from 'bun:ffi';
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { release } from 'node:os';
+import { readUserNamespace } from '../../user-namespace.ts';
 import { cString, errno, errnoName, libc, O_CLOEXEC, O_RDWR } from './libc.ts';
 
 /** What `imgcred doctor` says of this driver. */
@@ -21,19 +22,17 @@ export interface KernelDriverProbe {
   readonly reason?: string;
 }
 
-const CAP_SYS_ADMIN = 21;
-
 /**
  * Finds out, without mounting, whether the kernel driver can run here. Features follow from the kernel's
  * version; what really holds is negotiated at each mount.
  */
 export function probeKernelDriver(): KernelDriverProbe {
   const kernelVersion = release();
-  const admin = mayAdminister();
+  const { initial, mayMount } = readUserNamespace();
   const helper = Bun.which('fusermount3') !== null;
-  const mounting = admin ? 'mount' : helper ? 'fusermount3' : 'none';
+  const mounting = mayMount ? 'mount' : helper ? 'fusermount3' : 'none';
   const features = {
-    passthrough: atLeast(kernelVersion, 6, 9) && admin && !inUserNamespace(),
+    passthrough: atLeast(kernelVersion, 6, 9) && mayMount && initial,
     resend: atLeast(kernelVersion, 6, 9),
     readdirplus: true,
     maxPages: 256,
@@ -71,14 +70,4 @@ function canUse(path: string): boolean {
 export function atLeast(version: string, major: number, minor: number): boolean {
   const [, a = '0', b = '0'] = /^(\d+)\.(\d+)/.exec(version) ?? [];
   return Number(a) > major || (Number(a) === major && Number(b) >= minor);
-}
-
-function mayAdminister(): boolean {
-  const line = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'));
-  return ((BigInt(`0x${line?.[1] ?? '0'}`) >> BigInt(CAP_SYS_ADMIN)) & 1n) === 1n;
-}
-
-function inUserNamespace(): boolean {
-  // The initial namespace maps all 2³² - 1 ids onto themselves.
-  return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
 }

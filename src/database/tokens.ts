@@ -36,31 +36,48 @@ function readToken(row: Row): TokenRow {
   };
 }
 
+/** A token as it is stored: what authenticates its row, too. */
+export interface SealedTokenRow {
+  readonly token: TokenRow;
+  readonly hash: Uint8Array<ArrayBuffer>;
+  readonly seal: Uint8Array | undefined;
+}
+
+function readSealed(row: Row): SealedTokenRow {
+  return {
+    token: readToken(row),
+    hash: columns.bytes(row, 'hash'),
+    seal: columns.optionalBytes(row, 'seal'),
+  };
+}
+
 /** API tokens of all workspaces, by hash: who calls is not known before the token is. */
 export class TokenRepository {
   readonly #connection: Connection;
-  readonly #newId: IdentifierSource;
+  readonly newId: () => TokenId;
   readonly #now: () => number;
 
   constructor(connection: Connection, newId: IdentifierSource, now: () => number) {
     this.#connection = connection;
-    this.#newId = newId;
+    this.newId = () => newId('tok');
     this.#now = now;
   }
 
   create(
-    token: Pick<TokenRow, 'workspaceId' | 'name' | 'role' | 'createdBy' | 'expiresAt'>,
+    token: Pick<TokenRow, 'id' | 'workspaceId' | 'name' | 'role' | 'createdBy' | 'expiresAt'>,
     hash: Uint8Array<ArrayBuffer>,
+    seal: Uint8Array<ArrayBuffer>,
   ): TokenRow {
     return this.#connection.one(
-      `INSERT INTO api_tokens (id, workspace_id, name, role, hash, created_by, created_at, expires_at)
-       VALUES ($id, $workspaceId, $name, $role, $hash, $createdBy, $now, $expiresAt) RETURNING *`,
+      `INSERT INTO api_tokens (id, workspace_id, name, role, hash, created_by, created_at, expires_at, seal)
+       VALUES ($id, $workspaceId, $name, $role, $hash, $createdBy, $now, $expiresAt, $seal) RETURNING *`,
       {
-        id: this.#newId('tok'),
+        id: token.id,
         workspaceId: token.workspaceId ?? null,
         name: token.name,
         role: token.role,
         hash,
+        seal,
         createdBy: token.createdBy,
         expiresAt: token.expiresAt ?? null,
         now: this.#now(),
@@ -70,11 +87,17 @@ export class TokenRepository {
   }
 
   /** The token with this sha256, with the stored hash for a comparison in constant time. */
-  byHash(hash: Uint8Array<ArrayBuffer>): { readonly token: TokenRow; readonly hash: Uint8Array } | undefined {
-    return this.#connection.get('SELECT * FROM api_tokens WHERE hash = $hash', { hash }, (row) => ({
-      token: readToken(row),
-      hash: columns.bytes(row, 'hash'),
-    }));
+  byHash(hash: Uint8Array<ArrayBuffer>): SealedTokenRow | undefined {
+    return this.#connection.get('SELECT * FROM api_tokens WHERE hash = $hash', { hash }, readSealed);
+  }
+
+  /** One token; within one workspace only, if one is given. */
+  find(id: string, workspaceId?: WorkspaceId): SealedTokenRow | undefined {
+    return this.#connection.get(
+      'SELECT * FROM api_tokens WHERE id = $id AND ($workspaceId IS NULL OR workspace_id = $workspaceId)',
+      { id, workspaceId: workspaceId ?? null },
+      readSealed,
+    );
   }
 
   /** Those of one workspace; of all, and those bound to none, without one. */
@@ -86,13 +109,12 @@ export class TokenRepository {
     );
   }
 
-  /** Ends a token; within one workspace only, if one is given. Returns whether there was a live one. */
-  revoke(id: TokenId, workspaceId?: WorkspaceId): boolean {
+  /** Ends a token, and takes the seal that says so. Returns whether there was a live one. */
+  revoke(id: TokenId, seal: Uint8Array<ArrayBuffer>): boolean {
     return (
       this.#connection.run(
-        `UPDATE api_tokens SET revoked_at = $now WHERE id = $id AND revoked_at IS NULL
-           AND ($workspaceId IS NULL OR workspace_id = $workspaceId)`,
-        { id, workspaceId: workspaceId ?? null, now: this.#now() },
+        'UPDATE api_tokens SET revoked_at = $now, seal = $seal WHERE id = $id AND revoked_at IS NULL',
+        { id, seal, now: this.#now() },
       ) > 0
     );
   }

@@ -39,7 +39,8 @@ export async function openSecrets(
   const workspaces = new WorkspaceKeys(database, keyring);
   const audit = new AuditLog(database, await systemKey(database, keyring, 'audit', 'imgcred/1 audit chain'));
   const store = new SecretStore(database, workspaces, audit, options);
-  const tokens = new TokenStore(database, audit, options);
+  const tokenSealKey = await systemKey(database, keyring, 'audit', 'imgcred/1 token seal');
+  const tokens = new TokenStore(database, audit, tokenSealKey, options);
   const imageCredentials = new ImageCredentialSecrets(store);
   const adminTokenFile = ensureAdminToken(database, tokens, dataDirectory);
   const administration = new Administration(keyring, workspaces, audit);

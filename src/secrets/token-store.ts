@@ -1,8 +1,9 @@
 import { Secret } from '../credentials/index.ts';
 import type { Database, Role, TokenId, TokenRow, WorkspaceId } from '../database/index.ts';
 import type { AuditLog } from './audit.ts';
+import { type Bytes, encodeFields } from './encoding.ts';
 import { SecretError } from './errors.ts';
-import { equalBytes, type RandomBytes, randomBytes, sha256 } from './primitives.ts';
+import { equalBytes, hmac, type RandomBytes, randomBytes, sha256 } from './primitives.ts';
 import type { Actor } from './secret-store.ts';
 import { createToken, isTokenShaped } from './token-format.ts';
 
@@ -22,16 +23,19 @@ export interface NewToken {
 export class TokenStore {
   readonly #database: Database;
   readonly #audit: AuditLog;
+  readonly #sealKey: Bytes;
   readonly #random: RandomBytes;
   readonly #now: () => number;
 
   constructor(
     database: Database,
     audit: AuditLog,
+    sealKey: Bytes,
     options: { readonly random?: RandomBytes; readonly now?: () => number } = {},
   ) {
     this.#database = database;
     this.#audit = audit;
+    this.#sealKey = sealKey;
     this.#random = options.random ?? randomBytes;
     this.#now = options.now ?? Date.now;
   }
@@ -56,16 +60,14 @@ export class TokenStore {
             ? 'a token cannot expire in the past'
             : undefined;
     if (problem !== undefined) throw new SecretError('INVALID_INPUT', problem);
+    const { name, role, workspaceId, expiresAt } = token;
+    const sealed = { id: this.#database.tokens.newId(), name, role, workspaceId, expiresAt };
+    const hash = sha256(secret.reveal());
     return this.#database.transaction(() => {
       const row = this.#database.tokens.create(
-        {
-          workspaceId: token.workspaceId,
-          name: token.name,
-          role: token.role,
-          createdBy: by.actor,
-          expiresAt: token.expiresAt,
-        },
-        sha256(secret.reveal()),
+        { ...sealed, createdBy: by.actor },
+        hash,
+        this.#sealOf(sealed, hash, false),
       );
       this.#record('token.create', row, by);
       return row;
@@ -92,6 +94,13 @@ export class TokenStore {
       throw unauthorized('this token is not known here', 'check that it was made by this server');
     }
     const { token } = found;
+    const seal = this.#sealOf(token, hash, token.revokedAt !== undefined);
+    if (found.seal === undefined || !equalBytes(found.seal, seal)) {
+      throw unauthorized(
+        `the row of token ${token.id} was not written by this server, or was changed`,
+        'make a new token, and see who can write to the database',
+      );
+    }
     if (token.revokedAt !== undefined)
       throw unauthorized(`token ${token.id} was revoked`, 'ask for a new one');
     if (token.expiresAt !== undefined && token.expiresAt <= this.#now()) {
@@ -112,14 +121,27 @@ export class TokenStore {
    */
   revoke(id: TokenId, by: Actor, workspaceId?: WorkspaceId): void {
     this.#database.transaction(() => {
-      const row = this.#database.tokens.list(workspaceId).find((token) => token.id === id);
-      if (row === undefined || !this.#database.tokens.revoke(id, workspaceId)) {
+      const found = this.#database.tokens.find(id, workspaceId);
+      const seal = found && this.#sealOf(found.token, found.hash, true);
+      if (found === undefined || seal === undefined || !this.#database.tokens.revoke(id, seal)) {
         throw new SecretError('NOT_FOUND', `no live token ${JSON.stringify(id)}`, {
           hint: 'see `imgcred token ls`',
         });
       }
-      this.#record('token.revoke', row, by);
+      this.#record('token.revoke', found.token, by);
     });
+  }
+
+  /** What authenticates a token's row. docs/secret-format.md */
+  #sealOf(
+    token: Pick<TokenRow, 'id' | 'workspaceId' | 'name' | 'role' | 'expiresAt'>,
+    hash: Bytes,
+    revoked: boolean,
+  ): Bytes {
+    const { id, workspaceId, name, role, expiresAt } = token;
+    const state = revoked ? 'revoked' : 'live';
+    const fields = [id, workspaceId ?? '', name, role, expiresAt?.toString() ?? '', state, hash];
+    return hmac(this.#sealKey, encodeFields(fields));
   }
 
   #record(action: string, row: TokenRow, by: Actor): void {

@@ -81,6 +81,64 @@ describe('a token', () => {
     expect(world.secrets.audit.list({ action: 'token.revoke' })).toHaveLength(1);
   });
 
+  describe('whose row somebody has written without the master key', () => {
+    const edits: [name: string, sql: string][] = [
+      ['another role', "UPDATE api_tokens SET role = 'admin' WHERE id = ?"],
+      ['no workspace', "UPDATE api_tokens SET role = 'admin', workspace_id = NULL WHERE id = ?"],
+      [
+        'another workspace',
+        "UPDATE api_tokens SET workspace_id = (SELECT id FROM workspaces WHERE name = 'other') WHERE id = ?",
+      ],
+      ['another name', "UPDATE api_tokens SET name = 'boss' WHERE id = ?"],
+      ['no expiry', 'UPDATE api_tokens SET expires_at = NULL WHERE id = ?'],
+      ['a later expiry', 'UPDATE api_tokens SET expires_at = expires_at + 1 WHERE id = ?'],
+      ['no seal', 'UPDATE api_tokens SET seal = NULL WHERE id = ?'],
+      ['a seal of zeros', 'UPDATE api_tokens SET seal = zeroblob(32) WHERE id = ?'],
+      [
+        'the seal of another',
+        "UPDATE api_tokens SET seal = (SELECT seal FROM api_tokens WHERE name = 'first admin') WHERE id = ?",
+      ],
+    ];
+    for (const [name, sql] of edits) {
+      test(`is refused with ${name}`, async () => {
+        await using world = await openSecretWorld();
+        const { tokens, workspaces } = world.secrets;
+        await workspaces.create('other');
+        const expiresAt = world.clock.now + 1000;
+        const scope = { role: 'runner', workspaceId: world.workspace, expiresAt } as const;
+        const { token, row } = tokens.create({ ...scope, name: 'ci' }, ME);
+        tokens.authenticate(token);
+        world.tamper(sql, row.id);
+        const error = await errorOf(() => tokens.authenticate(token));
+        expect(error).toMatchObject({ code: 'UNAUTHORIZED' });
+        expect(error.message).toContain('was not written by this server, or was changed');
+      });
+    }
+
+    test('is refused when it was made whole', async () => {
+      await using world = await openSecretWorld();
+      const forged = createToken();
+      world.tamper(
+        `INSERT INTO api_tokens (id, name, role, hash, created_by, created_at, seal)
+         SELECT 'tok_' || substr(id, 5, 24) || '00', 'forged', 'admin', ?, created_by, created_at, seal FROM api_tokens`,
+        new Uint8Array(new Bun.CryptoHasher('sha256').update(forged).digest()),
+      );
+      expect(world.secrets.tokens.list().map(({ name }) => name)).toContain('forged');
+      expect(await errorOf(() => world.secrets.tokens.authenticate(hidden(forged)))).toMatchObject({
+        code: 'UNAUTHORIZED',
+      });
+    });
+
+    test('stays revoked when its revocation is taken out', async () => {
+      await using world = await openSecretWorld();
+      const { tokens } = world.secrets;
+      const { token, row } = tokens.create({ name: 'ci', role: 'admin' }, ME);
+      tokens.revoke(row.id, ME);
+      world.tamper('UPDATE api_tokens SET revoked_at = NULL WHERE id = ?', row.id);
+      expect(await errorOf(() => tokens.authenticate(token))).toMatchObject({ code: 'UNAUTHORIZED' });
+    });
+  });
+
   test('of another workspace is neither seen nor revoked', async () => {
     await using world = await openSecretWorld();
     const { tokens, workspaces } = world.secrets;

@@ -17,7 +17,9 @@ export function livingProcesses(directory: string): number[] {
 
 function containerDirectories(directory: string): string[] {
   try {
-    return readdirSync(directory).map((name) => join(directory, name));
+    return readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => join(directory, name));
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return [];
     throw error;

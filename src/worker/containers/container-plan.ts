@@ -1,10 +1,11 @@
 import { chownSync, readFileSync } from 'node:fs';
 import { systemErrorCode } from '../../errors/index.ts';
+import { isMapped } from '../../filesystem/index.ts';
 import { capabilitySets } from './capabilities.ts';
 import type { ContainerCgroup, ContainerManifest, ContainerPaths } from './container-files.ts';
 import type { ContainerOptions, ExecOptions } from './container-options.ts';
 import { ContainerInputError } from './errors.ts';
-import type { HostFacts } from './host-facts.ts';
+import { type HostFacts, UNMAPPED, UNMAPPED_HINT } from './host-facts.ts';
 import { writeNetworkFiles } from './network-files.ts';
 import { type Identity, resolveUser, type UserDatabase } from './passwd.ts';
 import { makeDirectoryInRootfs, resolveInRootfs } from './rootfs-path.ts';
@@ -60,6 +61,7 @@ export function planContainer(
     userDatabase(paths),
     options.additionalGroups,
   );
+  refuseUnmapped(identity, host);
   const files = { hosts: paths.hosts, hostname: paths.hostname, resolvConf: paths.resolvConf };
   const spec = buildRuntimeSpec({
     id,
@@ -100,6 +102,7 @@ export function planExec(
   const { env: added, user, workdir } = options;
   if (options.command.length === 0) throw new ContainerInputError('no command was given');
   const identity = user === undefined ? undefined : resolveUser(user, userDatabase(paths));
+  if (identity !== undefined) refuseUnmapped(identity, plan.host);
   const env = new Map(main.env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry]));
   if (identity !== undefined) env.set('HOME', `HOME=${identity.home}`);
   for (const [name, value] of Object.entries(added ?? {})) env.set(name, `${name}=${value}`);
@@ -127,6 +130,14 @@ export function planExec(
           }),
         }),
   };
+}
+
+function refuseUnmapped({ uid, gid }: Identity, { userNamespace }: HostFacts): void {
+  const [kind, id] = isMapped(userNamespace.uids, uid) ? ['group', gid] : ['user', uid];
+  if (kind === 'group' && isMapped(userNamespace.gids, gid)) return;
+  throw new ContainerInputError(`the container can't run as ${kind} ${id}: ${UNMAPPED}`, {
+    hint: UNMAPPED_HINT,
+  });
 }
 
 function hostWarnings(options: ContainerOptions, host: HostFacts): string[] {

@@ -1,4 +1,5 @@
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
+import { readUserNamespace, type UserNamespace } from '../../filesystem/index.ts';
 import { capabilitiesOfMask } from './capabilities.ts';
 
 /**
@@ -22,7 +23,14 @@ export interface HostFacts {
   readonly seccomp: boolean;
   /** Hard limits of this process by their name in lower case (`nofile`); Infinity for none. */
   readonly hardLimits: ReadonlyMap<string, number>;
+  /** Where it is not the machine's first one, capabilities count for what belongs to it only. */
+  readonly userNamespace: Pick<UserNamespace, 'initial' | 'uids' | 'gids'>;
 }
+
+// Said of an id that the user name space of an ordinary user's imgcred does not have.
+export const UNMAPPED = 'this user may not use that id';
+export const UNMAPPED_HINT =
+  'subordinate ids bring the others: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER';
 
 const CGROUP_ROOT = '/sys/fs/cgroup';
 // statfs(2), f_type.
@@ -43,6 +51,7 @@ export function readHostFacts(): HostFacts {
     cgroup: readCgroupFacts(),
     seccomp: /^Seccomp:/m.test(status),
     hardLimits: parseLimits(readFileSync('/proc/self/limits', 'utf8')),
+    userNamespace: readUserNamespace(),
   };
 }
 

@@ -75,7 +75,7 @@ export function resources(
 // this is a BPF program, for which crun raises the limit of locked memory first. Where this process may not, the rule
 // is left out if the container can't make devices anyway.
 function deviceRule(mayMakeDevices: boolean, host: HostFacts): boolean {
-  return host.cgroup.mode !== 'v2' || mayMakeDevices || host.capabilities.has('CAP_SYS_RESOURCE');
+  return host.cgroup.mode !== 'v2' || mayMakeDevices || mayRaiseLimits(host);
 }
 
 function memoryLimit(limits: ResourceLimits, host: HostFacts): SpecResources['memory'] {
@@ -111,12 +111,17 @@ function cpuLimit(limits: ResourceLimits): SpecResources['cpu'] {
   };
 }
 
+// The kernel asks for the capability outside, whatever this process has in a user name space.
+function mayRaiseLimits({ capabilities, userNamespace }: HostFacts): boolean {
+  return userNamespace.initial && capabilities.has('CAP_SYS_RESOURCE');
+}
+
 /**
  * The process's rlimits: podman's defaults, lowered to this process's own hard limits, and what was given.
  * @throws ContainerInputError for one above the hard limit that this process can't raise
  */
 export function rlimits(given: readonly ResourceLimit[], host: HostFacts): SpecRlimit[] {
-  const mayRaise = host.capabilities.has('CAP_SYS_RESOURCE');
+  const mayRaise = mayRaiseLimits(host);
   const result = new Map<string, SpecRlimit>();
   for (const [name, wanted] of DEFAULT_RLIMITS) {
     const value = Math.min(wanted, host.hardLimits.get(name) ?? wanted);

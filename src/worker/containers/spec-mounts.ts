@@ -1,3 +1,4 @@
+import { isMapped } from '../../filesystem/index.ts';
 import type { ContainerMount, ContainerOptions } from './container-options.ts';
 import { ContainerInputError } from './errors.ts';
 import type { HostFacts } from './host-facts.ts';
@@ -18,6 +19,8 @@ export interface NetworkFiles {
 }
 
 const DEFAULT_SHM_BYTES = 64 << 20;
+// The group `tty`, the same everywhere.
+const TTY_GROUP = 5;
 
 /** What must not be seen through /proc and /sys: it tells of the host, or its keys. As podman. */
 export const MASKED_PATHS: readonly string[] = [
@@ -59,14 +62,25 @@ function systemMounts(options: ContainerOptions, host: HostFacts): SpecMount[] {
   return [
     systemMount('/proc', 'proc', 'nosuid,noexec,nodev'),
     { ...systemMount('/dev', 'tmpfs', 'nosuid,noexec,strictatime,mode=755,size=65536k'), source: 'tmpfs' },
-    systemMount('/sys', 'sysfs', 'nosuid,noexec,nodev,ro'),
-    systemMount('/dev/pts', 'devpts', 'nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5'),
+    sysMount(options, host),
+    systemMount(
+      '/dev/pts',
+      'devpts',
+      `nosuid,noexec,newinstance,ptmxmode=0666,mode=0620${isMapped(host.userNamespace.gids, TTY_GROUP) ? `,gid=${TTY_GROUP}` : ''}`,
+    ),
     systemMount('/dev/mqueue', 'mqueue', 'nosuid,noexec,nodev'),
     { ...systemMount('/dev/shm', 'tmpfs', `nosuid,noexec,nodev,mode=1777,size=${shm}`), source: 'shm' },
     ...(host.cgroup.mode === 'none'
       ? []
       : [systemMount('/sys/fs/cgroup', 'cgroup', 'rprivate,nosuid,noexec,nodev,relatime,ro')]),
   ];
+}
+
+// A new one shows a network, and only whoever owns that may make it; the machine's network is not an ordinary user's.
+function sysMount(options: ContainerOptions, host: HostFacts): SpecMount {
+  if (host.userNamespace.initial || (options.network ?? 'none') === 'none')
+    return systemMount('/sys', 'sysfs', 'nosuid,noexec,nodev,ro');
+  return { ...systemMount('/sys', 'bind', 'rbind,rprivate,nosuid,noexec,nodev,ro'), source: '/sys' };
 }
 
 function systemMount(destination: string, type: string, options: string): SpecMount {

@@ -1,5 +1,6 @@
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemErrorCode } from '../../errors/index.ts';
 import {
   becomeSubreaper,
   MOUNT_FLAGS,
@@ -11,7 +12,8 @@ import {
 } from '../../filesystem/index.ts';
 import type { ContainerManifest, ContainerPaths } from './container-files.ts';
 import type { ContainerSecret } from './container-secrets.ts';
-import type { CgroupMode, HostFacts } from './host-facts.ts';
+import { ContainerInputError } from './errors.ts';
+import { type CgroupMode, type HostFacts, UNMAPPED, UNMAPPED_HINT } from './host-facts.ts';
 import { mountOverlay } from './overlay.ts';
 import type { RuntimeSpec, SpecProcess } from './runtime-spec.ts';
 
@@ -50,7 +52,7 @@ export function mountForContainer(paths: ContainerPaths, manifest: ContainerMani
   }
   mountOverlay(
     { lower: manifest.lower, upper: paths.upper, work: paths.work, merged: paths.merged },
-    { userXattr: manifest.userXattr },
+    { userXattr: manifest.userXattr || !host.userNamespace.initial },
   );
 }
 
@@ -84,7 +86,7 @@ export function writeBundle(
     }
     const source = join(places.secrets, String(number));
     writeFileSync(source, secret.value.reveal(), { mode: 0o600, flag: 'wx' });
-    chownSync(source, secret.uid ?? 0, secret.gid ?? 0);
+    giveSecret(source, secret);
     chmodSync(source, secret.mode ?? 0o444);
     mounts.push({
       destination: secret.target,
@@ -101,6 +103,17 @@ export function writeBundle(
   };
   writeFileSync(join(places.bundle, 'config.json'), JSON.stringify(complete), { mode: 0o600 });
   return complete.process;
+}
+
+function giveSecret(path: string, { target, uid = 0, gid = 0 }: ContainerSecret & { kind: 'file' }): void {
+  try {
+    chownSync(path, uid, gid);
+  } catch (error) {
+    if (systemErrorCode(error) !== 'EINVAL') throw error;
+    throw new ContainerInputError(`the secret at ${target} can't belong to ${uid}:${gid}: ${UNMAPPED}`, {
+      hint: UNMAPPED_HINT,
+    });
+  }
 }
 
 function bindSources(manifest: ContainerManifest): string[] {

@@ -5,12 +5,14 @@ import { type HostFacts, parseLimits } from '../../../src/worker/containers/host
 import { buildRuntimeSpec, type RuntimeSpecInput } from '../../../src/worker/containers/runtime-spec.ts';
 import { seccompProfile } from '../../../src/worker/containers/seccomp.ts';
 
+const ALL_IDS = [{ inside: 0, outside: 0, length: 4_294_967_295 }];
 const host: HostFacts = {
   architecture: 'x64',
   capabilities: new Set(ALL_CAPABILITIES),
   cgroup: { mode: 'v2', controllers: new Set(['memory', 'cpu', 'pids', 'cpuset']), swapAccounting: true },
   seccomp: true,
   hardLimits: new Map([['nofile', 20_000]]),
+  userNamespace: { initial: true, uids: ALL_IDS, gids: ALL_IDS },
 };
 const noCgroups: HostFacts = {
   ...host,
@@ -248,4 +250,37 @@ test('limits are read from the kernel’s table', () => {
     ['nproc', Number.POSITIVE_INFINITY],
     ['nofile', 20_000],
   ]);
+});
+
+describe('in an ordinary user’s name space', () => {
+  const rootless = (count: number): HostFacts => {
+    const ids = [
+      { inside: 0, outside: 1000, length: 1 },
+      ...(count === 1 ? [] : [{ inside: 1, outside: 100_000, length: count - 1 }]),
+    ];
+    return { ...noCgroups, userNamespace: { initial: false, uids: ids, gids: ids } };
+  };
+  const mountAt = (destination: string, change: Partial<RuntimeSpecInput>) =>
+    build(change).mounts.find((mount) => mount.destination === destination);
+
+  test('terminals belong to the group tty only where there is one', () => {
+    expect(mountAt('/dev/pts', { host: rootless(65_536) })?.options).toContain('gid=5');
+    expect(mountAt('/dev/pts', { host: rootless(1) })?.options).not.toContain('gid=5');
+  });
+
+  test('/sys is the machine’s own with the machine’s network, which a new one can’t be made for', () => {
+    const host = rootless(65_536);
+    expect(mountAt('/sys', { host })?.type).toBe('sysfs');
+    expect(mountAt('/sys', { host, options: { network: 'host' } })).toMatchObject({
+      type: 'bind',
+      source: '/sys',
+      options: expect.arrayContaining(['rbind', 'ro', 'nosuid', 'nodev']),
+    });
+  });
+
+  test('a limit above the process’s own is refused, capability or not', () => {
+    const raise = { rlimits: [{ name: 'nofile', soft: 30_000, hard: 30_000 }] };
+    expect(() => build({ options: raise })).not.toThrow();
+    expect(() => build({ options: raise, host: rootless(65_536) })).toThrow("can't be raised above 20000");
+  });
 });

@@ -157,6 +157,11 @@ export function serveOnAddress(
   }
 }
 
+/** Whether an address to listen on can be reached from this machine alone. */
+export function staysOnThisMachine(listen: string): boolean {
+  return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\]):/i.test(listen);
+}
+
 function readTls({ cert, key }: TlsFiles): { cert: string; key: string } {
   return { cert: readPem('--tls-cert', cert), key: readPem('--tls-key', key) };
 }

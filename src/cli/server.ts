@@ -28,7 +28,13 @@ import { openSecrets, type Secrets } from '../secrets/index.ts';
 import { HttpWorkerLink, Worker } from '../worker/index.ts';
 import { readTokenFile } from './api-client.ts';
 import { forwardTo } from './forward.ts';
-import { type HttpServer, serveOnAddress, serveOnSocket, type TlsFiles } from './http-server.ts';
+import {
+  type HttpServer,
+  serveOnAddress,
+  serveOnSocket,
+  staysOnThisMachine,
+  type TlsFiles,
+} from './http-server.ts';
 import { openLayerIndexes } from './layer-indexing.ts';
 import { registryOptions } from './registry-options.ts';
 import { refuseForeignNamespace } from './rootless-namespace.ts';
@@ -77,7 +83,17 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
       servers.push(serveOnSocket(plane.app, alone ? layout.schedulerSocket : layout.socket));
       cleanups.push(() => servers[0]?.stop());
       if (config.listen !== 'none') {
-        const server = serveOnAddress(plane.app, config.listen, tlsOf(config));
+        const tls = tlsOf(config);
+        if (tls === undefined && !staysOnThisMachine(config.listen)) {
+          logger.warn(
+            'the API speaks plain HTTP: who listens on the network can read tokens and credentials',
+            {
+              listen: config.listen,
+              hint: 'give --tls-cert and --tls-key, or put TLS in front of it',
+            },
+          );
+        }
+        const server = serveOnAddress(plane.app, config.listen, tls);
         servers.push(server);
         cleanups.push(() => server.stop());
       }

@@ -2,7 +2,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { type HttpServer, serveOnAddress, serveOnSocket } from '../../../src/cli/http-server.ts';
+import {
+  type HttpServer,
+  serveOnAddress,
+  serveOnSocket,
+  staysOnThisMachine,
+} from '../../../src/cli/http-server.ts';
 import { expectError, type GatewayWorld, openGatewayWorld } from '../gateway/world.ts';
 
 let world: GatewayWorld;
@@ -120,6 +125,18 @@ test('a request without a valid token is logged with its origin, and without the
   expect(JSON.parse(logged[0] ?? '')).toMatchObject({ origin: '192.0.2.1', method: 'GET' });
   expect(logged[0]?.length).toBeLessThan(600);
   expect(logged[0]).not.toContain(wrong);
+});
+
+test.each([
+  ['127.0.0.1:7480', true],
+  ['localhost:80', true],
+  ['[::1]:80', true],
+  ['0.0.0.0:7480', false],
+  ['[::]:7480', false],
+  ['127.0.0.1.example.com:80', false],
+  ['localhost.example.com:80', false],
+] as const)('an API on %s stays on this machine: %p', (listen, stays) => {
+  expect(staysOnThisMachine(listen)).toBe(stays);
 });
 
 test('the socket is for its owner alone', async () => {

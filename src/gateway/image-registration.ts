@@ -187,6 +187,7 @@ export class ImageRegistration {
       client,
       reference.repository,
       layers,
+      known,
       onProgress,
       signal,
     );

@@ -58,6 +58,7 @@ export class IndexPublication {
         client,
         repository,
         distinctLayers(image.layers.map(sourceOf)),
+        [],
         onProgress,
         signal,
       );

@@ -38,6 +38,7 @@ export class LayerIndexThreads {
   readonly #logger: Logger;
   readonly #idle: { thread: IndexingThread; timer: ReturnType<typeof setTimeout> }[] = [];
   #unavailable = false;
+  #closed = false;
 
   constructor(logger: Logger) {
     this.#logger = logger;
@@ -62,8 +63,9 @@ export class LayerIndexThreads {
     }
   }
 
-  /** Ends the threads that have nothing to do. */
+  /** Ends the threads: those that are at work when they have done. */
   close(): void {
+    this.#closed = true;
     for (const { thread, timer } of this.#idle.splice(0)) {
       clearTimeout(timer);
       thread.end();
@@ -97,6 +99,10 @@ export class LayerIndexThreads {
 
   #giveBack(thread: IndexingThread): void {
     if (thread.dead) return;
+    if (this.#closed) {
+      thread.end();
+      return;
+    }
     const timer = setTimeout(() => {
       this.#idle.splice(
         this.#idle.findIndex((entry) => entry.thread === thread),

@@ -13,7 +13,8 @@ export interface ReadingProgress {
 }
 
 /**
- * The indexes of these layers, in their order, made here: known from before, or by reading the layer. One layer that
+ * The indexes of these layers, in their order, made here: known from before (those that the caller has at hand are
+ * `known`, by position), or by reading the layer. One layer that
  * fails ends the others, whose work so far would be for nothing; those that were finished are kept.
  *
  * @throws ImgcredError CORRUPT, NOT_AN_IMAGE; what the registry client throws
@@ -23,6 +24,7 @@ export async function readLayers(
   client: RegistryClient,
   repository: string,
   layers: readonly LayerSource[],
+  known: readonly (LayerIndex | undefined)[],
   onProgress: (progress: ReadingProgress) => void,
   signal: AbortSignal,
 ): Promise<LayerIndex[]> {
@@ -41,16 +43,19 @@ export async function readLayers(
     });
   const work = layers.map(async (layer, at) => {
     const state = seen[at] ?? { bytes: 0, entries: 0, done: false };
-    const index = await indexes.get(
-      layer,
-      (abortion) => client.streamBlob(repository, layer, { signal: abortion, verify: false }),
-      (progress) => {
-        state.bytes = progress.compressedBytes;
-        state.entries = progress.entries;
-        report();
-      },
-      both,
-    );
+    const index =
+      known[at] ??
+      (await indexes.get(
+        layer,
+        // The indexing checks the digest.
+        (abortion) => client.streamBlob(repository, layer, { signal: abortion, verify: false }),
+        (progress) => {
+          state.bytes = progress.compressedBytes;
+          state.entries = progress.entries;
+          report();
+        },
+        both,
+      ));
     Object.assign(state, { bytes: layer.size, entries: index.entryCount, done: true });
     report();
     return index;

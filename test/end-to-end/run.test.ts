@@ -92,7 +92,7 @@ describe('imgcred run without a server', () => {
   });
 
   test('fetches a small part of the image for a small command, and says so', async () => {
-    const fresh = ['--data-dir', join(sandbox.directory, 'fresh'), '--prefetch', 'none'];
+    const fresh = ['--data-dir', join(sandbox.directory, 'fresh'), '--prefetch', 'none', '--keep', 'none'];
     await sandbox.run(['image', 'add', image.reference, ...CREDS, ...fresh], { env: credentials() });
     const { stdout, code } = await sandbox.run([
       'run',
@@ -113,7 +113,7 @@ describe('imgcred run without a server', () => {
   });
 
   test('fails a run that needs more than --max-fetch', async () => {
-    const fresh = ['--data-dir', join(sandbox.directory, 'capped')];
+    const fresh = ['--data-dir', join(sandbox.directory, 'capped'), '--keep', 'none'];
     await sandbox.run(['image', 'add', image.reference, ...CREDS, ...fresh], { env: credentials() });
     const command = ['/bin/sha256sum', '/app/ballast'];
     const { code, stderr } = await sandbox.run([

@@ -117,27 +117,26 @@ describe('a registry without the referrers API', () => {
   test('is mended by pushing again when two clients wrote the list at once', async () => {
     const other = await new Pusher(plain).image({ repository: REPOSITORY, tag: 'fourth', config: { a: 3 } });
     const listTag = `/manifests/sha256-${digestHex(other.manifestDigest)}`;
-    // Both have read the list before either writes it.
-    const readers = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    let reads = 0;
-    await using proxy = await startFaultProxy(plain.url);
-    proxy.fault = ({ method, path }) => {
-      if (method === 'GET' && path.endsWith(listTag)) readers[reads++]?.resolve();
-      return undefined;
-    };
-    using one = connect(proxy.host);
-    using two = connect(proxy.host, {
+    const about12 = about(other, bytesOf(12));
+    const hasRead = Promise.withResolvers<void>();
+    const mayWrite = Promise.withResolvers<void>();
+    using one = connect(plain.host);
+    using two = connect(plain.host, {
       fetch: async (url, init) => {
-        // The second writes only when the first is through; what it read is then out of date.
-        if (init.method === 'PUT' && url.endsWith(listTag)) await first;
+        // It writes only when the other is through: what it read is then out of date.
+        if (init.method === 'PUT' && url.endsWith(listTag)) {
+          hasRead.resolve();
+          await mayWrite.promise;
+        }
         return fetch(url, init);
       },
     });
-    const second = pushArtifact(two, REPOSITORY, about(other, bytesOf(11)));
-    await readers[0]?.promise;
-    const first = pushArtifact(one, REPOSITORY, about(other, bytesOf(12)));
-    const digests = (await Promise.all([first, second])).map(({ digest }) => digest);
-    await pushArtifact(one, REPOSITORY, about(other, bytesOf(12)));
+    const late = pushArtifact(two, REPOSITORY, about(other, bytesOf(11)));
+    await hasRead.promise;
+    const early = await pushArtifact(one, REPOSITORY, about12);
+    mayWrite.resolve();
+    const digests = [early.digest, (await late).digest];
+    await pushArtifact(one, REPOSITORY, about12);
     const listed = await listReferrers(one, REPOSITORY, other.manifestDigest, TYPE);
     expect(listed.map(({ digest }) => digest).sort()).toEqual(digests.sort());
   });

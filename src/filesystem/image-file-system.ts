@@ -1,5 +1,6 @@
 import type { ImageContent } from '../content/index.ts';
 import type { Attributes, DirectoryEntry, Extent, ImageIndex } from '../index/index.ts';
+import { mappedOwners } from './mapped-owners.ts';
 
 /** What statfs(2) says of an image. */
 export interface FileSystemStatistics {
@@ -42,8 +43,9 @@ const LONGEST_NAME = 255;
 
 /** The file system of an index and its content. Closing it closes neither. */
 export function createImageFileSystem(index: ImageIndex, content: ImageContent): ImageFileSystem {
+  const owned = mappedOwners();
   return {
-    getattr: (ino) => index.attributes(ino),
+    getattr: (ino) => owned(index.attributes(ino)),
     lookup: (parent, name) => index.lookup(parent, name),
     readlink: (ino) => index.readlink(ino),
     entryCount: (directory) => index.entryCount(directory),

@@ -46,5 +46,8 @@ export function parseIdMap(text: string): IdRange[] {
 
 /** Whether a file may belong to `id` in a name space with these ranges. */
 export function isMapped(ranges: readonly IdRange[], id: number): boolean {
-  return ranges.some(({ inside, length }) => id >= inside && id - inside < length);
+  for (const { inside, length } of ranges) {
+    if (id >= inside && id - inside < length) return true;
+  }
+  return false;
 }

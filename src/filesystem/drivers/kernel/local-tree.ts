@@ -1,6 +1,7 @@
 import { markTouched } from '../../../content/index.ts';
 import type { Attributes, DirectoryEntry, Extent, ImageIndex } from '../../../index/index.ts';
 import { openImageIndex } from '../../../index/index.ts';
+import { mappedOwners } from '../../mapped-owners.ts';
 import { libc, nativeAddress } from './libc.ts';
 import { NAME_MAX } from './protocol.ts';
 import type { ReplyStatistics } from './replies.ts';
@@ -27,6 +28,7 @@ const BLOCK_SIZE = 4096;
 
 class LocalTree implements ServedTree {
   readonly #index: ImageIndex;
+  readonly #owned = mappedOwners();
   readonly #layers: readonly Layer[];
   readonly #touchCounter: Int32Array;
   /** Extents of files read lately, each where its inode number puts it. */
@@ -43,7 +45,7 @@ class LocalTree implements ServedTree {
   }
 
   getattr(ino: number): Attributes {
-    return this.#index.attributes(ino);
+    return this.#owned(this.#index.attributes(ino));
   }
 
   lookup(parent: number, name: Uint8Array): number {

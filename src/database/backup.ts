@@ -22,7 +22,9 @@ import { Columns } from './rows.ts';
 
 const CHUNK_BYTES = 1 << 20;
 const FORMAT = 1;
-const SAFE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*(\/[A-Za-z0-9_][A-Za-z0-9._-]*)*$/;
+// What a backup holds beside the database. Anything else in the data directory means something there: an
+// `admin-token` would be taken for the first one, an `imgcred.db-wal` for changes to the database.
+const RESTORED = /^(?:master-key|indexes\/[A-Za-z0-9_][A-Za-z0-9._-]*)$/;
 
 const TABLES = `
 CREATE TABLE backup (format INTEGER NOT NULL, created_at INTEGER NOT NULL) STRICT;
@@ -243,7 +245,7 @@ function storeFile(connection: Connection, file: BackupFile): void {
 
 function extractFile(connection: Connection, file: StoredFile, directory: string): void {
   // The backup may come from anywhere: it must not write outside of the directory, nor over what is there.
-  if (!SAFE_NAME.test(file.name) || file.name === DATABASE_FILE) {
+  if (!RESTORED.test(file.name)) {
     throw new DatabaseError(
       'CORRUPT',
       `the backup holds a file with a bad name, ${JSON.stringify(file.name)}`,

@@ -13,8 +13,8 @@ function setUp() {
   const image = addImage(world.database, workspace, 'a');
   mkdirSync(join(world.directory, 'indexes'));
   writeFileSync(join(world.directory, 'indexes', 'abc'), LARGE);
-  writeFileSync(join(world.directory, 'empty'), '');
-  const files = ['indexes/abc', 'empty'].map((name) => ({ name, path: join(world.directory, name) }));
+  writeFileSync(join(world.directory, 'master-key'), '');
+  const files = ['indexes/abc', 'master-key'].map((name) => ({ name, path: join(world.directory, name) }));
   return { ...world, workspace, image, files, target: join(world.directory, 'backup.imgcred') };
 }
 
@@ -25,8 +25,8 @@ test('a restored directory has the same rows and files, and nothing of the backu
   expect(made).toEqual({
     createdAt: 5,
     files: [
-      { name: 'empty', size: 0 },
       { name: 'indexes/abc', size: LARGE.length },
+      { name: 'master-key', size: 0 },
     ],
     masterKeyIds: ['kek_test'],
   });
@@ -34,7 +34,7 @@ test('a restored directory has the same rows and files, and nothing of the backu
   expect(statSync(world.target).mode & 0o777).toBe(0o600);
   expect(restoreBackup(world.target, restored.path)).toEqual(made);
   expect(readFileSync(join(restored.path, 'indexes', 'abc')).equals(LARGE)).toBe(true);
-  expect(readdirSync(restored.path).sort()).toEqual(['empty', 'imgcred.db', 'indexes']);
+  expect(readdirSync(restored.path).sort()).toEqual(['imgcred.db', 'indexes', 'master-key']);
   using database = openDatabase(restored.path);
   expect(database.workspace(world.workspace).images.get(world.image.id)).toEqual(world.image);
   const raw = new Sqlite(database.path, { readonly: true });
@@ -63,7 +63,7 @@ test('nothing that exists is overwritten', async () => {
   expect(await errorOf(() => restoreBackup(world.target, world.directory))).toMatchObject({
     code: 'CONFLICT',
   });
-  writeFileSync(join(restored.path, 'empty'), 'not empty');
+  writeFileSync(join(restored.path, 'master-key'), 'not empty');
   expect(await errorOf(() => restoreBackup(world.target, restored.path))).toMatchObject({ code: 'CONFLICT' });
   expect(existsSync(join(restored.path, 'imgcred.db'))).toBe(false);
 });
@@ -74,10 +74,10 @@ test('a restore that was interrupted can be run again', () => {
   writeBackup(world.database, world.target, world.files);
   mkdirSync(join(restored.path, 'indexes'));
   writeFileSync(join(restored.path, 'indexes', 'abc'), LARGE);
-  writeFileSync(join(restored.path, 'empty.restore'), 'half');
+  writeFileSync(join(restored.path, 'master-key.restore'), 'half');
   writeFileSync(join(restored.path, 'imgcred.db.restore'), 'half');
   restoreBackup(world.target, restored.path);
-  expect(readdirSync(restored.path).sort()).toEqual(['empty', 'imgcred.db', 'indexes']);
+  expect(readdirSync(restored.path).sort()).toEqual(['imgcred.db', 'indexes', 'master-key']);
 });
 
 const BAD: readonly [title: string, code: string, spoil: (file: string) => void][] = [
@@ -95,6 +95,9 @@ const BAD: readonly [title: string, code: string, spoil: (file: string) => void]
   ['an absolute name', 'CORRUPT', (file) => rename(file, '/outside')],
   ['a hidden way up', 'CORRUPT', (file) => rename(file, 'indexes/../../outside')],
   ['the database by another way', 'CORRUPT', (file) => rename(file, 'imgcred.db')],
+  ['changes to the database', 'CORRUPT', (file) => rename(file, 'imgcred.db-wal')],
+  ['a first admin token', 'CORRUPT', (file) => rename(file, 'admin-token')],
+  ['something of a worker', 'CORRUPT', (file) => rename(file, 'worker/state/x')],
 ];
 for (const [title, code, spoil] of BAD) {
   test(`a backup with ${title} is refused, and no database appears`, async () => {

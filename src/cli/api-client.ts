@@ -89,6 +89,17 @@ export class ApiClient {
     return response;
   }
 
+  /** Asks for a WebSocket, which is not open yet. */
+  webSocket(path: string): WebSocket {
+    const address = this.#address;
+    const headers: Record<string, string> = {};
+    if (this.#workspace !== undefined) headers['imgcred-workspace'] = this.#workspace;
+    if (address.kind === 'socket') return new WebSocket(`ws+unix://${address.path}:${path}`, { headers });
+    if (address.token !== undefined) headers.authorization = `Bearer ${address.token}`;
+    const url = `${address.url.replace(/^http/, 'ws').replace(/\/+$/, '')}${path}`;
+    return new WebSocket(url, { headers, ...(address.ca === undefined ? {} : { tls: { ca: address.ca } }) });
+  }
+
   /** The lines of an `application/x-ndjson` answer, each parsed. */
   async *lines<T>(
     schema: z.ZodType<T>,

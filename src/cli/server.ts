@@ -162,6 +162,7 @@ async function openControlPlane(
         })
       : undefined;
     const layers = openLayerIndexes(config, layout, logger.with({ role: 'gateway' }));
+    const containers = worker.then((here) => here?.containers);
     const app = createGateway({
       database,
       tokens: secrets.tokens,
@@ -169,7 +170,8 @@ async function openControlPlane(
         ? [
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
             ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
-            ...interactiveRoutes({ containers: worker.then((here) => here?.containers), signals }),
+            ...containerRoutes({ logs, signals, queueLimit: config.queue_limit, containers }),
+            ...interactiveRoutes({ containers, signals }),
           ]
         : [],
       logger: logger.with({ role: 'gateway' }),
@@ -231,7 +233,6 @@ function gatewayRoutes(
   return [
     ...imageRoutes(registration),
     ...indexPushRoutes(publication),
-    ...containerRoutes({ logs, signals, queueLimit: config.queue_limit }),
     ...secretRoutes({
       store: secrets.store,
       verify: registration.verify,

@@ -41,6 +41,7 @@ export function containerView(row: ContainerRow) {
     command: Array.isArray(row.spec.command) ? row.spec.command : null,
     env: row.spec.env ?? {},
     overrides: row.spec.overrides ?? {},
+    secrets: row.spec.secrets ?? [],
     worker_id: row.workerId ?? null,
     attempt: row.attempt,
     exit_code: row.exitCode ?? null,

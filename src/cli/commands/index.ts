@@ -1,4 +1,5 @@
 import type { Command } from '../command.ts';
+import { attachCommand } from './attach.ts';
 import { auditRead, auditVerify } from './audit.ts';
 import { backup, restore } from './backup.ts';
 import { cacheList, cachePrune, cacheStat } from './cache.ts';
@@ -12,6 +13,7 @@ import {
   containerWait,
 } from './container.ts';
 import { doctor } from './doctor.ts';
+import { exec } from './exec.ts';
 import { imageAdd, imageList, imageRemove, imageShow } from './image.ts';
 import { imageDu, imagePin, imagePins, imageUnpin } from './image-local.ts';
 import { indexPush } from './index-push.ts';
@@ -37,6 +39,8 @@ import { workspaceCreate, workspaceList, workspaceRemove } from './workspace.ts'
 /** Every command, in the order of the overview. */
 export const COMMANDS: readonly Command[] = [
   run,
+  exec,
+  attachCommand,
   imageAdd,
   imageList,
   imageShow,

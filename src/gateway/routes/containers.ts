@@ -9,6 +9,8 @@ import { ImgcredError } from '../../errors/index.ts';
 import type { LogStore } from '../../logs/index.ts';
 import {
   type ChangeSignals,
+  type ContainerServices,
+  type CreateContainer,
   containerSignal,
   createContainerSchema,
   ordersSignal,
@@ -19,6 +21,7 @@ import { requireHostAccess } from '../host-access.ts';
 import { parameter, queryFlag, type Route, readBody, readQuery } from '../routing.ts';
 import { ndjson } from '../streams.ts';
 import { containerView } from '../views.ts';
+import { requireWorker } from './interactive.ts';
 
 // How long a waiter sleeps at most: a scheduler in another process can't signal us.
 const POLL_MS = 500;
@@ -31,10 +34,12 @@ export interface ContainerRouteOptions {
   readonly signals: ChangeSignals;
   /** Requests that one workspace may have waiting and running at once; 10,000 unless told. */
   readonly queueLimit?: number;
+  /** The worker of this process, to which a request is bound that somebody wants to attach to. */
+  readonly containers?: Promise<ContainerServices | undefined>;
 }
 
 export function containerRoutes(options: ContainerRouteOptions): Route[] {
-  const { logs, signals, queueLimit = 10_000 } = options;
+  const { logs, signals, queueLimit = 10_000, containers = Promise.resolve(undefined) } = options;
   return [
     {
       method: 'post',
@@ -44,7 +49,11 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
       async handle(c, { identity, workspace }) {
         const { image: named, name, restart, ...spec } = await readBody(c, createContainerSchema);
         requireHostAccess(identity, spec);
+        requireSecrets(workspace, spec);
         const image = findImage(workspace, named);
+        const labels = spec.overrides.start_when_attached
+          ? { ...spec.worker_labels, worker: (await requireWorker(containers)).workerName }
+          : spec.worker_labels;
         if (workspace.containers.countLive() >= queueLimit) {
           const error = new ImgcredError(
             'QUEUE_FULL',
@@ -65,7 +74,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
           imageId: image.id,
           imageReference: image.reference,
           name,
-          spec: JSON.parse(JSON.stringify(spec)),
+          spec: JSON.parse(JSON.stringify({ ...spec, worker_labels: labels })),
           restartPolicy: policy === 'always' || policy === 'on-failure' ? policy : 'no',
           restartLimit: limit === undefined ? undefined : Number(limit),
           idempotencyKey: key,
@@ -158,6 +167,30 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
       },
     },
   ];
+}
+
+/**
+ * Refuses a request for secrets that no container can get, before it is queued.
+ *
+ * @throws ImgcredError NOT_FOUND; FORBIDDEN for a registry's login
+ */
+function requireSecrets(
+  workspace: WorkspaceDatabase,
+  { secrets = [] }: Pick<CreateContainer, 'secrets'>,
+): void {
+  for (const { name } of secrets) {
+    const secret = workspace.secrets.find(name);
+    if (secret === undefined) {
+      throw new ImgcredError('NOT_FOUND', `no secret ${JSON.stringify(name)}`, {
+        hint: 'see `imgcred secret ls`',
+      });
+    }
+    if (secret.kind !== 'opaque') {
+      throw new ImgcredError('FORBIDDEN', `the secret ${JSON.stringify(name)} is a registry's login`, {
+        hint: 'no container gets one: keep what it needs in a secret of its own',
+      });
+    }
+  }
 }
 
 /** After each pass over the output: waits for more, and ends one pass after the container has ended. */

@@ -146,13 +146,14 @@ export const secretRollback: Command = {
   summary: 'Make a kept version the active one again',
   usage: 'NAME VERSION',
   examples: ['imgcred secret rollback oci-registry-ghcr-io 3'],
-  options: OPTIONS,
+  options: { 'no-verify': { help: 'do not try the value against the registry (audited)' }, ...OPTIONS },
   positionals: [2, 2],
   async run(invocation) {
     await using connection = await connect(invocation);
     const [name, version] = invocation.positionals;
     const secret = await connection.client.json(secretShape, 'POST', `${pathOf(name)}/rollback`, {
       version: Number(version),
+      no_verify: invocation.flag('no-verify'),
     });
     if (invocation.flag('json')) await printJson(secret);
     else await print(`${secret.name} is now at version ${secret.version}\n`);

@@ -1,9 +1,13 @@
 import { statfsSync } from 'node:fs';
-import { type ContentStore, type LayerFill, layoutOfSpans } from '../content/index.ts';
+import { type ContentStore, type LayerFill, type LayerLayout, layoutOfSpans } from '../content/index.ts';
+import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import { type LayerIndex, type LayerSource, type SpanInfo, spansOfLayer } from '../index/index.ts';
+import { SpooledLayer } from './spooled-layer.ts';
 
 /** How a layer that passes by while it is indexed is kept. */
 export interface LayerKeep {
+  /** The layer's compressed bytes, which are to pass through this. */
+  passing(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
   readonly onSpan: (span: SpanInfo, bytes: Uint8Array) => Promise<void>;
   /** The index is complete, and with it the proof of what was kept. @returns spans that the store has gained */
   finish(index: LayerIndex): Promise<number>;
@@ -51,7 +55,10 @@ export class KeptLayers {
     if (guess > room) return undefined;
     const fill = store.fill();
     this.#promised.set(fill, guess);
+    // Only zstd has layers that can't be cut into spans.
+    const spool = source.compression === 'zstd' ? new SpooledLayer(store.incomingPath()) : undefined;
     return {
+      passing: (stream) => spool?.passing(stream) ?? stream,
       onSpan: async (span, bytes) => {
         // A layer that turns out larger than it looked must not push out what is there.
         if (this.#policy === 'auto' && fill.bytes + bytes.length > room) return;
@@ -61,14 +68,15 @@ export class KeptLayers {
       finish: async (index) => {
         const spans = spansOfLayer(index);
         const layout = layoutOfSpans(source.digest, spans.length, (n) => spans[n] ?? missingSpan(n));
-        try {
-          return await fill.finish(layout);
-        } finally {
-          this.#promised.delete(fill);
-        }
+        const kept = await fill.finish(layout);
+        const whole = spans.filter((span) => span.materialised);
+        return whole.length > 0 && spool?.complete === true
+          ? kept + (await keepWhole(store, layout, whole, spool, room))
+          : kept;
       },
       abandon: async () => {
         this.#promised.delete(fill);
+        await spool?.remove();
         await fill.abandon();
       },
     };
@@ -86,6 +94,32 @@ export class KeptLayers {
     const free = this.#freeBytes?.(store) ?? freeBytesAt(store.directory.root);
     return Math.min(underLimit, free - RESERVED_BYTES) - promised;
   }
+}
+
+/** Keeps spans that were never in memory as a whole, as far as they fit without anything giving way. */
+async function keepWhole(
+  store: ContentStore,
+  layout: LayerLayout,
+  spans: readonly SpanInfo[],
+  spool: SpooledLayer,
+  room: number,
+): Promise<number> {
+  const content = store.layer(layout);
+  let kept = 0;
+  try {
+    for (const span of spans) {
+      const free = Math.min(room, store.limitBytes - store.stat().bytes);
+      if (content.refresh(span.number) || span.uncompressedLength > free) continue;
+      await content.keepStream(span.number, span.uncompressedOffset, spool.inflate(span));
+      kept += 1;
+    }
+  } catch (error) {
+    // A full disk, or one that has lost what was written: the layer will be fetched when it is read.
+    if (!(error instanceof ImgcredError) && systemErrorCode(error) === undefined) throw error;
+  } finally {
+    await store.release(content);
+  }
+  return kept;
 }
 
 function freeBytesAt(directory: string): number {

@@ -93,10 +93,10 @@ export class LayerIndexes {
     let keep: LayerKeep | undefined;
     try {
       keep = await this.#options.kept?.begin(source);
-      const onSpan = keep?.onSpan;
-      const { index, file } = await this.#threads.index(source, stream(signal), {
+      const bytes = stream(signal);
+      const { index, file } = await this.#threads.index(source, keep?.passing(bytes) ?? bytes, {
         onProgress,
-        onSpan,
+        onSpan: keep?.onSpan,
         signal,
       });
       await writeDurably(this.#path(source), file);

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { createHash } from 'node:crypto';
 import { type ContentStore, ImageContent } from '../../../src/content/index.ts';
 import { type ImageIndex, ROOT_INODE } from '../../../src/index/index.ts';
+import { digestOf } from '../../../src/reference/index.ts';
 import {
   type PushedImage,
   Pusher,
@@ -9,7 +10,7 @@ import {
   startFaultProxy,
   startRegistry,
 } from '../../fixtures/registry/index.ts';
-import { tarOf } from '../../fixtures/tree/index.ts';
+import { concat, tarOf } from '../../fixtures/tree/index.ts';
 import { openNode } from '../index-artifact/node.ts';
 
 const MIB = 1024 * 1024;
@@ -52,6 +53,7 @@ async function localFiles(index: ImageIndex, store: ContentStore): Promise<strin
   const found: string[] = [];
   for (const [name, bytes] of Object.entries(FILES)) {
     const ino = index.lookup(ROOT_INODE, Buffer.from(name));
+    // A file may hold its bytes twice.
     const into = new Uint8Array(bytes.length);
     if (content.readNow(ino, 0, into) !== bytes.length) continue;
     expect(Buffer.compare(into, bytes)).toBe(0);
@@ -78,6 +80,41 @@ describe('registering where a worker shares the data directory', () => {
       expect(proxy.bytesSent).toBe(fetched);
     },
   );
+
+  test('keeps a zstd layer of one frame too, which can’t be read in parts', async () => {
+    const tar = tarOf(
+      Object.entries({ ...FILES }).map(([name, data]) => ({ name, data: concat([data, data]) })),
+    );
+    const pusher = new Pusher(registry);
+    const layer = await pusher.blob('team/zstd', Bun.zstdCompressSync(new Uint8Array(tar), { level: 1 }));
+    const pushed = await pusher.image({
+      repository: 'team/zstd',
+      layers: [],
+      config: { rootfs: { type: 'layers', diff_ids: [digestOf(tar)] } },
+      manifest: {
+        layers: [
+          {
+            mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
+            digest: layer.digest,
+            size: layer.size,
+          },
+        ],
+      },
+    });
+    await using proxy = await startFaultProxy(registry.url);
+    await using node = await openNode({ keep: { policy: 'auto', freeBytes: PLENTY } });
+    const { image: row } = await node.register({
+      reference: pushed.reference.replace(registry.host, proxy.host),
+    });
+    expect(proxy.bytesSent).toBeLessThan(layer.size + 10_000);
+    const index = await node.index(row.indexDigest);
+    expect(index.span(0, 0).materialised).toBe(true);
+    await node.layers.close();
+    const store = await node.openStore();
+    expect(await localFiles(index, store)).toEqual(['one', 'two']);
+    expect(store.list().map(({ kind }) => String(kind))).toEqual(['layer']);
+    await store.close();
+  });
 
   test('keeps nothing unless told to', async () => {
     await using node = await openNode();

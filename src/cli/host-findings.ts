@@ -1,9 +1,10 @@
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
-import { userInfo } from 'node:os';
 import type { Config } from '../config/index.ts';
 import { toImgcredError } from '../errors/index.ts';
 import { chooseDriver, type DriverChoice } from '../mounts/index.ts';
 import { findRuntime, type HostFacts, readHostFacts } from '../worker/index.ts';
+import { FUSE_HINT, type NamespaceLack } from './rootless.ts';
+import { findRootless, readRootlessFacts } from './rootless-finding.ts';
 
 /** What `imgcred doctor` says of one thing. */
 export interface Finding {
@@ -19,17 +20,22 @@ export interface Finding {
 
 type Driver = DriverChoice['probe'];
 
-/** Looks at the machine: kernel, FUSE, overlay, runtime, control groups, seccomp, user namespaces. */
-export async function findHost(config: Pick<Config, 'fuse_driver' | 'runtime'>): Promise<Finding[]> {
+/**
+ * Looks at the machine: kernel, FUSE, overlay, runtime, control groups, seccomp, user namespaces.
+ * @param lack why this process, of an ordinary user, is not in a user namespace
+ */
+export async function findHost(
+  config: Pick<Config, 'fuse_driver' | 'runtime'>,
+  lack: NamespaceLack | undefined,
+): Promise<Finding[]> {
   const facts = readHostFacts();
-  const root = process.getuid?.() === 0;
   return [
     ...findFuse(config.fuse_driver),
     findOverlay(readText('/proc/filesystems')),
     await findOciRuntime(config.runtime),
     findCgroups(facts.cgroup),
     findSeccomp(facts.seccomp),
-    findRootless(readNamespaceFacts(), root),
+    findRootless(readRootlessFacts(lack)),
   ];
 }
 
@@ -67,7 +73,7 @@ function findDevice(): Finding {
     name,
     status: usable ? 'ok' : 'fail',
     detail: `mode ${mode}, ${usable ? 'open to this user' : 'closed to this user'}`,
-    ...(usable ? {} : { hint: 'chmod 0666 /dev/fuse (most distributions have it so), or run as root' }),
+    ...(usable ? {} : { hint: FUSE_HINT }),
     facts: { present: true, mode, usable },
   };
 }
@@ -180,62 +186,6 @@ function findSeccomp(present: boolean): Finding {
     detail: present ? 'there' : 'the kernel has none: containers may make every system call',
     ...(present ? {} : { hint: 'use a kernel with CONFIG_SECCOMP_FILTER' }),
     facts: { present },
-  };
-}
-
-interface NamespaceFacts {
-  readonly most: number;
-  /** Why an ordinary user may not make one, if something forbids it. */
-  readonly forbidden: string | undefined;
-  readonly mapper: boolean;
-  readonly subordinateIds: boolean;
-}
-
-/** Whether an ordinary user could run containers here; it matters only where this is one. */
-export function findRootless(facts: NamespaceFacts, root: boolean): Finding {
-  const problem =
-    facts.most === 0
-      ? 'user namespaces are switched off'
-      : facts.forbidden !== undefined
-        ? `ordinary users may not make user namespaces (${facts.forbidden})`
-        : !facts.mapper
-          ? 'newuidmap is missing: containers have one user only'
-          : !facts.subordinateIds
-            ? 'this user has no subordinate ids: containers have one user only'
-            : undefined;
-  const hint =
-    facts.most === 0
-      ? 'sysctl user.max_user_namespaces=28633'
-      : facts.forbidden !== undefined
-        ? `sysctl ${facts.forbidden.replace(/=.*/, '')}=${facts.forbidden.endsWith('=0') ? 1 : 0}`
-        : !facts.mapper
-          ? 'install uidmap (shadow-utils)'
-          : 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER';
-  const blocking = facts.most === 0 || facts.forbidden !== undefined;
-  return {
-    name: 'rootless',
-    status: problem === undefined || root ? 'ok' : blocking ? 'fail' : 'warn',
-    detail: `${root ? 'not needed, this is root; ' : ''}${problem ?? 'possible'}`,
-    ...(problem === undefined || root ? {} : { hint }),
-    facts: { ...facts, forbidden: facts.forbidden ?? null, root },
-  };
-}
-
-function readNamespaceFacts(): NamespaceFacts {
-  const setting = (path: string) => readText(`/proc/sys/${path}`).trim();
-  const { uid, username } = userInfo();
-  const forbidden =
-    setting('kernel/unprivileged_userns_clone') === '0'
-      ? 'kernel.unprivileged_userns_clone=0'
-      : setting('kernel/apparmor_restrict_unprivileged_userns') === '1'
-        ? 'kernel.apparmor_restrict_unprivileged_userns=1'
-        : undefined;
-  const own = (line: string) => line.startsWith(`${username}:`) || line.startsWith(`${uid}:`);
-  return {
-    most: Number(setting('user/max_user_namespaces') || 0),
-    forbidden,
-    mapper: Bun.which('newuidmap') !== null,
-    subordinateIds: readText('/etc/subuid').split('\n').some(own),
   };
 }
 

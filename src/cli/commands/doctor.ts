@@ -5,6 +5,7 @@ import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS } from '../context.ts';
 import { type Finding, findHost } from '../host-findings.ts';
 import { print, printJson } from '../output.ts';
+import { tryRootless } from '../rootless.ts';
 import { findState } from '../state-findings.ts';
 
 export const doctor: Command = {
@@ -25,7 +26,9 @@ export const doctor: Command = {
   positionals: [0, 0],
   async run(invocation) {
     const config = configOf(invocation);
-    const findings = [...(await findHost(config)), ...findState(config), await findServer(config)];
+    // An ordinary user's containers would run in a name space: what counts is what can be done there.
+    const lack = await tryRootless({ data_dir: config.data_dir, roles: ['worker'] });
+    const findings = [...(await findHost(config, lack)), ...findState(config), await findServer(config)];
     const ready = findings.every((finding) => finding.status !== 'fail');
     if (invocation.flag('json')) await printJson({ ready, findings });
     else await print(report(findings, ready));

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { formatBytes } from '../../config/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
+import { readUserNamespace } from '../../filesystem/index.ts';
 import { type NodeMount, nodeMountSchema } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import type { Command } from '../command.ts';
@@ -27,6 +28,7 @@ export const mount: Command = {
   async run(invocation) {
     const [image = '', directory = ''] = invocation.positionals;
     const target = resolve(directory);
+    refuseInvisible();
     await using connection = await connect(invocation);
     const { client } = connection;
     const ask = () => client.json(nodeMountSchema, 'POST', '/v1/node/mounts', { image, target });
@@ -51,6 +53,14 @@ export const mount: Command = {
     return 0;
   },
 };
+
+/** What an ordinary user's server mounts exists in its own mount name space alone. */
+function refuseInvisible(): void {
+  if (readUserNamespace().mayMount) return;
+  throw new ImgcredError('MOUNT_FAILED', 'mounting an image at a directory needs root', {
+    hint: 'run imgcred as root; containers see the image without this',
+  });
+}
 
 export const mountList: Command = {
   words: ['mount', 'ls'],

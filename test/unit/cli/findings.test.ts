@@ -1,13 +1,8 @@
 import { describe, expect, test } from 'bun:test';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  findCgroups,
-  findDriver,
-  findFeatures,
-  findOverlay,
-  findRootless,
-} from '../../../src/cli/host-findings.ts';
+import { findCgroups, findDriver, findFeatures, findOverlay } from '../../../src/cli/host-findings.ts';
+import { findRootless, type RootlessFacts } from '../../../src/cli/rootless-finding.ts';
 import { findMasterKey, findState } from '../../../src/cli/state-findings.ts';
 import type { DriverChoice } from '../../../src/mounts/index.ts';
 import { temporaryDirectory } from '../database/world.ts';
@@ -92,32 +87,46 @@ describe('control groups', () => {
 });
 
 describe('running as an ordinary user', () => {
-  const able = { most: 1000, forbidden: undefined, mapper: true, subordinateIds: true };
-  const cases: [name: string, changes: object, status: string, hint: string | undefined][] = [
-    ['everything there', {}, 'ok', undefined],
-    ['user namespaces off', { most: 0 }, 'fail', 'sysctl user.max_user_namespaces=28633'],
+  const able = { kind: 'namespace', users: 65_537, groups: 65_537, subordinateIds: true } as const;
+  const cases: [name: string, facts: RootlessFacts, status: string, detail: string, hint?: string][] = [
+    ['root', { kind: 'root' }, 'ok', 'not needed'],
+    ['a range of ids', { ...able, mapperLack: undefined }, 'ok', '65537 users'],
     [
-      'Debian’s switch',
-      { forbidden: 'kernel.unprivileged_userns_clone=0' },
-      'fail',
-      'sysctl kernel.unprivileged_userns_clone=1',
+      'no newuidmap',
+      { ...able, users: 1, groups: 1, mapperLack: 'newuidmap is missing' },
+      'warn',
+      'one user only: newuidmap is missing',
+      'install uidmap',
     ],
     [
-      'Ubuntu’s switch',
-      { forbidden: 'kernel.apparmor_restrict_unprivileged_userns=1' },
-      'fail',
-      'sysctl kernel.apparmor_restrict_unprivileged_userns=0',
+      'no subordinate ids',
+      { ...able, users: 1, groups: 1, mapperLack: undefined, subordinateIds: false },
+      'warn',
+      'no subordinate ids',
+      'usermod --add-subuids',
     ],
-    ['no newuidmap', { mapper: false }, 'warn', 'install uidmap (shadow-utils)'],
-    ['no subordinate ids', { subordinateIds: false }, 'warn', 'usermod --add-subuids'],
+    [
+      'a newuidmap that fails',
+      { ...able, users: 1, mapperLack: undefined },
+      'warn',
+      'newuidmap failed',
+      'it needs its set-user-id bit',
+    ],
+    [
+      'user name spaces forbidden',
+      { kind: 'refused', lack: { reason: 'they are switched off', hint: 'sysctl it' } },
+      'fail',
+      'switched off',
+      'sysctl it',
+    ],
   ];
-  for (const [name, changes, status, hint] of cases) {
-    test(`with ${name} is ${status}; for root it never matters`, () => {
-      const finding = findRootless({ ...able, ...changes }, false);
+  for (const [name, facts, status, detail, hint] of cases) {
+    test(`with ${name} is ${status}`, () => {
+      const finding = findRootless(facts);
       expect(finding.status).toBe(status as 'ok');
+      expect(finding.detail).toContain(detail);
       if (hint === undefined) expect(finding.hint).toBeUndefined();
       else expect(finding.hint).toStartWith(hint);
-      expect(findRootless({ ...able, ...changes }, true).status).toBe('ok');
     });
   }
 });

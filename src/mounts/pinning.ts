@@ -29,6 +29,8 @@ export async function* pinning(
       await Promise.race([settled, Bun.sleep(PROGRESS_EVERY_MS)]);
     }
     const problem = problemOf(await work, store);
+    // Who is told that it is here may pull the plug.
+    await store.flush();
     if (problem !== undefined) yield { kind: 'error', ...problem.toJSON() };
     else yield { kind: 'done', bytes_fetched: content.stats().totalBytesFetched - before };
   } finally {

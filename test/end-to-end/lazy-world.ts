@@ -22,6 +22,7 @@ export interface LazyWorld extends AsyncDisposable {
   readonly sandbox: Sandbox;
   readonly registry: RegistryFixture;
   readonly proxy: FaultProxy;
+  readonly pusher: Pusher;
   /** The image by the proxy's name. */
   readonly image: string;
   readonly imageBytes: number;
@@ -43,7 +44,8 @@ export async function makeLazyWorld(): Promise<LazyWorld> {
   const sandbox = await Sandbox.make();
   const files = Array.from({ length: FILES }, (_, n) => `head -c 5242880 /dev/urandom > data/${n}`);
   const layers = [await busyboxLayer(), await layerOf(`mkdir -p data; ${files.join('; ')}`)];
-  const pushed = await new Pusher(registry, USER, PASSWORD).image({
+  const pusher = new Pusher(registry, USER, PASSWORD);
+  const pushed = await pusher.image({
     repository: 'team/app',
     tag: 'v1',
     layers,
@@ -62,6 +64,7 @@ export async function makeLazyWorld(): Promise<LazyWorld> {
     sandbox,
     registry,
     proxy,
+    pusher,
     image,
     imageBytes: pushed.layers.reduce((sum, layer) => sum + layer.size, 0),
     run,

@@ -2,8 +2,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { digestOf } from '../../src/reference/index.ts';
+import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
 import { isBlob } from '../fixtures/registry/index.ts';
-import { eventually, type LazyWorld, makeLazyWorld, readInProcess } from './lazy-world.ts';
+import { CREDS, eventually, type LazyWorld, makeLazyWorld, readInProcess } from './lazy-world.ts';
 
 const runShape = z.looseObject({
   exit_code: z.number(),
@@ -128,5 +130,51 @@ describe('laziness', () => {
     }
     const report = await world.run(['run', '--report', world.image, ...['--', '/bin/true']]);
     expect(report.stderr).toContain('demand ');
+  }, 60_000);
+
+  test('a layer of one zstd frame is fetched whole when it is read, and the run says why', async () => {
+    const layers = [
+      await busyboxLayer(),
+      // More than is held whole in memory.
+      await layerOf('yes imgcred | head -c 70000000 > solid'),
+      await layerOf('head -c 3000000 /dev/urandom > unread'),
+    ];
+    const blobs = await Promise.all(
+      layers.map((tar) => world.pusher.blob('team/solid', Bun.zstdCompressSync(tar))),
+    );
+    await world.pusher.image({
+      repository: 'team/solid',
+      tag: 'v1',
+      layers: [],
+      config: { rootfs: { type: 'layers', diff_ids: layers.map((tar) => digestOf(tar)) } },
+      manifest: {
+        layers: blobs.map(({ digest, size }) => ({
+          mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
+          digest,
+          size,
+        })),
+      },
+    });
+    const image = `${world.proxy.host}/team/solid:v1`;
+    const added = await world.run(['image', 'add', image, '--keep', 'none', ...CREDS]);
+    expect(added).toMatchObject({ code: 0 });
+    const command = [
+      'run',
+      '--json',
+      '--prefetch',
+      'none',
+      image,
+      '--',
+      '/bin/grep',
+      '-q',
+      'imgcred',
+      '/solid',
+    ];
+    const finished = await world.run(command);
+    expect(finished).toMatchObject({ code: 0 });
+    const { fetch } = runShape.parse(JSON.parse(finished.stdout));
+    expect(fetch.fallbacks.map((reason) => reason.split(' ')[0])).toContain('no-random-access');
+    // The layer that nothing was read of was not fetched.
+    expect(fetch.bytes_fetched).toBeLessThan(3_000_000);
   }, 60_000);
 });

@@ -389,7 +389,7 @@ export class TarParser {
 }
 
 /** A symlink's target as it is, a hard link's as a path in the image, else nothing. */
-function linkOf(type: EntryType, linked: Uint8Array): Uint8Array {
+export function linkOf(type: EntryType, linked: Uint8Array): Uint8Array {
   if (type === EntryType.hardLink) return normalisePath(linked, true);
   if (type !== EntryType.symlink) return NOTHING;
   if (linked.length === 0) throw new EntryNameError('its target is empty');

@@ -1,0 +1,59 @@
+import { type Digest, isDigest } from '../../reference/index.ts';
+import type { LayerSource } from '../types.ts';
+import { type ReadBytes, readEstargz } from './estargz.ts';
+import { explained, type TableLayer } from './table-layer.ts';
+import { TableError } from './table-schema.ts';
+import { readZstdChunked } from './zstd-chunked.ts';
+
+const ESTARGZ = 'containerd.io/snapshot/stargz/toc.digest';
+const CHUNKED_DIGEST = 'io.github.containers.zstd-chunked.manifest-checksum';
+const CHUNKED_POSITION = 'io.github.containers.zstd-chunked.manifest-position';
+
+/** The only kind of table that zstd:chunked knows. */
+const CHUNKED_KIND = '1';
+
+export interface AnnouncedTable {
+  readonly kind: 'eStargz' | 'zstd:chunked';
+  /** @throws IndexError CORRUPT for a table that can't be used; what `read` throws */
+  readonly read: (read: ReadBytes) => Promise<TableLayer>;
+}
+
+/**
+ * The table of contents that a manifest says a layer has. A table whose digest the manifest does not say is none:
+ * whoever serves the layer could have put it there.
+ *
+ * @param annotations those of the layer's descriptor
+ * @throws IndexError CORRUPT for annotations that announce two, or make no sense
+ */
+export function announcedTable(
+  source: LayerSource,
+  annotations: Readonly<Record<string, string>>,
+): AnnouncedTable | undefined {
+  const estargz = annotations[ESTARGZ];
+  const chunked = annotations[CHUNKED_DIGEST];
+  try {
+    if (estargz !== undefined && chunked !== undefined) throw new TableError('the manifest announces two');
+    if (estargz !== undefined && source.compression === 'gzip') {
+      const digest = digestIn(estargz);
+      return { kind: 'eStargz', read: (read) => readEstargz(source, digest, read) };
+    }
+    if (chunked === undefined || source.compression !== 'zstd') return undefined;
+    const digest = digestIn(chunked);
+    const form = /^(\d{1,15}):(\d{1,15}):(\d{1,15}):(\d{1,15})$/;
+    const [, offset, length, unpacked, kind] = form.exec(annotations[CHUNKED_POSITION] ?? '') ?? [];
+    if (kind !== CHUNKED_KIND) throw new TableError('the manifest does not say where it lies');
+    const position = {
+      offset: Number(offset),
+      length: Number(length),
+      unpackedLength: Number(unpacked),
+    };
+    return { kind: 'zstd:chunked', read: (read) => readZstdChunked(source, digest, position, read) };
+  } catch (thrown) {
+    throw explained(thrown, source);
+  }
+}
+
+function digestIn(annotation: string): Digest {
+  if (!isDigest(annotation)) throw new TableError('the manifest does not say its digest');
+  return annotation;
+}

@@ -1,0 +1,85 @@
+import { promisify } from 'node:util';
+import { zstdDecompress } from 'node:zlib';
+import { type Digest, digestAlgorithm, digestOf } from '../../reference/index.ts';
+import { DEFAULT_SPAN_SIZE } from '../limits.ts';
+import { SPAN_MATERIALISED } from '../span-table.ts';
+import type { LayerSource } from '../types.ts';
+import type { ReadBytes } from './estargz.ts';
+import { explained, layerFromTable, type TableForm, type TableLayer } from './table-layer.ts';
+import { LARGEST_PACKED_TABLE, LARGEST_TABLE, TableError, tableEntries } from './table-schema.ts';
+
+const unpack = promisify(zstdDecompress);
+
+const FRAME_MAGIC_BYTES = 4;
+// As the indexer has it: larger pieces are not held in memory.
+const LARGEST_HELD = DEFAULT_SPAN_SIZE + 8 * 1024 * 1024;
+
+/** Where a table lies in the layer, as the manifest says. All in bytes. */
+export interface TablePosition {
+  readonly offset: number;
+  readonly length: number;
+  readonly unpackedLength: number;
+}
+
+/**
+ * The index of a zstd:chunked layer, from the table in the layer.
+ *
+ * @param digest of the table as it lies in the layer: the annotation `….zstd-chunked.manifest-checksum`
+ * @throws IndexError CORRUPT; what `read` throws
+ * @see https://github.com/containers/storage/blob/main/docs/containers-storage-zstd-chunked.md
+ */
+export async function readZstdChunked(
+  source: LayerSource,
+  digest: Digest,
+  position: TablePosition,
+  read: ReadBytes,
+): Promise<TableLayer> {
+  const { offset, length, unpackedLength } = position;
+  try {
+    if (length === 0 || offset + length > source.size) throw new TableError('it lies outside the layer');
+    if (length > LARGEST_PACKED_TABLE || unpackedLength > LARGEST_TABLE)
+      throw new TableError('it is larger than is taken');
+    const packed = await read(offset, length);
+    if (digestOf(packed, digestAlgorithm(digest)) !== digest)
+      throw new TableError('it does not have the digest that the manifest says');
+    const json = await unpackTable(packed, unpackedLength);
+    return await layerFromTable(source, tableEntries(json), formOf(offset));
+  } catch (thrown) {
+    throw explained(thrown, source);
+  }
+}
+
+async function unpackTable(packed: Uint8Array, length: number): Promise<Uint8Array> {
+  try {
+    const json = new Uint8Array(await unpack(packed, { maxOutputLength: Math.max(1, length) }));
+    if (json.length === length) return json;
+  } catch {
+    // Said below.
+  }
+  throw new TableError('it does not unpack to the size that the manifest says');
+}
+
+function formOf(tableOffset: number): TableForm {
+  return {
+    hidden: new Set(),
+    // The first file's header stands in a frame before it.
+    firstOffset: FRAME_MAGIC_BYTES,
+    largestChunk: Number.MAX_SAFE_INTEGER,
+    dataEnd: tableOffset,
+    saysEnd: true,
+    windows: new Uint8Array(0),
+    span: ({ offset, end, length }) => ({
+      compressedOffset: offset,
+      compressedLength: end - offset,
+      windowOffset: 0,
+      windowLength: 0,
+      bits: 0,
+      endBits: 8,
+      flags: length > LARGEST_HELD ? SPAN_MATERIALISED : 0,
+      prefixBits: 0,
+      suffixBits: 0,
+      suffixCode: 0,
+      crc32: 0,
+    }),
+  };
+}

@@ -1,0 +1,110 @@
+import { describe, expect, test } from 'bun:test';
+import {
+  announcedTable,
+  decodeLayerIndex,
+  encodeLayerIndex,
+  inflateSpan,
+  spansOfLayer,
+} from '../../../src/index/index.ts';
+import { differences, indexTestLayer, snapshotIndex, type Tree } from '../../fixtures/tree/index.ts';
+import { imageOf, reading, readTable, tableVector } from './vectors.ts';
+
+/** Files that only the format has a use for; an index by bytes has them, one by table has not. */
+const OF_THE_FORMAT = new Set(['stargz.index.json', '.prefetch.landmark', '.no.prefetch.landmark']);
+
+function wholeSeconds(tree: Tree): Tree {
+  const rounded = [...tree].map(([path, node]) => {
+    const seconds = (node.mtimeNanoseconds + 500_000_000n) / 1_000_000_000n;
+    return [path, { ...node, mtimeNanoseconds: seconds * 1_000_000_000n }] as const;
+  });
+  return new Map(rounded.filter(([path]) => !OF_THE_FORMAT.has(path)));
+}
+
+describe.each(['estargz.tar.gz', 'estargz-no-prefetch.tar.gz', 'zstd-chunked.tar.zst'] as const)(
+  'the table in %s',
+  (name) => {
+    test('tells of the same tree as the layer’s bytes', async () => {
+      const vector = await tableVector(name);
+      const { index } = await readTable(vector);
+      const bytewise = await indexTestLayer({ ...vector, tar: new Uint8Array(0) });
+      const expected = snapshotIndex(imageOf(bytewise));
+      const actual = snapshotIndex(imageOf(index));
+      // eStargz has whole seconds only; nothing else may differ.
+      const comparable = name.startsWith('estargz') ? wholeSeconds(expected) : expected;
+      expect(actual.size).toBeGreaterThan(45);
+      const implied = new Set(['', ...[...actual.keys()].filter((path) => path.includes('deep'))]);
+      expect(differences(comparable, actual, { anyMtime: implied })).toEqual([]);
+    });
+
+    test('makes spans that inflate to what their digests say, and files to theirs', async () => {
+      const vector = await tableVector(name);
+      const { index } = await readTable(vector);
+      const image = imageOf(index);
+      const layer = new Uint8Array(index.uncompressedSize);
+      for (let n = 0; n < image.spanCount(0); n++) {
+        const span = image.span(0, n);
+        const end = span.compressedOffset + span.compressedLength;
+        const bytes = inflateSpan(image, span, vector.blob.subarray(span.compressedOffset, end));
+        layer.set(bytes, span.uncompressedOffset);
+      }
+      for (let ino = 1; ino <= image.inodeCount; ino++) {
+        if (image.fileDigest(ino).length === 0) continue;
+        const content = new Uint8Array(image.size(ino));
+        for (const { fileOffset, layerOffset, length } of image.extents(ino))
+          content.set(layer.subarray(layerOffset, layerOffset + length), fileOffset);
+        const sha256 = new Bun.CryptoHasher('sha256').update(content).digest('hex');
+        expect(sha256).toBe(Buffer.from(image.fileDigest(ino)).toString('hex'));
+      }
+    });
+
+    test('makes an index that passes the check of those from elsewhere', async () => {
+      const { index } = await readTable(await tableVector(name));
+      expect(decodeLayerIndex(encodeLayerIndex(index))).toEqual(index);
+    });
+
+    test('is fetched in at most two requests, of a small part of the layer', async () => {
+      const { source, annotations, blob } = await tableVector(name);
+      const { read, asked } = reading(blob);
+      await announcedTable(source, annotations)?.read(read);
+      expect(asked.length).toBeLessThanOrEqual(2);
+      expect(asked.reduce((sum, [, length]) => sum + length, 0)).toBeLessThanOrEqual(64 * 1024);
+    });
+  },
+);
+
+test('what stands before the landmark is to be fetched early', async () => {
+  const { index, early } = await readTable(await tableVector('estargz.tar.gz'));
+  // etc/hosts and bin/sudo, of one piece each.
+  expect(early).toBe(2);
+  expect(
+    spansOfLayer(index)
+      .slice(0, 2)
+      .map((span) => span.uncompressedLength),
+  ).toEqual([20, 3000]);
+});
+
+test.each([
+  ['estargz-no-prefetch.tar.gz', 0],
+  ['zstd-chunked.tar.zst', undefined],
+] as const)('%s asks for nothing early', async (name, early) => {
+  expect((await readTable(await tableVector(name))).early).toBe(early);
+});
+
+test('pieces of zeros are holes, and cost no span', async () => {
+  const { index } = await readTable(await tableVector('zstd-chunked.tar.zst'));
+  const image = imageOf(index);
+  const holed = image.lookup(image.lookup(1, Buffer.from('var')), Buffer.from('holed'));
+  expect(image.extents(holed).map(({ fileOffset, length }) => [fileOffset, length])).toEqual([
+    [0, 20_000],
+    [320_000, 20_000],
+  ]);
+  expect(image.size(holed)).toBe(400_000);
+});
+
+test('a layer with several files in one gzip member is refused', async () => {
+  const vector = await tableVector('estargz-batched.tar.gz');
+  await expect(readTable(vector)).rejects.toMatchObject({
+    code: 'CORRUPT',
+    message: expect.stringContaining('which can only be read together'),
+  });
+});

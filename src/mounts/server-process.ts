@@ -80,9 +80,13 @@ function differencesOf(
 ): string[] {
   if (health.version !== VERSION) return ['version'];
   const running = new Map<string, unknown>(Object.entries(health.settings ?? {}));
-  return Object.entries(wanted)
-    .filter(([name, value]) => JSON.stringify(running.get(name)) !== JSON.stringify(value))
-    .map(([name]) => name);
+  return (
+    Object.entries(wanted)
+      // How much it logs is not worth a restart, nor a word.
+      .filter(([name]) => name !== 'log_level')
+      .filter(([name, value]) => JSON.stringify(running.get(name)) !== JSON.stringify(value))
+      .map(([name]) => name)
+  );
 }
 
 async function startProcess(settings: MountServerSettings, logFile: string): Promise<number> {

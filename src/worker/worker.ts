@@ -270,7 +270,9 @@ export class Worker {
   /** Does `work` again and again until the worker stops; a scheduler that is away is tried with back-off. */
   async #persist(what: string, work: () => Promise<void>): Promise<void> {
     const { signal } = this.#stopping;
-    const backOff = new BackOff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+    // Whoever comes back late finds that what it runs was given up.
+    const longest = Math.min(LONGEST_RETRY_MS, this.#welcome.lease_ms / HEARTBEATS_A_LEASE);
+    const backOff = new BackOff(FIRST_RETRY_MS, longest);
     while (!signal.aborted) {
       try {
         await work();

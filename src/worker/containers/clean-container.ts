@@ -1,11 +1,17 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { systemErrorCode } from '../../errors/index.ts';
 import { readMountTable, SystemCallError, unmount } from '../../filesystem/index.ts';
 import { cgroupProcesses, killCgroup, removeCgroup } from './cgroup.ts';
-import { type ContainerState, containerPaths, type ProcessIdentity, readState } from './container-files.ts';
+import {
+  type ContainerPaths,
+  type ContainerState,
+  containerPaths,
+  type ProcessIdentity,
+  readState,
+} from './container-files.ts';
 import { ContainerError } from './errors.ts';
-import { identifyProcess, isRunning, mountNamespace } from './process-identity.ts';
+import { identifyProcess, isRunning, mountNamespace, mountTargets } from './process-identity.ts';
 
 const LOOK_AGAIN_MS = 5;
 
@@ -20,21 +26,22 @@ export async function cleanContainer(directory: string, options: { timeoutMs?: n
   const paths = containerPaths(directory);
   if (!existsSync(directory)) return;
   const state = readState(paths);
-  if (state !== undefined) await endProcesses(state, paths.pid, Date.now() + (options.timeoutMs ?? 10_000));
+  if (state !== undefined) await endProcesses(state, paths, Date.now() + (options.timeoutMs ?? 10_000));
   unmountBelow(directory);
   await rm(directory, { recursive: true, force: true, maxRetries: 3 });
 }
 
-async function endProcesses(state: ContainerState, pidFile: string, deadline: number): Promise<void> {
+async function endProcesses(state: ContainerState, paths: ContainerPaths, deadline: number): Promise<void> {
+  const directory = realpathSync(paths.directory);
   // The container first: its supervisor then sees it end, records that and takes everything down in order.
-  const first = state.process ?? containerProcess(state, pidFile);
+  const first = state.process ?? containerProcess(state, paths.pid);
   if (first !== undefined) kill(first);
   else kill(state.supervisor);
   const orderly = Math.min(deadline, Date.now() + 3_000);
   while (isRunning(state.supervisor) && Date.now() < orderly) await Bun.sleep(LOOK_AGAIN_MS);
   kill(state.supervisor);
   for (;;) {
-    const left = remaining(state);
+    const left = remaining(state, directory);
     if (state.cgroup !== undefined) killCgroup(state.cgroup.mode, state.cgroup.path);
     for (const identity of left) kill(identity);
     const gone = state.cgroup === undefined || removeCgroup(state.cgroup.mode, state.cgroup.path);
@@ -52,7 +59,7 @@ async function endProcesses(state: ContainerState, pidFile: string, deadline: nu
 }
 
 /** The supervisor, what shares its mount name space (the runtime), the container's first process, its control group. */
-function remaining(state: ContainerState): ProcessIdentity[] {
+function remaining(state: ContainerState, directory: string): ProcessIdentity[] {
   const found = new Map<number, ProcessIdentity>();
   const add = (identity: ProcessIdentity | undefined) => {
     if (identity !== undefined && isRunning(identity)) found.set(identity.pid, identity);
@@ -65,9 +72,12 @@ function remaining(state: ContainerState): ProcessIdentity[] {
   for (const name of readdirSync('/proc')) {
     const pid = Number(name);
     if (!Number.isInteger(pid)) continue;
-    // A name space's number is used again after its end; whoever has it then began later than our processes did.
-    if (state.mountNamespace !== undefined && mountNamespace(pid) === state.mountNamespace)
-      add(identifyProcess(pid));
+    if (state.mountNamespace !== undefined && mountNamespace(pid) === state.mountNamespace) {
+      const identity = identifyProcess(pid);
+      // A name space's number is used again after its end, by processes that are none of our business: only in
+      // ours is something mounted in the container's directory.
+      if (mountTargets(pid).some((target) => target.startsWith(`${directory}/`))) add(identity);
+    }
   }
   return [...found.values()];
 }

@@ -1,4 +1,5 @@
 import { readFileSync, readlinkSync } from 'node:fs';
+import { parseMountTable } from '../../filesystem/index.ts';
 import type { ProcessIdentity } from './container-files.ts';
 
 /** Names a running process; undefined when it is gone or has ended and waits to be reaped. */
@@ -42,6 +43,15 @@ export function mountNamespace(pid: number): string | undefined {
     return readlinkSync(`/proc/${pid}/ns/mnt`);
   } catch {
     return undefined;
+  }
+}
+
+/** What is mounted where in the mount name space of a process; nothing when it is gone or not ours to see. */
+export function mountTargets(pid: number): string[] {
+  try {
+    return parseMountTable(readFileSync(`/proc/${pid}/mountinfo`, 'utf8')).map(({ target }) => target);
+  } catch {
+    return [];
   }
 }
 

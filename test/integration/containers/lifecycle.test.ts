@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   adoptContainer,
@@ -175,6 +175,28 @@ describe('cleaning', () => {
     expect(container.status()).toBe('created');
     await container.delete();
     expect(existsSync(container.directory)).toBe(false);
+  });
+
+  test('leaves others alone that have the number of a name space that is gone', async () => {
+    const place = lab.next();
+    await create(lab, runtime, { ...place, options: shell('sleep 1000') });
+    const path = join(place.directory, 'state.json');
+    const state = JSON.parse(readFileSync(path, 'utf8'));
+    process.kill(state.supervisor.pid, 'SIGKILL');
+    const stranger = Bun.spawn(['unshare', '--mount', 'sh', '-c', 'echo; exec sleep 1000'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      await stranger.stdout.getReader().read();
+      const mountNamespace = readlinkSync(`/proc/${stranger.pid}/ns/mnt`);
+      writeFileSync(path, JSON.stringify({ ...state, mountNamespace }));
+      await cleanContainer(place.directory);
+      expect(existsSync(place.directory)).toBe(false);
+      expect(stranger.exitCode ?? stranger.signalCode).toBeNull();
+    } finally {
+      stranger.kill('SIGKILL');
+      await stranger.exited;
+    }
   });
 
   test('ends a running container with all its processes', async () => {

@@ -4,7 +4,7 @@ import { ImgcredError } from '../errors/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
 import { ApiClient, readTokenFile } from './api-client.ts';
 import type { Invocation, Options } from './command.ts';
-import { startLocalServer } from './local-server.ts';
+import { prepareLocalServer, startLocalServer } from './local-server.ts';
 
 /** Options by which a command finds its server. */
 export const CONNECTION_OPTIONS = {
@@ -100,8 +100,8 @@ export interface Connection extends AsyncDisposable {
  */
 export async function connect(invocation: Invocation): Promise<Connection> {
   const workspace = invocation.text('workspace') ?? process.env.IMGCRED_WORKSPACE;
-  const url = invocation.text('server') ?? process.env.IMGCRED_SERVER;
-  if (url !== undefined && url !== '') {
+  const url = serverUrl(invocation);
+  if (url !== undefined) {
     if (!/^https?:\/\//.test(url)) {
       throw new ImgcredError('USAGE', `--server ${url}: must start with http:// or https://`);
     }
@@ -124,10 +124,24 @@ export async function connect(invocation: Invocation): Promise<Connection> {
     );
     return { client, [Symbol.asyncDispose]: async () => {} };
   }
-  const config = configOf(invocation, {
+  const config = localConfig(invocation);
+  const server = await startLocalServer(config, stderrLogger(config), workspace);
+  return { client: server.client, [Symbol.asyncDispose]: () => server.close() };
+}
+
+/** To be called before standard input is read where that comes before {@link connect}: see `prepareLocalServer`. */
+export async function prepareConnection(invocation: Invocation): Promise<void> {
+  if (serverUrl(invocation) === undefined) await prepareLocalServer(localConfig(invocation));
+}
+
+function serverUrl(invocation: Invocation): string | undefined {
+  const url = invocation.text('server') ?? process.env.IMGCRED_SERVER;
+  return url === '' ? undefined : url;
+}
+
+function localConfig(invocation: Invocation): Config {
+  return configOf(invocation, {
     // What a command starts for itself speaks up only when something is wrong.
     log_level: invocation.text('log-level') ?? process.env.IMGCRED_LOG_LEVEL ?? 'warn',
   });
-  const server = await startLocalServer(config, stderrLogger(config), workspace);
-  return { client: server.client, [Symbol.asyncDispose]: () => server.close() };
 }

@@ -15,6 +15,17 @@ export interface LocalServer {
 const ATTEMPTS = 40;
 
 /**
+ * Where {@link startLocalServer} would become the server, does what starts this process anew: for a command that
+ * reads standard input before it connects.
+ *
+ * @throws ImgcredError as `enterRootless`
+ */
+export async function prepareLocalServer(config: Config): Promise<void> {
+  const client = new ApiClient({ kind: 'socket', path: dataLayout(config.data_dir).socket });
+  if (!(await client.alive())) await enterRootless({ ...config, roles: ['worker'] });
+}
+
+/**
  * Connects to the server on the data directory, or becomes it. Several commands at once on one directory share
  * the first one's server: it ends when the last of them has no more use for it.
  *

@@ -5,7 +5,7 @@ import { INDEX_MODES } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import { type ImageShape, imageShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
-import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import { CONNECTION_OPTIONS, connect, prepareConnection, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
@@ -40,6 +40,7 @@ export const imageAdd: Command = {
   async run(invocation) {
     const reference = invocation.positionals[0] ?? '';
     const { registry, repository } = parseReference(reference);
+    await prepareConnection(invocation);
     const credentials = await readCredentials(invocation, registry, repository);
     const secret = invocation.text('secret');
     const platform = invocation.text('platform');

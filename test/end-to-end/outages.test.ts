@@ -53,11 +53,11 @@ for (const driver of ['kernel', 'fuse-native']) {
     beforeEach(async () => {
       await world.json(['cache', 'prune']);
       await world.json(['mount', world.image, directory]);
-    });
+    }, 30_000);
 
     afterEach(async () => {
       await world.run(['umount', directory]);
-    });
+    }, 30_000);
 
     afterAll(async () => {
       await world?.[Symbol.asyncDispose]();

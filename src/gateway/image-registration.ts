@@ -25,6 +25,7 @@ import type { RegistryClient, ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
 import { writeDurably } from './durable-file.ts';
 import { normalReference } from './find-image.ts';
+import { type AnnotatedLayer, readForeignIndexes, type TableIndexes } from './foreign-indexes.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import { readLayers } from './layer-reading.ts';
@@ -160,39 +161,45 @@ export class ImageRegistration {
     const missing = layers.filter((_, at) => known[at] === undefined);
     // Who writes a digest says which bytes it must be, whoever may push: only the bytes themselves prove that.
     const trusted = mode === 'require' || (mode === 'auto' && reference.digest === undefined);
+    let tables: TableIndexes = { layers: new Map(), refused: [] };
     if (missing.length > 0 && trusted) {
       onProgress({ kind: 'step', step: 'looking for an index in the registry' });
+      const { manifestDigest } = resolved;
+      const { repository } = reference;
+      let failure: unknown;
       try {
-        const { manifestDigest } = resolved;
-        const found = await findForeignIndexes(
-          client,
-          { repository: reference.repository, manifestDigest, layers, missing },
-          signal,
-        );
+        const sought = { repository, manifestDigest, layers, missing };
+        const found = await findForeignIndexes(client, sought, signal);
         if (found !== undefined) {
           const all = layers.map((layer, at) => known[at] ?? found.layers.get(layer.digest) ?? absent(layer));
-          const bytes = buildImageIndex(all);
-          validateImageIndex(bytes);
-          return { bytes, layers: all, artifact: found.artifact };
+          return { ...merged(all, true), artifact: found.artifact };
         }
-        if (mode === 'require') throw noIndex(reference);
       } catch (thrown) {
-        if (mode === 'require' || signal.aborted) throw thrown;
-        const why = thrown instanceof ImgcredError ? thrown.message : `it can't be used (${String(thrown)})`;
-        warn(`${why}; the layers are read instead`);
+        if (signal.aborted) throw thrown;
+        failure = thrown;
+      }
+      tables = await readForeignIndexes(client, repository, annotatedLayers(resolved, missing), signal);
+      const complete = missing.every((layer) => tables.layers.has(layer.digest));
+      if (mode === 'require' && !complete) throw failure ?? noIndex(reference, tables.refused);
+      const instead = complete ? 'the layers’ own tables of contents are used' : 'the layers are read';
+      if (failure !== undefined) warn(`${reasonOf(failure)}; ${instead} instead`);
+      for (const why of tables.refused) warn(`${why}; the layer is read instead`);
+    }
+    const read = (ready: readonly (LayerIndex | undefined)[]): Promise<LayerIndex[]> =>
+      readLayers(this.#options.layers, client, reference.repository, layers, ready, onProgress, signal);
+    if (tables.layers.size > 0) {
+      const all = await read(layers.map((layer, at) => known[at] ?? tables.layers.get(layer.digest)));
+      try {
+        // The tables are parts of the layers that the manifest names: it is where this index is from.
+        return { ...merged(all, true), artifact: resolved.manifestDigest };
+      } catch (thrown) {
+        if (mode === 'require') throw thrown;
+        warn(`${reasonOf(thrown)}; the layers are read instead of their tables of contents`);
       }
     }
-    const all = await readLayers(
-      this.#options.layers,
-      client,
-      reference.repository,
-      layers,
-      known,
-      onProgress,
-      signal,
-    );
+    const all = await read(known);
     onProgress({ kind: 'step', step: 'merging the layers' });
-    return { bytes: buildImageIndex(all), layers: all, artifact: undefined };
+    return { ...merged(all, false), artifact: undefined };
   }
 
   async #credential(
@@ -251,10 +258,33 @@ function sourceOf(layer: ResolvedImage['layers'][number]): LayerSource {
   };
 }
 
-function noIndex(reference: Reference): ImgcredError {
+function merged(
+  layers: readonly LayerIndex[],
+  foreign: boolean,
+): { bytes: Uint8Array; layers: readonly LayerIndex[] } {
+  const bytes = buildImageIndex(layers);
+  if (foreign) validateImageIndex(bytes);
+  return { bytes, layers };
+}
+
+function annotatedLayers(resolved: ResolvedImage, sources: readonly LayerSource[]): AnnotatedLayer[] {
+  const wanted = new Set(sources.map(({ digest }) => digest));
+  return resolved.layers
+    .filter(({ descriptor }) => wanted.has(descriptor.digest))
+    .map((layer) => ({ source: sourceOf(layer), annotations: layer.descriptor.annotations ?? {} }));
+}
+
+function reasonOf(thrown: unknown): string {
+  return thrown instanceof ImgcredError ? thrown.message : `it can't be used (${String(thrown)})`;
+}
+
+function noIndex(reference: Reference, refused: readonly string[]): ImgcredError {
+  const [why] = refused;
   return new ImgcredError(
     'NOT_FOUND',
-    `the registry has no index of ${formatReference(reference)}, and the layers are not to be read`,
+    why === undefined
+      ? `the registry has no index of ${formatReference(reference)}, and the layers are not to be read`
+      : `${why}, and the layers are not to be read`,
     { hint: 'push one with `imgcred index push`, or register with --index=auto' },
   );
 }

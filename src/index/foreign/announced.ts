@@ -14,6 +14,8 @@ const CHUNKED_KIND = '1';
 
 export interface AnnouncedTable {
   readonly kind: 'eStargz' | 'zstd:chunked';
+  /** What the manifest says of the table: two that agree on it are one. */
+  readonly digest: Digest;
   /** @throws IndexError CORRUPT for a table that can't be used; what `read` throws */
   readonly read: (read: ReadBytes) => Promise<TableLayer>;
 }
@@ -35,7 +37,7 @@ export function announcedTable(
     if (estargz !== undefined && chunked !== undefined) throw new TableError('the manifest announces two');
     if (estargz !== undefined && source.compression === 'gzip') {
       const digest = digestIn(estargz);
-      return { kind: 'eStargz', read: (read) => readEstargz(source, digest, read) };
+      return { kind: 'eStargz', digest, read: (read) => readEstargz(source, digest, read) };
     }
     if (chunked === undefined || source.compression !== 'zstd') return undefined;
     const digest = digestIn(chunked);
@@ -47,7 +49,7 @@ export function announcedTable(
       length: Number(length),
       unpackedLength: Number(unpacked),
     };
-    return { kind: 'zstd:chunked', read: (read) => readZstdChunked(source, digest, position, read) };
+    return { kind: 'zstd:chunked', digest, read: (read) => readZstdChunked(source, digest, position, read) };
   } catch (thrown) {
     throw explained(thrown, source);
   }

@@ -1,0 +1,213 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { gzipSync } from 'node:zlib';
+import { ContentStore, ImageContent } from '../../../src/content/index.ts';
+import { anonymousProvider } from '../../../src/credentials/index.ts';
+import { type ImageIndex, ROOT_INODE } from '../../../src/index/index.ts';
+import { digestOf, parseDigest } from '../../../src/reference/index.ts';
+import { RegistryClient } from '../../../src/registry/index.ts';
+import {
+  type FaultProxy,
+  isBlob,
+  Pusher,
+  type RegistryFixture,
+  startFaultProxy,
+  startRegistry,
+} from '../../fixtures/registry/index.ts';
+import { tarOf } from '../../fixtures/tree/index.ts';
+import { type Annotations, type TableVector, tableVector } from '../../unit/index-foreign/vectors.ts';
+import { openNode } from '../index-artifact/node.ts';
+
+const REPOSITORY = 'team/tables';
+const ESTARGZ = 'containerd.io/snapshot/stargz/toc.digest';
+
+let registry: RegistryFixture;
+let proxy: FaultProxy;
+beforeAll(async () => {
+  registry = await startRegistry();
+  proxy = await startFaultProxy(registry.url);
+});
+afterAll(async () => {
+  await proxy.stop();
+  await registry.stop();
+});
+
+type Layer = Pick<TableVector, 'blob' | 'annotations'> & {
+  readonly source: Pick<TableVector['source'], 'diffId' | 'mediaType'>;
+};
+
+/** An image of these layers, reached through the proxy. */
+async function push(layers: readonly Layer[], note = ''): Promise<{ reference: string; digest: string }> {
+  const pusher = new Pusher(registry);
+  const descriptors = [];
+  for (const { blob, source, annotations } of layers) {
+    const { digest, size } = await pusher.blob(REPOSITORY, blob);
+    descriptors.push({ mediaType: source.mediaType, digest, size, annotations });
+  }
+  const pushed = await pusher.image({
+    repository: REPOSITORY,
+    layers: [],
+    config: { rootfs: { type: 'layers', diff_ids: layers.map(({ source }) => source.diffId) }, note },
+    manifest: { layers: descriptors },
+  });
+  return {
+    reference: pushed.reference.replace(registry.host, proxy.host),
+    digest: pushed.manifestDigest,
+  };
+}
+
+function plainLayer(): Layer {
+  const tar = tarOf([
+    { name: 'opt/', type: '5' },
+    { name: 'opt/plain', data: 'of an ordinary layer\n' },
+  ]);
+  const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip';
+  return { blob: gzipSync(tar), source: { diffId: digestOf(tar), mediaType }, annotations: {} };
+}
+
+/** Requests for this blob since `before`, and the ranges that they asked for. */
+function requestsFor(blob: Uint8Array, before: number): (string | undefined)[] {
+  const digest = digestOf(blob);
+  return proxy.requests
+    .slice(before)
+    .filter((request) => isBlob(request) && request.path.endsWith(digest))
+    .map(({ headers }) => headers.range);
+}
+
+const names = (index: ImageIndex): string[] =>
+  Array.from({ length: index.entryCount(ROOT_INODE) }, (_, at) =>
+    Buffer.from(index.entry(ROOT_INODE, at).name).toString(),
+  );
+
+describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image with the layer %s', (name) => {
+  test('is registered without reading the layer, and all its files read as they should', async () => {
+    const vector = await tableVector(name);
+    const { reference, digest } = await push([vector]);
+    await using node = await openNode();
+    const before = proxy.requests.length;
+    const { image, warnings } = await node.register({ reference });
+    expect(warnings).toEqual([]);
+    expect(image.indexArtifact).toBe(digest);
+    const ranges = requestsFor(vector.blob, before);
+    expect(ranges.length).toBeLessThanOrEqual(2);
+    expect(ranges.every((range) => /^bytes=\d+-\d*$/.test(range ?? ''))).toBe(true);
+    // What a manifest says is as good as who wrote it: other workspaces don't see it.
+    expect(await node.knownLayers()).toEqual([]);
+
+    const index = await node.index(image.indexDigest);
+    const store = await ContentStore.open(node.layout.cache);
+    using client = new RegistryClient(proxy.host, anonymousProvider(proxy.host));
+    const content = new ImageContent(index, store, {
+      readRange: (layer, offset, length, options) =>
+        client.readRange(
+          REPOSITORY,
+          { ...layer, digest: parseDigest(layer.digest) },
+          offset,
+          length,
+          options,
+        ),
+    });
+    let files = 0;
+    for (let ino = 1; ino <= index.inodeCount; ino++) {
+      const expected = index.fileDigest(ino);
+      if (expected.length === 0) continue;
+      const bytes = new Uint8Array(index.size(ino));
+      expect(await content.read(ino, 0, bytes)).toBe(bytes.length);
+      expect(digestOf(bytes)).toBe(parseDigest(`sha256:${Buffer.from(expected).toString('hex')}`));
+      files += 1;
+    }
+    expect(files).toBeGreaterThan(35);
+    await content.close();
+    await store.close();
+  });
+
+  test('is read as a whole where its index is to be made here, or a digest says which bytes it is', async () => {
+    const vector = await tableVector(name);
+    const { reference, digest } = await push([vector]);
+    await using node = await openNode();
+    const local = await node.register({ reference, index: 'local' });
+    expect(local.image.indexArtifact).toBeUndefined();
+    await using other = await openNode();
+    const pinned = await other.register({ reference: reference.replace(/:latest$/, `@${digest}`) });
+    expect(pinned.image.indexArtifact).toBeUndefined();
+    expect(pinned.image.indexDigest).toBe(local.image.indexDigest);
+  });
+});
+
+test('“require” is met by a table of contents', async () => {
+  const { reference, digest } = await push([await tableVector('zstd-chunked.tar.zst')]);
+  await using node = await openNode();
+  const { image } = await node.register({ reference, index: 'require' });
+  expect(image.indexArtifact).toBe(digest);
+});
+
+test('only the layer without a table is read', async () => {
+  const [table, plain] = [await tableVector('estargz.tar.gz'), plainLayer()];
+  const { reference } = await push([table, plain]);
+  await using node = await openNode();
+  const before = proxy.requests.length;
+  const { image, warnings } = await node.register({ reference });
+  expect(warnings).toEqual([]);
+  expect(requestsFor(table.blob, before).every((range) => range !== undefined)).toBe(true);
+  expect(requestsFor(plain.blob, before)).toEqual([undefined]);
+  const index = await node.index(image.indexDigest);
+  expect(names(index)).toEqual(['bin', 'dev', 'etc', 'opt', 'var']);
+  expect(await node.knownLayers()).toHaveLength(1);
+});
+
+describe('a table of contents that can’t be used', () => {
+  const wrong: Annotations = { [ESTARGZ]: digestOf(new Uint8Array(3)) };
+
+  test.each([
+    ['has another digest than the manifest says', 'estargz.tar.gz', wrong, 'does not have the digest'],
+    ['packs several files together', 'estargz-batched.tar.gz', undefined, 'can only be read together'],
+    ['is announced in no usable way', 'estargz.tar.gz', { [ESTARGZ]: 'sha256:1' }, 'does not say its digest'],
+  ] as const)('because it %s is passed over, with the reason', async (_, name, annotations, reason) => {
+    const vector = await tableVector(name);
+    const { reference } = await push([{ ...vector, annotations: annotations ?? vector.annotations }], reason);
+    await using node = await openNode();
+    const { image, warnings } = await node.register({ reference });
+    expect(warnings).toEqual([expect.stringContaining(reason)]);
+    expect(warnings[0]).toEndWith('; the layer is read instead');
+    expect(image.indexArtifact).toBeUndefined();
+    expect(names(await node.index(image.indexDigest))).toContain('stargz.index.json');
+    await using strict = await openNode();
+    await expect(strict.register({ reference, index: 'require' })).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: expect.stringContaining(reason),
+    });
+  });
+
+  test('because the registry sends no part of a layer is passed over', async () => {
+    const vector = await tableVector('estargz.tar.gz');
+    const { reference } = await push([vector], 'whole');
+    await using deaf = await startFaultProxy(registry.url, { fault: () => ({ ignoreRange: true }) });
+    await using node = await openNode();
+    const { image, warnings } = await node.register({ reference: reference.replace(proxy.host, deaf.host) });
+    expect(warnings).toEqual([expect.stringContaining('the registry sends layers as a whole only')]);
+    expect(image.indexArtifact).toBeUndefined();
+  });
+
+  test('because two manifests’ entries contradict each other is passed over', async () => {
+    const vector = await tableVector('estargz.tar.gz');
+    const { reference } = await push([vector, { ...vector, annotations: wrong }], 'twice');
+    await using node = await openNode();
+    const { image, warnings } = await node.register({ reference });
+    expect(warnings).toEqual([expect.stringContaining('says two things of the table')]);
+    expect(image.indexArtifact).toBeUndefined();
+  });
+});
+
+test('tables that make no image together are passed over for the layers’ bytes', async () => {
+  // The hard link of the upper layer leads to a file that only the lower layer's bytes have.
+  const table = await tableVector('estargz.tar.gz');
+  const tar = tarOf([{ name: 'opt/table', type: '1', link: 'stargz.index.json' }]);
+  const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip';
+  const upper = { blob: gzipSync(tar), source: { diffId: digestOf(tar), mediaType }, annotations: {} };
+  const { reference } = await push([table, upper]);
+  await using node = await openNode();
+  const { image, warnings } = await node.register({ reference });
+  expect(warnings).toEqual([expect.stringContaining('instead of their tables of contents')]);
+  expect(image.indexArtifact).toBeUndefined();
+  await using strict = await openNode();
+  await expect(strict.register({ reference, index: 'require' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+});

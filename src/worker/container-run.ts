@@ -174,16 +174,6 @@ export class ContainerRun {
       );
       this.#mountId = mount.mount_id;
       clock.lap('mount');
-      this.#checkGoingOn();
-      this.#container = await this.#create(request, mount);
-      this.#created.resolve(this.#container);
-      for (const warning of this.#container.warnings()) this.#logger.info(warning);
-      clock.lap('create');
-      this.#checkGoingOn();
-      if (request.overrides.start_when_attached === true) {
-        await this.#orCancelled(this.#untilAttached());
-        clock.lap('attach');
-      }
       const record: RunRecord = {
         container_id: this.containerId,
         attempt: this.attempt,
@@ -194,9 +184,19 @@ export class ContainerRun {
         failures_before: mount.stats.failures,
         timings_ms: clock.laps,
       };
+      this.#record = record;
+      this.#checkGoingOn();
+      this.#container = await this.#create(request, mount);
+      this.#created.resolve(this.#container);
+      for (const warning of this.#container.warnings()) this.#logger.info(warning);
+      clock.lap('create');
+      this.#checkGoingOn();
+      if (request.overrides.start_when_attached === true) {
+        await this.#orCancelled(this.#untilAttached());
+        clock.lap('attach');
+      }
       // The record is there before the scheduler lets the process start: whatever happens then, somebody knows of it.
       writeRunRecord(this.#context.directory, record);
-      this.#record = record;
       if (!(await this.#report({ kind: 'running' }))) throw new CancelledError();
       this.#started = true;
       await this.#container.start();

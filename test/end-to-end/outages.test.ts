@@ -158,6 +158,15 @@ test('a container whose registry goes away shows why its reads fail, and goes on
   expect(ended.fetch?.failures.unreachable).toBeGreaterThan(0);
 }, 60_000);
 
+test('a container whose program can’t be read fails to start, and says why', async () => {
+  await using world = await makeLazyWorld();
+  await world.register();
+  world.proxy.fault = (request) => (isBlob(request) ? { status: 404 } : undefined);
+  const failed = await world.run(['run', '--read-timeout', '1', world.image, '--', '/bin/true']);
+  expect(failed.code).toBeGreaterThanOrEqual(125);
+  expect(failed.stderr).toContain('reads of the image failed: missing: ');
+}, 60_000);
+
 describe('an image that is wholly local', () => {
   let world: LazyWorld;
 

@@ -68,7 +68,7 @@ export async function readForeignIndexes(
       const { source, table } = next;
       await guarded(async () => {
         const made = await table?.read(rangesOf(client, repository, source, signal));
-        if (made !== undefined) found.set(source.digest, made.index);
+        if (made !== undefined) found.set(source.digest, made);
       });
     }
   };

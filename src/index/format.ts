@@ -96,6 +96,7 @@ export const LAYER = {
   mediaTypeOffset: 36,
   mediaTypeLength: 40,
   compression: 42,
+  earlySpans: 44,
 } as const;
 export const COMPRESSIONS = ['none', 'gzip', 'zstd'] as const;
 

@@ -89,6 +89,7 @@ class MappedImageIndex implements ImageIndex {
       size: readI64(view, at + LAYER.size),
       uncompressedSize: readI64(view, at + LAYER.uncompressedSize),
       spanCount: view.getUint32(at + LAYER.spanCount, true),
+      earlySpans: view.getUint32(at + LAYER.earlySpans, true),
     };
   }
 

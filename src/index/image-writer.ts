@@ -213,7 +213,8 @@ class ImageWriter {
       names.bytes(bytes);
       return { offset, length: bytes.length };
     };
-    for (const { source, uncompressedSize, spanCount, spans: table, windows: own } of this.layers) {
+    for (const layer of this.layers) {
+      const { source, uncompressedSize, spanCount, spans: table, windows: own, earlySpans } = layer;
       const digest = text(source.digest);
       const diffId = text(source.diffId);
       const mediaType = text(source.mediaType);
@@ -229,7 +230,7 @@ class ImageWriter {
       layers.u16(mediaType.length);
       layers.u8(COMPRESSIONS.indexOf(source.compression));
       layers.u8(0);
-      layers.u32(0);
+      layers.u32(earlySpans ?? 0);
       const copy = table.slice();
       const view = new DataView(copy.buffer);
       for (let at = 0; at < copy.length; at += SPAN_RECORD_BYTES) {

@@ -20,6 +20,8 @@ export interface IndexedLayerSource extends LayerSource {
   /** Bytes of the uncompressed tar. */
   readonly uncompressedSize: number;
   readonly spanCount: number;
+  /** So many spans from the first on are needed early, as whoever built the layer says; 0 = nothing is said. */
+  readonly earlySpans: number;
 }
 
 /** What stat(2) says of an inode. `mode` holds the file type too; times are those of the tar entry. */
@@ -214,4 +216,6 @@ export interface LayerIndex {
   readonly spans: Uint8Array;
   /** Compressed windows, back to back, referred to by `spans`. */
   readonly windows: Uint8Array;
+  /** As in `IndexedLayerSource`; it is not kept with a layer that was indexed by its bytes, which says nothing. */
+  readonly earlySpans?: number;
 }

@@ -45,6 +45,8 @@ export function validateLayers(bytes: Uint8Array, view: DataView, sections: Sect
       windows: sections.windows.length,
     });
     if (problem !== undefined) throw corrupt(`layer ${layer}: ${problem}`);
+    if (view.getUint32(at + LAYER.earlySpans, true) > count)
+      throw corrupt(`layer ${layer} needs more spans early than it has`);
     spansSeen += count;
     layers.push({ uncompressedSize });
   }

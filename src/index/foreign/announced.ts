@@ -1,7 +1,7 @@
 import { type Digest, isDigest } from '../../reference/index.ts';
-import type { LayerSource } from '../types.ts';
+import type { LayerIndex, LayerSource } from '../types.ts';
 import { type ReadBytes, readEstargz } from './estargz.ts';
-import { explained, type TableLayer } from './table-layer.ts';
+import { explained } from './table-layer.ts';
 import { TableError } from './table-schema.ts';
 import { readZstdChunked } from './zstd-chunked.ts';
 
@@ -17,7 +17,7 @@ export interface AnnouncedTable {
   /** What the manifest says of the table: two that agree on it are one. */
   readonly digest: Digest;
   /** @throws IndexError CORRUPT for a table that can't be used; what `read` throws */
-  readonly read: (read: ReadBytes) => Promise<TableLayer>;
+  readonly read: (read: ReadBytes) => Promise<LayerIndex>;
 }
 
 /**

@@ -5,9 +5,9 @@ import { GZIP_TRAILER_BYTES } from '../gzip-header.ts';
 import { latin1 } from '../pax.ts';
 import { SPAN_CROSSES_MEMBERS, SPAN_ENDS_STREAM } from '../span-table.ts';
 import { readTarHeader, TAR_BLOCK_BYTES, TarHeaderError } from '../tar-header.ts';
-import type { LayerSource } from '../types.ts';
+import type { LayerIndex, LayerSource } from '../types.ts';
 import { compressWindow } from '../window.ts';
-import { explained, layerFromTable, type TableForm, type TableLayer } from './table-layer.ts';
+import { explained, layerFromTable, type TableForm } from './table-layer.ts';
 import { LARGEST_PACKED_TABLE, LARGEST_TABLE, TableError, tableEntries } from './table-schema.ts';
 
 /** Brings `length` bytes of the layer from `offset` on. */
@@ -35,7 +35,7 @@ const WINDOW = compressWindow(LAST_BLOCK, new Uint8Array(0));
  * @throws IndexError CORRUPT; what `read` throws
  * @see https://github.com/containerd/stargz-snapshotter/blob/main/docs/estargz.md
  */
-export async function readEstargz(source: LayerSource, digest: Digest, read: ReadBytes): Promise<TableLayer> {
+export async function readEstargz(source: LayerSource, digest: Digest, read: ReadBytes): Promise<LayerIndex> {
   try {
     const tail = await read(...lastBytes(source.size, TAIL_BYTES));
     const { offset, footer } = tableOffset(tail);

@@ -43,13 +43,6 @@ export interface TableForm {
   span(chunk: TableChunk): Omit<SpanRecord, 'uncompressedOffset' | 'uncompressedLength'>;
 }
 
-/** A layer's index that was made of a table in the layer. */
-export interface TableLayer {
-  readonly index: LayerIndex;
-  /** So many spans from the first on are said to be needed early; undefined where nothing is said. */
-  readonly early: number | undefined;
-}
-
 /** Its position among the entries says that what stands before it is to be fetched early. */
 const EARLY = '.prefetch.landmark';
 /** Says that nothing is. */
@@ -87,7 +80,7 @@ export async function layerFromTable(
   entries: readonly unknown[],
   form: TableForm,
   limits: IndexLimits = DEFAULT_LIMITS,
-): Promise<TableLayer> {
+): Promise<LayerIndex> {
   const builder = new TableLayerBuilder(source, form, limits);
   let current: TableEntry | undefined;
   let turn = performance.now();
@@ -156,7 +149,7 @@ class TableLayerBuilder {
     else this.append(entry, 0, []);
   }
 
-  finish(): TableLayer {
+  finish(): LayerIndex {
     this.closeFile();
     const { source, form, writer } = this;
     this.checkExpansion();
@@ -183,16 +176,14 @@ class TableLayerBuilder {
     });
     if (problem !== undefined) throw new TableError(problem);
     return {
-      index: {
-        source,
-        uncompressedSize: uncompressedOffset,
-        entryCount: writer.count,
-        entries: writer.taken(),
-        spanCount: this.spans,
-        spans,
-        windows: form.windows,
-      },
-      early: this.early,
+      source,
+      uncompressedSize: uncompressedOffset,
+      entryCount: writer.count,
+      entries: writer.taken(),
+      spanCount: this.spans,
+      spans,
+      windows: form.windows,
+      earlySpans: this.early ?? 0,
     };
   }
 

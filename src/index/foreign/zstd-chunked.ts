@@ -3,9 +3,9 @@ import { zstdDecompress } from 'node:zlib';
 import { type Digest, digestAlgorithm, digestOf } from '../../reference/index.ts';
 import { DEFAULT_SPAN_SIZE } from '../limits.ts';
 import { SPAN_MATERIALISED } from '../span-table.ts';
-import type { LayerSource } from '../types.ts';
+import type { LayerIndex, LayerSource } from '../types.ts';
 import type { ReadBytes } from './estargz.ts';
-import { explained, layerFromTable, type TableForm, type TableLayer } from './table-layer.ts';
+import { explained, layerFromTable, type TableForm } from './table-layer.ts';
 import { LARGEST_PACKED_TABLE, LARGEST_TABLE, TableError, tableEntries } from './table-schema.ts';
 
 const unpack = promisify(zstdDecompress);
@@ -33,7 +33,7 @@ export async function readZstdChunked(
   digest: Digest,
   position: TablePosition,
   read: ReadBytes,
-): Promise<TableLayer> {
+): Promise<LayerIndex> {
   const { offset, length, unpackedLength } = position;
   try {
     if (length === 0 || offset + length > source.size) throw new TableError('it lies outside the layer');

@@ -7,7 +7,6 @@ import {
   type LayerSource,
   openImageIndex,
   type ReadBytes,
-  type TableLayer,
   validateImageIndex,
 } from '../../../src/index/index.ts';
 import { digestOf, parseDigest } from '../../../src/reference/index.ts';
@@ -52,7 +51,7 @@ export function reading(blob: Uint8Array): { read: ReadBytes; asked: [offset: nu
   };
 }
 
-export function readTable({ blob, source, annotations }: TableVector): Promise<TableLayer> {
+export function readTable({ blob, source, annotations }: TableVector): Promise<LayerIndex> {
   const table = announcedTable(source, annotations);
   if (table === undefined) throw new Error('the manifest announces no table');
   return table.read(reading(blob).read);

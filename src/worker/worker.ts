@@ -12,7 +12,7 @@ import type {
   WorkerWelcome,
 } from '../protocol/index.ts';
 import { ContainerRun, type RunContext, supervisorCommand } from './container-run.ts';
-import { cleanContainer, findRuntime, SpareSupervisors } from './containers/index.ts';
+import { cleanContainer, findRuntime, prepareCgroups, SpareSupervisors } from './containers/index.ts';
 import { HostMounts } from './host-mounts.ts';
 import { ImageIndexes } from './image-indexes.ts';
 import { WorkerContainers } from './interactive.ts';
@@ -89,6 +89,7 @@ export class Worker {
    */
   static async start(options: WorkerOptions, signal?: AbortSignal): Promise<Worker> {
     const { config, layout, link, logger } = options;
+    prepareCgroups();
     const runtime = await findRuntime(config.runtime);
     // Said here, where somebody reads it, rather than by the mount server at the first run.
     const choice = chooseDriver(config.fuse_driver);

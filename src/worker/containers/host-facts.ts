@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
 import { readUserNamespace, type UserNamespace } from '../../filesystem/index.ts';
 import { capabilitiesOfMask } from './capabilities.ts';
+import { divideDelegatedGroup, findDelegatedGroup } from './delegated-cgroup.ts';
 
 /**
  * How this host keeps its control groups. `hybrid`: version 1 with a version 2 tree beside it; `none`: no
@@ -16,6 +17,8 @@ export interface HostFacts {
   readonly capabilities: ReadonlySet<string>;
   readonly cgroup: {
     readonly mode: CgroupMode;
+    /** The group below which ours are made: none in most cases, the delegated one of an ordinary user's. */
+    readonly base: string;
     /** `memory`, `cpu`, `pids`, `cpuset`…: those in which limits can be set. */
     readonly controllers: ReadonlySet<string>;
     readonly swapAccounting: boolean;
@@ -67,13 +70,16 @@ export function parseLimits(text: string): Map<string, number> {
 }
 
 function readCgroupFacts(): HostFacts['cgroup'] {
-  const none = { mode: 'none', controllers: new Set<string>(), swapAccounting: false } as const;
+  const none = { mode: 'none', base: '', controllers: new Set<string>(), swapAccounting: false } as const;
   const type = fileSystemType(CGROUP_ROOT);
   if (type === CGROUP2_MAGIC) {
-    if (!writable(CGROUP_ROOT)) return none;
-    const controllers = new Set(readWords(`${CGROUP_ROOT}/cgroup.controllers`));
+    const group = writable(CGROUP_ROOT)
+      ? { path: '', controllers: new Set(readWords(`${CGROUP_ROOT}/cgroup.controllers`)) }
+      : findDelegatedGroup(CGROUP_ROOT);
+    if (group === undefined) return none;
+    const { path: base, controllers } = group;
     // The root group has no memory.swap.max; whether the kernel counts swap shows in any child. It has since 5.8.
-    return { mode: 'v2', controllers, swapAccounting: controllers.has('memory') };
+    return { mode: 'v2', base, controllers, swapAccounting: controllers.has('memory') };
   }
   if (type !== TMPFS_MAGIC) return none;
   const controllers = new Set(
@@ -85,9 +91,19 @@ function readCgroupFacts(): HostFacts['cgroup'] {
   const hybrid = fileSystemType(`${CGROUP_ROOT}/unified`) === CGROUP2_MAGIC;
   return {
     mode: hybrid ? 'hybrid' : 'v1',
+    base: '',
     controllers,
     swapAccounting: existsSync(`${CGROUP_ROOT}/memory/memory.memsw.limit_in_bytes`),
   };
+}
+
+/**
+ * Makes room for containers' control groups where an ordinary user was given one to divide. To be called by a worker
+ * before it starts other processes.
+ */
+export function prepareCgroups(): void {
+  if (fileSystemType(CGROUP_ROOT) === CGROUP2_MAGIC && !writable(CGROUP_ROOT))
+    divideDelegatedGroup(CGROUP_ROOT);
 }
 
 function fileSystemType(path: string): number | undefined {

@@ -23,9 +23,10 @@ export type {
 } from './container-options.ts';
 export type { ContainerSecret } from './container-secrets.ts';
 export { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
-export { type HostFacts, readHostFacts } from './host-facts.ts';
+export { type HostFacts, prepareCgroups, readHostFacts } from './host-facts.ts';
 export { livingProcesses } from './living-processes.ts';
 export { mountOverlay, overlayOptions } from './overlay.ts';
+export { identifyProcess, isRunning } from './process-identity.ts';
 export type { ReadLogsOptions, StoredLogRecord } from './read-logs.ts';
 export { type ContainerRuntime, findRuntime } from './runtime.ts';
 export { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from './runtime-spec.ts';

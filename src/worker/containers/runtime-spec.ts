@@ -112,7 +112,7 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
       })),
       ...(limits === undefined
         ? {}
-        : { resources: limits, cgroupsPath: `${input.cgroupParent}/${input.id}` }),
+        : { resources: limits, cgroupsPath: `${host.cgroup.base}${input.cgroupParent}/${input.id}` }),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
       rootfsPropagation: 'rprivate',

@@ -69,6 +69,7 @@ describe('control groups', () => {
   const facts = (mode: 'v1' | 'v2' | 'none', controllers: string[]) => ({
     mode,
     controllers: new Set(controllers),
+    base: '',
     swapAccounting: true,
   });
   const cases: [facts: ReturnType<typeof facts>, status: string, hint: string | undefined][] = [

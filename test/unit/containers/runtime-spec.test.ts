@@ -9,14 +9,19 @@ const ALL_IDS = [{ inside: 0, outside: 0, length: 4_294_967_295 }];
 const host: HostFacts = {
   architecture: 'x64',
   capabilities: new Set(ALL_CAPABILITIES),
-  cgroup: { mode: 'v2', controllers: new Set(['memory', 'cpu', 'pids', 'cpuset']), swapAccounting: true },
+  cgroup: {
+    mode: 'v2',
+    base: '',
+    controllers: new Set(['memory', 'cpu', 'pids', 'cpuset']),
+    swapAccounting: true,
+  },
   seccomp: true,
   hardLimits: new Map([['nofile', 20_000]]),
   userNamespace: { initial: true, uids: ALL_IDS, gids: ALL_IDS },
 };
 const noCgroups: HostFacts = {
   ...host,
-  cgroup: { mode: 'none', controllers: new Set(), swapAccounting: false },
+  cgroup: { mode: 'none', base: '', controllers: new Set(), swapAccounting: false },
 };
 
 function build(change: Partial<RuntimeSpecInput> = {}) {

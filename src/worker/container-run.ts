@@ -338,6 +338,8 @@ export class ContainerRun {
   }
 
   async #cleanUp(): Promise<void> {
+    // The scheduler has heard how it ended, and holds it no longer.
+    this.#knownSince = Number.POSITIVE_INFINITY;
     await this.#tidy('the container', () => cleanContainer(this.#directory));
     const mountId = this.#mountId;
     if (mountId !== undefined)

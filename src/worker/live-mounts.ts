@@ -14,6 +14,7 @@ import {
 } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { ContainerRequest, CredentialUpdate } from '../protocol/index.ts';
+import { identifyProcess } from './containers/index.ts';
 
 interface HeldMount {
   readonly request: Omit<MountRequest, 'image_credentials'>;
@@ -292,7 +293,12 @@ export class LiveMounts {
   }
 
   #check(): void {
-    if (this.#replacing !== undefined || this.#watch === undefined || isAlive(this.#server.pid)) return;
+    if (
+      this.#replacing !== undefined ||
+      this.#watch === undefined ||
+      identifyProcess(this.#server.pid) !== undefined
+    )
+      return;
     this.#replacing = this.#replace().finally(() => (this.#replacing = undefined));
   }
 
@@ -364,15 +370,6 @@ function mountIdOf(...parts: readonly string[]): string {
 
 function withCredential(request: HeldMount['request'], credential: Secret<string> | undefined): MountRequest {
   return credential === undefined ? request : { ...request, image_credentials: credential.reveal() };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function detach(mountpoint: string, logger: Logger): void {

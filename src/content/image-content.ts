@@ -16,7 +16,7 @@ import { ReadAhead } from './read-ahead.ts';
 import { ReadWatch } from './read-watch.ts';
 import { SpanFetcher } from './span-fetcher.ts';
 import type { SpanFlight } from './span-flight.ts';
-import { type ImageTrace, TraceRecorder } from './trace.ts';
+import { announcedTrace, type ImageTrace, TraceRecorder } from './trace.ts';
 
 export interface ImageContentOptions {
   readonly logger?: Logger;
@@ -207,6 +207,14 @@ export class ImageContent {
   /** The spans touched so far in order of first touch, until `traceDone`. */
   trace(): ImageTrace {
     return this.#trace.export();
+  }
+
+  /** What the image's layers say that a start needs, where their builder found that out (eStargz). */
+  announcedTrace(): ImageTrace {
+    return announcedTrace(
+      this.index,
+      this.#contents.map((content) => content.layout),
+    );
   }
 
   /** The container is ready: what is read from now on belongs to no start. */

@@ -1,3 +1,4 @@
+import type { ImageIndex } from '../index/index.ts';
 import type { LayerLayout } from './layer-layout.ts';
 
 /** A span that a run touched before the image was ready. */
@@ -74,6 +75,16 @@ export function markTouched(touched: Int32Array, counter: Int32Array, n: number)
   if (Atomics.load(touched, n) !== 0 || Atomics.load(counter, 0) < 0) return;
   const place = Atomics.add(counter, 0, 1) + 1;
   if (place > 0) Atomics.compareExchange(touched, n, 0, place);
+}
+
+/** What the layers themselves say that a start needs; for an image of which no start was recorded. */
+export function announcedTrace(index: ImageIndex, layouts: readonly LayerLayout[]): ImageTrace {
+  const spans = index.layers.flatMap(({ earlySpans }, layer) => {
+    const key = layouts[layer]?.key;
+    if (key === undefined) return [];
+    return Array.from({ length: earlySpans }, (_, span): TracedSpan => ({ layer: key, span, age: 0 }));
+  });
+  return { version: 1, spans: spans.slice(0, SPANS_AT_MOST) };
 }
 
 /**

@@ -106,9 +106,11 @@ export class Prefetcher {
       this.#report(mount, 'a small image', small);
       return;
     }
-    const trace = await this.trace(mount.request.image.index_digest);
-    if (trace.spans.length > 0)
-      this.#report(mount, 'what earlier starts touched', await mount.content.prefetch(trace));
+    const recorded = await this.trace(mount.request.image.index_digest);
+    const known = recorded.spans.length > 0;
+    const trace = known ? recorded : mount.content.announcedTrace();
+    const what = known ? 'what earlier starts touched' : 'what the layers say that a start needs';
+    if (trace.spans.length > 0) this.#report(mount, what, await mount.content.prefetch(trace));
     if (this.#options.mode !== 'all') return;
     const limit = this.#options.bytesPerSecond;
     const rest = await mount.content.completeAll(limit === undefined ? {} : { bandwidthLimit: limit });

@@ -78,6 +78,23 @@ const names = (index: ImageIndex): string[] =>
     Buffer.from(index.entry(ROOT_INODE, at).name).toString(),
   );
 
+async function openContent(cache: string, index: ImageIndex) {
+  const store = await ContentStore.open(cache);
+  const client = new RegistryClient(proxy.host, anonymousProvider(proxy.host));
+  const content = new ImageContent(index, store, {
+    readRange: (layer, offset, length, options) =>
+      client.readRange(REPOSITORY, { ...layer, digest: parseDigest(layer.digest) }, offset, length, options),
+  });
+  return {
+    content,
+    [Symbol.asyncDispose]: async () => {
+      await content.close();
+      await store.close();
+      client.close();
+    },
+  };
+}
+
 describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image with the layer %s', (name) => {
   test('is registered without reading the layer, and all its files read as they should', async () => {
     const vector = await tableVector(name);
@@ -94,18 +111,8 @@ describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image wit
     expect(await node.knownLayers()).toEqual([]);
 
     const index = await node.index(image.indexDigest);
-    const store = await ContentStore.open(node.layout.cache);
-    using client = new RegistryClient(proxy.host, anonymousProvider(proxy.host));
-    const content = new ImageContent(index, store, {
-      readRange: (layer, offset, length, options) =>
-        client.readRange(
-          REPOSITORY,
-          { ...layer, digest: parseDigest(layer.digest) },
-          offset,
-          length,
-          options,
-        ),
-    });
+    await using opened = await openContent(node.layout.cache, index);
+    const { content } = opened;
     let files = 0;
     for (let ino = 1; ino <= index.inodeCount; ino++) {
       const expected = index.fileDigest(ino);
@@ -116,8 +123,6 @@ describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image wit
       files += 1;
     }
     expect(files).toBeGreaterThan(35);
-    await content.close();
-    await store.close();
   });
 
   test('is read as a whole where its index is to be made here, or a digest says which bytes it is', async () => {
@@ -131,6 +136,22 @@ describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image wit
     expect(pinned.image.indexArtifact).toBeUndefined();
     expect(pinned.image.indexDigest).toBe(local.image.indexDigest);
   });
+});
+
+test('what stands before the landmark is what a first start fetches ahead', async () => {
+  const { reference } = await push([await tableVector('estargz.tar.gz')], 'early');
+  await using node = await openNode();
+  const { image } = await node.register({ reference });
+  const index = await node.index(image.indexDigest);
+  await using opened = await openContent(node.layout.cache, index);
+  const { content } = opened;
+  expect(await content.prefetch(content.announcedTrace())).toMatchObject({ fetched: 2, missing: 0 });
+  const inside = (directory: string, name: string) =>
+    index.lookup(index.lookup(ROOT_INODE, Buffer.from(directory)), Buffer.from(name));
+  const bytes = new Uint8Array(20);
+  expect(content.readNow(inside('etc', 'hosts'), 0, bytes)).toBe(20);
+  expect(Buffer.from(bytes).toString()).toBe('127.0.0.1 localhost\n');
+  expect(content.readNow(inside('var', 'big'), 0, bytes)).toBe(-1);
 });
 
 test('“require” is met by a table of contents', async () => {

@@ -22,7 +22,7 @@ import {
 import { LogStore } from '../logs/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { ChangeSignals, ordersSignal, QUEUE_SIGNAL, type WorkerLink } from '../protocol/index.ts';
-import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
+import { clientOptionsOf, RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
 import { Scheduler, workerRoutes } from '../scheduler/index.ts';
 import { openSecrets, type Secrets } from '../secrets/index.ts';
 import { HttpWorkerLink, Worker } from '../worker/index.ts';
@@ -36,7 +36,6 @@ import {
   type TlsFiles,
 } from './http-server.ts';
 import { openLayerIndexes } from './layer-indexing.ts';
-import { registryOptions } from './registry-options.ts';
 import { refuseForeignNamespace } from './rootless-namespace.ts';
 
 /** The roles that run in this process. */
@@ -69,7 +68,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
     const lock = lockRoles(layout.root, config.roles);
     cleanups.push(() => lock.release());
     if (config.roles.includes('worker')) await refuseForeignNamespace(config.data_dir);
-    const registry = registryOptions(config, logger);
+    const registry = clientOptionsOf(config, logger);
     const signals = new ChangeSignals();
     const servers: HttpServer[] = [];
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');

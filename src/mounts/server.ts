@@ -9,6 +9,7 @@ import { duplicateDescriptorOf, forbidCoreDumps } from '../filesystem/index.ts';
 import { openImageIndex } from '../index/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
 import type { PinLine, PruneCache } from '../protocol/index.ts';
+import { clientOptionsOf } from '../registry/index.ts';
 import { AccessProofs } from './access-proofs.ts';
 import { boundedLog } from './bounded-log.ts';
 import { cacheEntry, cacheStatus, contentState } from './content-views.ts';
@@ -98,7 +99,7 @@ export class MountServer {
       settings,
       {
         store,
-        registry: { insecureRegistries: settings.insecure_registries, caFiles: settings.registry_ca, logger },
+        registry: clientOptionsOf(settings, logger),
         proofs: new AccessProofs(join(settings.state_directory, 'proofs'), {
           deadlineMs: settings.read_timeout_ms,
         }),

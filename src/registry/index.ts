@@ -36,4 +36,5 @@ export {
 } from './push/index.ts';
 export type { PaceLimits } from './reply.ts';
 export { DEFAULT_RETRY_POLICY, type RetryPolicy, type Sleep } from './retry.ts';
+export { clientOptionsOf, type RegistrySettings } from './settings.ts';
 export type { Fetch } from './transport.ts';

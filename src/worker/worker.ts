@@ -342,6 +342,10 @@ function mountServerSettings(config: Config, layout: DataLayout): MountServerSet
     insecure_registries: config.insecure_registries,
     registry_ca: config.registry_ca,
     registry_mirrors: config.registry_mirrors,
+    ...(config.registry_client_cert === undefined
+      ? {}
+      : { registry_client_cert: config.registry_client_cert }),
+    ...(config.registry_client_key === undefined ? {} : { registry_client_key: config.registry_client_key }),
     log_level: config.log_level,
   };
 }

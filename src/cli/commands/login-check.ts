@@ -6,12 +6,11 @@ import {
 } from '../../credentials/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
 import { formatReference, parsePlatform, parseReference } from '../../reference/index.ts';
-import { type LoginStep, loginCheck } from '../../registry/index.ts';
+import { clientOptionsOf, type LoginStep, loginCheck } from '../../registry/index.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS, stderrLogger } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { print, printJson } from '../output.ts';
-import { registryOptions } from '../registry-options.ts';
 
 const LONGEST_STEP = 'connection'.length;
 
@@ -45,7 +44,7 @@ export const registryLoginCheck: Command = {
     const json = invocation.flag('json');
     const steps: LoginStep[] = [];
     const checked = loginCheck(reference, provider, {
-      ...registryOptions(config, stderrLogger(config)),
+      ...clientOptionsOf(config, stderrLogger(config)),
       ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     });
     for await (const step of checked) {

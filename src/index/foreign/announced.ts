@@ -6,8 +6,8 @@ import { TableError } from './table-schema.ts';
 import { readZstdChunked } from './zstd-chunked.ts';
 
 const ESTARGZ = 'containerd.io/snapshot/stargz/toc.digest';
-const CHUNKED_DIGEST = 'io.github.containers.zstd-chunked.manifest-checksum';
-const CHUNKED_POSITION = 'io.github.containers.zstd-chunked.manifest-position';
+/** What zstd:chunked's annotations begin with: today, and in what older tools wrote (skopeo 1.9). */
+const CHUNKED = ['io.github.containers.zstd-chunked', 'io.containers.zstd-chunked'] as const;
 
 /** The only kind of table that zstd:chunked knows. */
 const CHUNKED_KIND = '1';
@@ -32,17 +32,20 @@ export function announcedTable(
   annotations: Readonly<Record<string, string>>,
 ): AnnouncedTable | undefined {
   const estargz = annotations[ESTARGZ];
-  const chunked = annotations[CHUNKED_DIGEST];
+  const prefixes = CHUNKED.filter((prefix) => annotations[`${prefix}.manifest-checksum`] !== undefined);
+  const [prefix] = prefixes;
   try {
-    if (estargz !== undefined && chunked !== undefined) throw new TableError('the manifest announces two');
+    if (prefixes.length + (estargz === undefined ? 0 : 1) > 1)
+      throw new TableError('the manifest announces two');
     if (estargz !== undefined && source.compression === 'gzip') {
       const digest = digestIn(estargz);
       return { kind: 'eStargz', digest, read: (read) => readEstargz(source, digest, read) };
     }
-    if (chunked === undefined || source.compression !== 'zstd') return undefined;
-    const digest = digestIn(chunked);
+    if (prefix === undefined || source.compression !== 'zstd') return undefined;
+    const digest = digestIn(annotations[`${prefix}.manifest-checksum`] ?? '');
     const form = /^(\d{1,15}):(\d{1,15}):(\d{1,15}):(\d{1,15})$/;
-    const [, offset, length, unpacked, kind] = form.exec(annotations[CHUNKED_POSITION] ?? '') ?? [];
+    const [, offset, length, unpacked, kind] =
+      form.exec(annotations[`${prefix}.manifest-position`] ?? '') ?? [];
     if (kind !== CHUNKED_KIND) throw new TableError('the manifest does not say where it lies');
     const position = {
       offset: Number(offset),

@@ -223,6 +223,7 @@ class TableLayerBuilder {
     if (length > this.form.largestChunk) throw new TableError('one of its pieces is too large');
     const sha256 = this.sumOf(file, entry, length);
     const end = file.entry.endOffset ?? 0;
+    if (end === 0 && this.form.saysEnd) throw new TableError('it does not say where its pieces end');
     file.last = { offset, end, length, sha256, shown: file.shown };
     this.chunks.push(file.last);
     if (file.shown) this.place(file, at, length);

@@ -13,7 +13,7 @@ import {
   startFaultProxy,
   startRegistry,
 } from '../../fixtures/registry/index.ts';
-import { tarOf } from '../../fixtures/tree/index.ts';
+import { differences, snapshotIndex, tarOf } from '../../fixtures/tree/index.ts';
 import { type Annotations, type TableVector, tableVector } from '../../unit/index-foreign/vectors.ts';
 import { openNode } from '../index-artifact/node.ts';
 
@@ -136,6 +136,34 @@ describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image wit
     expect(pinned.image.indexArtifact).toBeUndefined();
     expect(pinned.image.indexDigest).toBe(local.image.indexDigest);
   });
+});
+
+test('an image that skopeo converts to zstd:chunked has the tree of the original', async () => {
+  const tar = tarOf([
+    { name: 'srv/', type: '5', mode: 0o750, uid: 5 },
+    { name: 'srv/data', data: new Uint8Array(200_000).map((_, at) => (at * at) >> 9), mode: 0o4711 },
+    { name: 'srv/late', data: 'x', pax: [['mtime', '1700000000.123456789']] },
+    { name: 'srv/link', type: '1', link: 'srv/data' },
+  ]);
+  const pushed = await new Pusher(registry).image({ repository: REPOSITORY, tag: 'plain', layers: [tar] });
+  const converted = `${proxy.host}/${REPOSITORY}:converted`;
+  const flags = ['--src-tls-verify=false', '--dest-tls-verify=false', '--format=oci'];
+  const places = [`docker://${pushed.reference}`, `docker://${converted}`];
+  const copy = Bun.spawn(['skopeo', 'copy', ...flags, '--dest-compress-format=zstd:chunked', ...places], {
+    stdout: 'ignore',
+    stderr: 'pipe',
+  });
+  const [code, said] = await Promise.all([copy.exited, copy.stderr.text()]);
+  expect(code, said).toBe(0);
+  await using node = await openNode();
+  const original = await node.register({ reference: pushed.reference });
+  const { image } = await node.register({ reference: converted, index: 'require' });
+  const [expected, actual] = await Promise.all(
+    [original.image, image].map(async ({ indexDigest }) => snapshotIndex(await node.index(indexDigest))),
+  );
+  if (expected === undefined || actual === undefined) throw new Error('an index is missing');
+  expect(actual.size).toBe(5);
+  expect(differences(expected, actual)).toEqual([]);
 });
 
 test('what stands before the landmark is what a first start fetches ahead', async () => {

@@ -115,6 +115,7 @@ describe('a table of contents is refused', () => {
 
   test.each([
     ['with a file behind the table', table({ ...file, offset: 9000, endOffset: 9001 }), undefined, 'overlap'],
+    ['with a file of no known end', table(file), undefined, 'does not say where its pieces end'],
     ['with a file that ends before it begins', table({ ...file, endOffset: 99 }), undefined, 'overlap'],
     [
       'with holes of terabytes',
@@ -145,6 +146,9 @@ describe('a table of contents is refused', () => {
     const vector = await tableVector('estargz.tar.gz');
     const annotations: Annotations = { ...vector.annotations, [CHUNKED]: SUM, [POSITION]: '1:1:1:1' };
     expect(() => announcedTable(vector.source, annotations)).toThrow('the manifest announces two');
+    const chunked = await tableVector('zstd-chunked.tar.zst');
+    const both = { ...chunked.annotations, 'io.containers.zstd-chunked.manifest-checksum': SUM };
+    expect(() => announcedTable(chunked.source, both)).toThrow('the manifest announces two');
   });
 });
 

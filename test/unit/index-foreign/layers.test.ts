@@ -74,6 +74,20 @@ describe.each(['estargz.tar.gz', 'estargz-no-prefetch.tar.gz', 'zstd-chunked.tar
   },
 );
 
+test('annotations of older builders count too', async () => {
+  const vector = await tableVector('zstd-chunked.tar.zst');
+  const renamed = Object.entries(vector.annotations).map(([key, value]) => [
+    key.replace('github.', ''),
+    value,
+  ]);
+  const { source } = vector;
+  const table = announcedTable(source, Object.fromEntries(renamed));
+  expect(table).toMatchObject({
+    kind: 'zstd:chunked',
+    digest: announcedTable(source, vector.annotations)?.digest,
+  });
+});
+
 test('what stands before the landmark is to be fetched early', async () => {
   const index = await readTable(await tableVector('estargz.tar.gz'));
   // etc/hosts and bin/sudo, of one piece each.

@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CredentialProvider } from '../credentials/index.ts';
-import type { Database, ImageRow, NewImage, WorkspaceId } from '../database/index.ts';
+import type { Database, ImageRow, NewImage, SecretRow, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import {
   buildImageIndex,
@@ -82,6 +82,9 @@ export class ImageRegistration {
   ): Promise<RegisteredImage> {
     const reference = normalReference(request.reference);
     const platform = request.platform === undefined ? hostPlatform() : parsePlatform(request.platform);
+    // Read before the value is: a rotation after this line shows as another version.
+    const before =
+      request.secret === undefined ? undefined : this.#options.secrets.show(workspaceId, request.secret);
     const provider = await providerOfGiven(this.#options.secrets, workspaceId, reference.registry, request, {
       ...by,
       purpose: 'registration',
@@ -106,7 +109,8 @@ export class ImageRegistration {
         signal,
       );
       const indexDigest = await this.#storeIndex(index.bytes);
-      const credential = await this.#credential(workspaceId, request, reference, by);
+      const proved = before ?? (await this.#credential(workspaceId, request, reference, by));
+      const credential = proved === undefined ? undefined : { secretName: proved.name, secretId: proved.id };
       const described = {
         ...describe(reference, resolved, index),
         indexDigest,
@@ -117,6 +121,7 @@ export class ImageRegistration {
         ...described,
         indexSeal: await this.#options.secrets.sealImage(workspaceId, described),
       });
+      if (proved !== undefined) await this.#proveAgain(image, proved, by, warn);
       this.#options.logger.info('image registered', {
         image_id: image.id,
         reference: image.reference,
@@ -207,11 +212,7 @@ export class ImageRegistration {
     request: RegisterImage,
     reference: Reference,
     by: Actor,
-  ): Promise<NewImage['credential']> {
-    if (request.secret !== undefined) {
-      const secret = this.#options.secrets.show(workspaceId, request.secret);
-      return { secretName: secret.name, secretId: secret.id };
-    }
+  ): Promise<SecretRow | undefined> {
     if (request.base_image_creds === undefined) return undefined;
     const made = await this.#options.credentials.createCredentialSecretIfNeeded(
       workspaceId,
@@ -223,7 +224,29 @@ export class ImageRegistration {
       by,
       this.verify,
     );
-    return made === undefined ? undefined : { secretName: made.secret.name, secretId: made.secret.id };
+    return made?.secret;
+  }
+
+  /**
+   * A rotation proves a new value for the images that use the secret; this one was not yet among them. So a value
+   * that came in between is proved here.
+   */
+  async #proveAgain(
+    image: ImageRow,
+    proved: SecretRow,
+    by: Actor,
+    warn: (message: string) => void,
+  ): Promise<void> {
+    const { secrets } = this.#options;
+    if (secrets.find(image.workspaceId, proved.id)?.currentVersion === proved.currentVersion) return;
+    const { value } = await secrets.getSecretByNameDecrypted(image.workspaceId, proved.id, {
+      ...by,
+      purpose: 'registration',
+    });
+    if (await this.verify(value, image)) return;
+    warn(
+      `the secret ${proved.name} was given another value meanwhile, and that does not open ${image.reference}: set it again`,
+    );
   }
 
   async #storeIndex(index: Uint8Array): Promise<string> {

@@ -8,6 +8,7 @@ import {
 } from '../credentials/index.ts';
 import type { ImageRow, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
+import { normalizeRegistryHost } from '../reference/index.ts';
 import type { SecretStore, SecretUse } from '../secrets/index.ts';
 
 /** A credential as a request names it: its values, or a secret that the workspace has. */
@@ -33,7 +34,7 @@ export async function providerOfGiven(
   }
   if (name !== undefined) {
     const { secret, value } = await secrets.getSecretByNameDecrypted(workspaceId, name, use);
-    if (secret.kind !== 'registry' || secret.registry !== registry) {
+    if (secret.kind !== 'registry' || !sameRegistry(secret.registry, registry)) {
       throw new ImgcredError(
         'INVALID_CREDENTIALS',
         `the secret ${secret.name} is not for the registry ${registry}`,
@@ -66,4 +67,9 @@ export async function providerOfImage(
 /** The provider of a credential in its stored form. @throws CredentialError */
 export function providerOfValue(value: Secret<string>, registry: string): CredentialProvider {
   return createProviderFromCredentials(registry, unmarshalCredentials(value.reveal(), registry).credentials);
+}
+
+// A registry may be spelt in several ways (`docker.io`, `index.docker.io`, `HOST:443`).
+function sameRegistry(one: string | undefined, other: string): boolean {
+  return one !== undefined && normalizeRegistryHost(one) === normalizeRegistryHost(other);
 }

@@ -4,9 +4,17 @@ import {
   decodeLayerIndex,
   encodeLayerIndex,
   inflateSpan,
+  inflateSpanStream,
   spansOfLayer,
 } from '../../../src/index/index.ts';
-import { differences, indexTestLayer, snapshotIndex, type Tree } from '../../fixtures/tree/index.ts';
+import { digestOf } from '../../../src/reference/index.ts';
+import {
+  differences,
+  inChunks,
+  indexTestLayer,
+  snapshotIndex,
+  type Tree,
+} from '../../fixtures/tree/index.ts';
 import { imageOf, reading, readTable, tableVector } from './vectors.ts';
 
 /** Files that only the format has a use for; an index by bytes has them, one by table has not. */
@@ -115,6 +123,40 @@ test('pieces of zeros are holes, and cost no span', async () => {
     [320_000, 20_000],
   ]);
   expect(image.size(holed)).toBe(400_000);
+});
+
+test('a piece that is too large to be held is unpacked as a stream', async () => {
+  const content = new Uint8Array(10 * 1024 * 1024).map((_, at) => at >> 8);
+  const frame = Bun.zstdCompressSync(content);
+  const digest = digestOf(content);
+  const entry = {
+    type: 'reg',
+    name: 'f',
+    size: content.length,
+    offset: 8,
+    endOffset: 8 + frame.length,
+    digest,
+  };
+  const json = new Uint8Array(Buffer.from(JSON.stringify({ version: 1, entries: [entry] })));
+  const packed = new Uint8Array(Bun.zstdCompressSync(json));
+  const blob = new Uint8Array(Buffer.concat([new Uint8Array(8), frame, packed]));
+  const { source } = await tableVector('zstd-chunked.tar.zst');
+  const prefix = 'io.github.containers.zstd-chunked';
+  const layer = await readTable({
+    blob,
+    source: { ...source, digest: digestOf(blob), size: blob.length },
+    annotations: {
+      [`${prefix}.manifest-checksum`]: digestOf(packed),
+      [`${prefix}.manifest-position`]: `${8 + frame.length}:${packed.length}:${json.length}:1`,
+    },
+  });
+  const image = imageOf(layer);
+  const span = image.span(0, 0);
+  expect(span).toMatchObject({ materialised: true, uncompressedLength: content.length });
+  const hasher = new Bun.CryptoHasher('sha256');
+  const compressed = inChunks(blob.subarray(8, 8 + frame.length));
+  for await (const bytes of inflateSpanStream(image, span, compressed)) hasher.update(bytes);
+  expect(`sha256:${hasher.digest('hex')}`).toBe(digest);
 });
 
 test('a layer with several files in one gzip member is refused', async () => {

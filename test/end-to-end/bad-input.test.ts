@@ -31,7 +31,7 @@ beforeAll(async () => {
     ],
   });
   sandbox = await Sandbox.make();
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await sandbox?.[Symbol.asyncDispose]();

@@ -15,11 +15,11 @@ let world: LazyWorld;
 beforeAll(async () => {
   world = await makeLazyWorld();
   await world.register();
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]();
-}, 30_000);
+}, 120_000);
 
 const du = async () => stateShape.parse(await world.json(['image', 'du', world.image]));
 const stat = async () => statusShape.parse(await world.json(['cache', 'stat']));
@@ -38,7 +38,7 @@ test('du tells what is here, what is missing and what the last start touched', a
   const table = await world.run(['image', 'du', world.image]);
   expect(table.stdout).toContain('LAST START');
   expect(table.stdout).toContain(' missing');
-}, 60_000);
+}, 120_000);
 
 test('a pinned image is wholly local, survives a prune, and can be let go', async () => {
   const pinned = stateShape.parse(await world.json(['image', 'pin', world.image]));
@@ -59,7 +59,7 @@ test('a pinned image is wholly local, survives a prune, and can be let go', asyn
     z.looseObject({ bytes: z.number() }).parse(await world.json(['cache', 'prune'])).bytes,
   ).toBeGreaterThan(30_000_000);
   expect(await stat()).toMatchObject({ bytes: 0, pinned_images: 0 });
-}, 60_000);
+}, 120_000);
 
 test('prune takes the longest unused first, and only as much as is asked', async () => {
   await world.json(['image', 'pin', world.image]);
@@ -72,7 +72,7 @@ test('prune takes the longest unused first, and only as much as is asked', async
   expect((await stat()).bytes).toBeGreaterThan(0);
   await world.json(['cache', 'prune']);
   expect(await world.run(['cache', 'prune', '--unused-for', 'long'])).toMatchObject({ code: 2 });
-}, 60_000);
+}, 120_000);
 
 test('a pin that does not fit says so, and what would help', async () => {
   const small = ['--cache-limit', '8MB'];
@@ -80,7 +80,7 @@ test('a pin that does not fit says so, and what would help', async () => {
   expect(refused.code).toBe(10);
   expect(refused.stderr).toContain('--cache-limit');
   await world.run(['image', 'unpin', world.image]);
-}, 60_000);
+}, 120_000);
 
 test('pinning ends with the reason when the registry refuses', async () => {
   await world.json(['cache', 'prune']);
@@ -93,7 +93,7 @@ test('pinning ends with the reason when the registry refuses', async () => {
   world.proxy.fault = () => undefined;
   expect(await world.run(['image', 'pin', world.image])).toMatchObject({ code: 0 });
   await world.run(['image', 'unpin', world.image]);
-}, 60_000);
+}, 120_000);
 
 test('another workspace sees and ends no pins but its own', async () => {
   expect(await world.run(['workspace', 'create', 'other'])).toMatchObject({ code: 0 });
@@ -103,4 +103,4 @@ test('another workspace sees and ends no pins but its own', async () => {
   expect(unpin.code).toBe(5);
   await world.run(['image', 'add', world.image, '--workspace', 'other', ...CREDS]);
   expect(await du()).toMatchObject({ pinned: true });
-}, 60_000);
+}, 120_000);

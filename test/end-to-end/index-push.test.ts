@@ -82,7 +82,7 @@ describe('an index that is stored in the registry', () => {
     expect(secrets).toHaveLength(1);
     expect(shown.credential_secret_name).toBe(secrets[0].name);
     expect(secrets[0].version).toBe(1);
-  }, 60_000);
+  }, 120_000);
 
   test('lets another machine start at once, reading only what the run reads', async () => {
     await using edge = await Sandbox.make();
@@ -98,7 +98,7 @@ describe('an index that is stored in the registry', () => {
     expect(run.bytes).toBeLessThan(4_000_000);
     const whole = await edge.run(['run', reference, ...READ_ALL]);
     expect(whole.code).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   test('is not used by who says “local”', async () => {
     await using node = await Sandbox.make();
@@ -107,7 +107,7 @@ describe('an index that is stored in the registry', () => {
     const usage = await node.run(['image', 'add', reference, '--index', 'maybe']);
     expect(usage).toMatchObject({ code: 2 });
     expect(usage.stderr).toContain('must be one of auto, local, require');
-  }, 60_000);
+  }, 120_000);
 });
 
 describe('the first run of an image that has no index anywhere', () => {
@@ -131,7 +131,7 @@ describe('the first run of an image that has no index anywhere', () => {
     expect(second.result).toMatchObject({ code: 0, stdout: first.result.stdout });
     // The proof that the credential still opens the image: a manifest.
     expect(second.bytes).toBeLessThan(20_000);
-  }, 60_000);
+  }, 120_000);
 
   test('keeps nothing on the way with --keep=none', async () => {
     await using node = await Sandbox.make();
@@ -141,5 +141,5 @@ describe('the first run of an image that has no index anywhere', () => {
     const run = await wired(() => node.run(['run', reference, ...READ_ALL], { env }));
     expect(run.result.code).toBe(0);
     expect(run.bytes).toBeGreaterThan(compressed() / 2);
-  }, 60_000);
+  }, 120_000);
 });

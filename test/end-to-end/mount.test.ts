@@ -15,11 +15,11 @@ beforeEach(async () => {
   world = await makeLazyWorld();
   directory = join(world.sandbox.directory, 'mnt');
   await mkdir(directory);
-}, 60_000);
+}, 120_000);
 
 afterEach(async () => {
   await world?.[Symbol.asyncDispose]();
-}, 30_000);
+}, 120_000);
 
 const mounts = async () => mountsShape.parse(await world.json(['mount', 'ls']));
 const socket = () => join(world.sandbox.dataDirectory, 'worker', 'mounts.sock');
@@ -40,7 +40,7 @@ test('an image can be mounted without a server, which it outlives, and unmounted
   expect(await mountsBelow(world.sandbox.directory)).toEqual([]);
   // Nothing is mounted: nobody needs a mount server any more.
   await eventually(async () => (existsSync(socket()) ? undefined : true));
-}, 60_000);
+}, 120_000);
 
 test('a mounted image is read-only, and its device nodes and set-user-id bits count for nothing', async () => {
   await world.register();
@@ -54,7 +54,7 @@ test('a mounted image is read-only, and its device nodes and set-user-id bits co
     .find((line) => line.split(' ')[4] === directory)
     ?.split(' ')[5];
   expect(options?.split(',')).toEqual(expect.arrayContaining(['ro', 'nosuid', 'nodev']));
-}, 60_000);
+}, 120_000);
 
 test('a directory takes one image, and only a directory takes one', async () => {
   await world.register();
@@ -68,7 +68,7 @@ test('a directory takes one image, and only a directory takes one', async () => 
   }
   expect(await world.run(['umount', world.sandbox.directory])).toMatchObject({ code: 5 });
   await server.stop();
-}, 60_000);
+}, 120_000);
 
 test('what is in use stays mounted, unless that is forced', async () => {
   await world.register();
@@ -87,7 +87,7 @@ test('what is in use stays mounted, unless that is forced', async () => {
   expect(await mountsBelow(world.sandbox.directory)).toEqual([]);
   holder.stdin.end();
   await holder.exited;
-}, 60_000);
+}, 120_000);
 
 test('only the machine’s own user may mount on its directories', async () => {
   await world.register();
@@ -97,7 +97,7 @@ test('only the machine’s own user may mount on its directories', async () => {
   const answer = await fetch(`${server.url}/v1/node/mounts`, { method: 'POST', headers, body });
   expect(answer.status).toBe(403);
   expect(await mountsBelow(world.sandbox.directory)).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a mount outlives the worker that made it, and then the server that serves it', async () => {
   await world.register();
@@ -113,7 +113,7 @@ test('a mount outlives the worker that made it, and then the server that serves 
   expect((await readInProcess(join(directory, 'data', '5'))).code).toBe(0);
   expect(await mountServerPid()).not.toBe(killed);
   expect(await world.run(['umount', directory])).toMatchObject({ code: 0 });
-}, 60_000);
+}, 120_000);
 
 test('a mount whose server and worker are both gone is taken out of the tree by the next worker', async () => {
   await world.register();
@@ -125,7 +125,7 @@ test('a mount whose server and worker are both gone is taken out of the tree by 
   expect(await mountsBelow(world.sandbox.directory)).toEqual([]);
   await world.json(['mount', world.image, directory]);
   expect((await readInProcess(join(directory, 'data', '0'))).code).toBe(0);
-}, 60_000);
+}, 120_000);
 
 test('an image that is mounted at a directory and used by containers is mounted once', async () => {
   await world.register();
@@ -142,4 +142,4 @@ test('an image that is mounted at a directory and used by containers is mounted 
   expect(await mounts()).toMatchObject([{ targets: [] }]);
   await world.run(['container', 'stop', '--kill', id]);
   await world.run(['container', 'wait', id]);
-}, 60_000);
+}, 120_000);

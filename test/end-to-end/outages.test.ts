@@ -47,21 +47,21 @@ for (const driver of ['kernel', 'fuse-native']) {
       await world.register();
       directory = join(world.sandbox.directory, 'mnt');
       await mkdir(directory);
-    }, 60_000);
+    }, 120_000);
 
     // Reading ahead brings more than was asked for: each failure finds an empty cache.
     beforeEach(async () => {
       await world.json(['cache', 'prune']);
       await world.json(['mount', world.image, directory]);
-    }, 30_000);
+    }, 120_000);
 
     afterEach(async () => {
       await world.run(['umount', directory]);
-    }, 30_000);
+    }, 120_000);
 
     afterAll(async () => {
       await world?.[Symbol.asyncDispose]();
-    }, 30_000);
+    }, 120_000);
 
     for (const { failure, what, fault } of BLOBS) {
       test(`${what}: reads end by the deadline with class ${failure}, and succeed when it is over`, async () => {
@@ -82,7 +82,7 @@ for (const driver of ['kernel', 'fuse-native']) {
         world.proxy.fault = () => undefined;
         const read = await readInProcess(file);
         expect(read).toMatchObject({ code: 0, stderr: '' });
-      }, 30_000);
+      }, 120_000);
     }
   });
 }
@@ -105,7 +105,7 @@ test('corrupt bytes are asked for once more, and no more than that', async () =>
   });
   expect(await child.exited).toBe(0);
   expect(ranges[1]).toBe(ranges[0] ?? '');
-}, 60_000);
+}, 120_000);
 
 test('a read that is stuck is reported, and holds up no other', async () => {
   await using world = await makeLazyWorld();
@@ -131,7 +131,7 @@ test('a read that is stuck is reported, and holds up no other', async () => {
   expect(Number(reported.longestMs)).toBeLessThanOrEqual(10_000);
   // The deadline has passed, and the kernel's next try finds the registry well: either is an end.
   await stuck;
-}, 60_000);
+}, 120_000);
 
 test('a container whose registry goes away shows why its reads fail, and goes on when it is back', async () => {
   await using world = await makeLazyWorld();
@@ -156,7 +156,7 @@ test('a container whose registry goes away shows why its reads fail, and goes on
   const ended = await show();
   expect(ended.state).toBe('exited');
   expect(ended.fetch?.failures.unreachable).toBeGreaterThan(0);
-}, 60_000);
+}, 120_000);
 
 test('a container whose program can’t be read fails to start, and says why', async () => {
   await using world = await makeLazyWorld();
@@ -165,7 +165,7 @@ test('a container whose program can’t be read fails to start, and says why', a
   const failed = await world.run(['run', '--read-timeout', '1', world.image, '--', '/bin/true']);
   expect(failed.code).toBeGreaterThanOrEqual(125);
   expect(failed.stderr).toContain('reads of the image failed: missing: ');
-}, 60_000);
+}, 120_000);
 
 describe('an image that is wholly local', () => {
   let world: LazyWorld;
@@ -178,11 +178,11 @@ describe('an image that is wholly local', () => {
     await world.json(['image', 'pin', world.image]);
     await world.proxy.stop();
     await world.registry.stop();
-  }, 60_000);
+  }, 120_000);
 
   afterAll(async () => {
     await world?.[Symbol.asyncDispose]();
-  }, 30_000);
+  }, 120_000);
 
   test('runs with the registry gone, all of it', async () => {
     const began = performance.now();
@@ -199,11 +199,11 @@ describe('an image that is wholly local', () => {
     expect(stderr).toContain(String(6 * 5_242_880));
     expect(JSON.parse(stdout).fetch.bytes_fetched).toBe(0);
     expect(performance.now() - began).toBeLessThan(15_000);
-  }, 30_000);
+  }, 120_000);
 
   test('does not run for a workspace that never proved here that it may read it', async () => {
     const refused = await world.run(['run', '--workspace', 'other', '--read-timeout', '3', world.image]);
     expect(refused.code).not.toBe(0);
     expect(refused.stderr).toContain(world.proxy.host);
-  }, 30_000);
+  }, 120_000);
 });

@@ -23,11 +23,11 @@ let world: LazyWorld;
 beforeEach(async () => {
   world = await makeLazyWorld();
   await world.register();
-}, 60_000);
+}, 120_000);
 
 afterEach(async () => {
   await world?.[Symbol.asyncDispose]();
-}, 30_000);
+}, 120_000);
 
 // Four places that lie apart, in an order that reading ahead can't guess.
 const SCRIPT = 'for n in 4 0 5 2; do dd if=/data/$n of=/tmp/x bs=4096 count=1 2>/dev/null; done';
@@ -49,14 +49,14 @@ describe('prefetching', () => {
     expect(second.fetch.requests).toBeLessThanOrEqual(first.fetch.requests);
     // Nothing is fetched on suspicion but what was touched.
     expect(second.fetch.bytes_fetched).toBeLessThan(world.imageBytes);
-  }, 60_000);
+  }, 120_000);
 
   test('none: fetches what is read, and nothing else', async () => {
     await run(['--prefetch', 'none']);
     await world.json(['cache', 'prune']);
     const { fetch } = await run(['--prefetch', 'none']);
     expect(fetch.bytes_fetched_by_cause).toMatchObject({ trace: 0, background: 0 });
-  }, 60_000);
+  }, 120_000);
 
   test('all: brings the whole image in the background, no faster than it may', async () => {
     const directory = join(world.sandbox.directory, 'mnt');
@@ -72,7 +72,7 @@ describe('prefetching', () => {
     // Some of it comes before the limit counts: a bucket's worth.
     expect(world.imageBytes / seconds).toBeLessThan(24_000_000);
     expect((await readInProcess(join(directory, 'data', '5'))).code).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   test('a run with --max-fetch fetches nothing on suspicion, and stays below it', async () => {
     await run(['--prefetch', 'all', '--max-fetch', '30MB']);
@@ -82,7 +82,7 @@ describe('prefetching', () => {
     const again = await run(['--prefetch', 'all', '--max-fetch', '30MB']);
     expect(again.fetch.bytes_fetched_by_cause).toMatchObject({ trace: 0, background: 0 });
     expect(again.fetch.bytes_fetched).toBeLessThanOrEqual(30_000_000);
-  }, 60_000);
+  }, 120_000);
 
   test('the containers that share a mount after the first leave its trace alone', async () => {
     await world.serve(['--prefetch', 'trace']);
@@ -95,7 +95,7 @@ describe('prefetching', () => {
     const { layers } = state.parse(await world.json(['image', 'du', world.image]));
     expect(layers[0]?.last_run_bytes).toBeGreaterThan(0);
     expect(layers[1]?.last_run_bytes).toBe(0);
-  }, 60_000);
+  }, 120_000);
 });
 
 describe('laziness', () => {
@@ -113,7 +113,7 @@ describe('laziness', () => {
     expect(fetch.fallbacks.some((reason) => reason.startsWith('range-ignored'))).toBe(true);
     const again = await run(['--prefetch', 'none'], 'cat /data/* >/dev/null');
     expect(again.fetch.bytes_fetched).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   test('every run tells its bytes by cause and its driver', async () => {
     for (const driver of ['kernel', 'fuse-native']) {
@@ -130,7 +130,7 @@ describe('laziness', () => {
     }
     const report = await world.run(['run', '--report', world.image, ...['--', '/bin/true']]);
     expect(report.stderr).toContain('demand ');
-  }, 60_000);
+  }, 120_000);
 
   test('a layer of one zstd frame is fetched whole when it is read, and the run says why', async () => {
     const layers = [
@@ -176,5 +176,5 @@ describe('laziness', () => {
     expect(fetch.fallbacks.map((reason) => reason.split(' ')[0])).toContain('no-random-access');
     // The layer that nothing was read of was not fetched.
     expect(fetch.bytes_fetched).toBeLessThan(3_000_000);
-  }, 60_000);
+  }, 120_000);
 });

@@ -21,7 +21,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await registry?.stop();
-}, 60_000);
+}, 120_000);
 
 async function world(roles: readonly string[], data = 'data') {
   const cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '4');
@@ -121,7 +121,7 @@ describe('a container goes on, with all of its output, when', () => {
         await counter.read('b');
         await counter.end();
         await expectNothingLeft(cluster, workerData);
-      }, 60_000);
+      }, 120_000);
     }
   }
 
@@ -137,7 +137,7 @@ describe('a container goes on, with all of its output, when', () => {
     expect(mountServer(cluster)).not.toBe(before);
     await counter.end();
     await expectNothingLeft(cluster, workerData);
-  }, 60_000);
+  }, 120_000);
 
   test('the worker, and after its restart the mount server, are killed', async () => {
     const { cluster, workerData, restart } = await world(THREE, 'worker');
@@ -151,7 +151,7 @@ describe('a container goes on, with all of its output, when', () => {
     await counter.read('c');
     await counter.end();
     await expectNothingLeft(cluster, workerData);
-  }, 60_000);
+  }, 120_000);
 
   test('gateway and scheduler are away for longer than a lease', async () => {
     const { cluster, workerData, kill, start } = await world(['gateway,scheduler', 'worker'], 'worker');
@@ -163,7 +163,7 @@ describe('a container goes on, with all of its output, when', () => {
     await counter.read('a');
     await counter.end();
     await expectNothingLeft(cluster, workerData);
-  }, 60_000);
+  }, 120_000);
 });
 
 test('a container that ended while no worker ran is told of by the next one', async () => {
@@ -183,7 +183,7 @@ test('a container that ended while no worker ran is told of by the next one', as
   expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 4, attempt: 1 });
   expect(await cluster.output(id)).toBe('before\nafter\n');
   await expectNothingLeft(cluster, workerData);
-}, 60_000);
+}, 120_000);
 
 test('a container whose worker and mount server were both killed fails, and says why', async () => {
   const { cluster, workerData, kill, start } = await world(['gateway,scheduler', 'worker'], 'worker');
@@ -196,7 +196,7 @@ test('a container whose worker and mount server were both killed fails, and says
   expect(failed).toMatchObject({ state: 'failed', attempt: 1, error: { code: 'MOUNT_FAILED' } });
   expect(failed.reason).toContain('mount server');
   await expectNothingLeft(cluster, workerData);
-}, 60_000);
+}, 120_000);
 
 test('a lost worker’s containers fail, or start again elsewhere where that was asked for', async () => {
   const { cluster, kill } = await world(['gateway,scheduler', 'worker'], 'worker');
@@ -219,7 +219,7 @@ test('a lost worker’s containers fail, or start again elsewhere where that was
     attempt: 2,
     restart_count: 1,
   });
-}, 60_000);
+}, 120_000);
 
 test('a killed worker that nobody starts again leaves a mount server that ends by itself', async () => {
   const { cluster, kill } = await world(['gateway,scheduler', 'worker'], 'worker');
@@ -227,7 +227,7 @@ test('a killed worker that nobody starts again leaves a mount server that ends b
   expect(mountServer(cluster)).toBeNumber();
   await kill('worker');
   await eventually('it ends', async () => (mountServer(cluster) === undefined ? true : 'it runs'), 45_000);
-}, 60_000);
+}, 120_000);
 
 function gatewayPort(cluster: Cluster): string {
   const gateway = cluster.leftovers().find(({ command }) => command.includes('gateway,scheduler'));

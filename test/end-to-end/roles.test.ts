@@ -48,7 +48,7 @@ afterAll(async () => {
   await cluster?.[Symbol.asyncDispose]();
   await certificates?.[Symbol.asyncDispose]();
   await registry?.stop();
-}, 60_000);
+}, 120_000);
 
 describe('gateway, scheduler and worker in three processes, the worker by TLS with a token', () => {
   test('run a command and give its output, exit code and what was fetched', async () => {

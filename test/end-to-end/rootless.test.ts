@@ -26,7 +26,7 @@ beforeAll(async () => {
       head -c 3000000 /dev/urandom > srv/ballast`),
   ];
   image = await new Pusher(registry, 'user', PASSWORD).image({ repository: 'app', tag: '1', layers });
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await registry?.stop();
@@ -47,7 +47,7 @@ for (const { name, options, many } of KINDS) {
       user = await OrdinaryUser.make(options);
       const added = await user.run(['image', 'add', image.reference, ...CREDS], { env: ENV });
       expect(added).toMatchObject({ code: 0 });
-    }, 60_000);
+    }, 120_000);
 
     afterAll(async () => {
       await user?.[Symbol.asyncDispose]();
@@ -205,7 +205,7 @@ for (const { name, options, many } of KINDS) {
       expect((await user.run(['container', 'wait', id])).code).toBe(137);
       second.kill('SIGTERM');
       expect(await second.exited).toBe(0);
-    }, 60_000);
+    }, 120_000);
 
     test('cleans up after a worker that was killed with its containers, and can remove everything', async () => {
       const child = user.spawn([
@@ -226,7 +226,7 @@ for (const { name, options, many } of KINDS) {
         code: 0,
         stdout: '',
       });
-    }, 60_000);
+    }, 120_000);
   });
 }
 

@@ -49,7 +49,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await door?.stop();
   await registry?.stop();
-}, 60_000);
+}, 120_000);
 
 /** An image whose large files are fetched when a container reads them, and not before. */
 async function pushImage(repository: string): Promise<string> {
@@ -124,7 +124,7 @@ for (const role of ['one process', 'three processes'] as const) {
 
     afterAll(async () => {
       await cluster?.[Symbol.asyncDispose]();
-    }, 60_000);
+    }, 120_000);
 
     test('is what the running container’s image is read with from then on', async () => {
       await ask('a');
@@ -141,7 +141,7 @@ for (const role of ['one process', 'three processes'] as const) {
       expect(events).toContainEqual(
         expect.objectContaining({ secret_version: 2, detail: { purpose: 'rotation' } }),
       );
-    }, 60_000);
+    }, 120_000);
 
     test('fails new runs at once when it is deleted, and what runs can’t fetch any more', async () => {
       await cluster.call('DELETE', `/v1/secrets/${SECRET}?force=true`);
@@ -151,7 +151,7 @@ for (const role of ['one process', 'three processes'] as const) {
       await logged('credential taken away');
       await ask('c');
       await read('c', 'failed');
-    }, 60_000);
+    }, 120_000);
   });
 }
 
@@ -171,4 +171,4 @@ test('a secret that is deleted with kill=true ends what runs of its images', asy
   for (const { id } of runs) {
     expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 137, reason: 'killed' });
   }
-}, 60_000);
+}, 120_000);

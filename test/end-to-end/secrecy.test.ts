@@ -38,7 +38,7 @@ beforeAll(async () => {
     { env },
   );
   expect(added.code).toBe(0);
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await sandbox?.[Symbol.asyncDispose]();

@@ -116,5 +116,5 @@ describe.each(DRIVERS_AND_SOURCES)('directories through $title', ({ driver, sour
   test('find walks the whole tree without complaint', async () => {
     const printed = await output(['find', tree.path('many'), tree.path('deep'), '-printf', '%s\n']);
     expect(printed.trim().split('\n')).toHaveLength(MANY + 1 + DEEP_LEVELS + 2);
-  }, 60_000);
+  }, 120_000);
 });

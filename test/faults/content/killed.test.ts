@@ -48,7 +48,7 @@ describe('a process killed in the middle of fetching', () => {
       await opened.close();
     }
     expect(local).toBeGreaterThan(0);
-  }, 60_000);
+  }, 120_000);
 });
 
 describe('two processes on one store', () => {
@@ -62,5 +62,5 @@ describe('two processes on one store', () => {
     const reader = content(image.index, opened, new MemorySource(image.layers));
     await reader.completeAll();
     for (const { ino } of image.files.values()) expect(await reader.verifyFile(ino)).toBe('good');
-  }, 60_000);
+  }, 120_000);
 });

@@ -141,4 +141,4 @@ test('a first start that is killed at any moment can be repeated', async () => {
     expectation.read(await runAndKill(path, 1, undefined, after));
     await check(path, expectation, `kill ${kill} after ${after.toFixed(1)} ms`);
   }
-}, 60_000);
+}, 120_000);

@@ -222,7 +222,7 @@ describe.skipIf(motoServer === null)('moto’s ECR', () => {
     });
     const deadline = Date.now() + 30_000;
     while (Date.now() < deadline && !(await fetch(endpoint).catch(() => undefined))?.ok) await Bun.sleep(50);
-  }, 40_000);
+  }, 120_000);
 
   afterAll(async () => {
     moto?.kill('SIGKILL');

@@ -185,7 +185,7 @@ describe('backup and restore', () => {
     ]);
     const revealed = await imgcred(['secret', 'reveal', name, ...dataDir('new')]);
     expect(revealed.stdout).toContain(PASSWORD);
-  }, 30_000);
+  }, 120_000);
 
   test('with the master key need nothing else', async () => {
     await furnish();
@@ -194,7 +194,7 @@ describe('backup and restore', () => {
     const restored = await imgcred(['restore', file, ...dataDir('new')]);
     expect([restored.code, restored.stderr]).toEqual([0, '']);
     expect((await imgcred(['secret', 'ls', ...dataDir('new')])).code).toBe(0);
-  }, 30_000);
+  }, 120_000);
 
   test('refuse what would overwrite something, and leave it as it is', async () => {
     const file = join(place.path, 'backup');
@@ -209,7 +209,7 @@ describe('backup and restore', () => {
     const again = await imgcred(['restore', good, ...dataDir()]);
     expect(again.code).toBe(6);
     expect(again.stderr).toContain('has a database already');
-  }, 30_000);
+  }, 120_000);
 
   const bad: [name: string, content: string | undefined][] = [
     ['a file that is none', 'no backup at all'],
@@ -248,7 +248,7 @@ describe('backup and restore', () => {
       server.kill();
       await server.exited;
     }
-  }, 30_000);
+  }, 120_000);
 });
 
 test('key generate prints a line that a master key file can hold', async () => {
@@ -259,4 +259,4 @@ test('key generate prints a line that a master key file can hold', async () => {
   writeFileSync(file, stdout, { mode: 0o600 });
   const used = await imgcred(['secret', 'ls', '--master-key-file', file, ...dataDir()]);
   expect([used.code, used.stderr]).toEqual([0, '']);
-}, 30_000);
+}, 120_000);

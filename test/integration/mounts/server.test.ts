@@ -10,7 +10,7 @@ import { MountWorld } from './world.ts';
 let world: MountWorld;
 beforeEach(async () => {
   world = await MountWorld.make();
-}, 30_000);
+}, 120_000);
 afterEach(() => world[Symbol.asyncDispose](), 30_000);
 
 const codeOf = (work: Promise<unknown>) =>
@@ -32,7 +32,7 @@ describe('a mount server', () => {
     world.proxy.fault = ({ path }) => (path.includes('/manifests/') ? { latencyMs: 11_000 } : undefined);
     await client.mount(world.request('slow'));
     expect(await read(join(world.directory, 'slow', 'greeting'))).toBe('hello\n');
-  }, 40_000);
+  }, 120_000);
 
   test('asked for one mount several times at once makes one, and refuses only who is to be refused', async () => {
     const { client } = await world.server();
@@ -44,7 +44,7 @@ describe('a mount server', () => {
     expect(await client.list()).toHaveLength(1);
     expect(world.mounted()).toHaveLength(1);
     expect(await read(join(world.directory, 'same', 'greeting'))).toBe('hello\n');
-  }, 30_000);
+  }, 120_000);
 
   test('mounts and unmounts one thing in the order in which that is asked for', async () => {
     const { client } = await world.server();
@@ -61,7 +61,7 @@ describe('a mount server', () => {
     await client.unmount('busy');
     expect(world.mounted()).toEqual([]);
     expect(await client.list()).toEqual([]);
-  }, 30_000);
+  }, 120_000);
 
   test('does not end while it has mounts, and ends at once when it has none', async () => {
     const { client } = await world.server();
@@ -71,7 +71,7 @@ describe('a mount server', () => {
     await client.unmount('one');
     expect(await endIfIdle(client)).toBe(true);
     expect(existsSync(world.settings().socket)).toBe(false);
-  }, 30_000);
+  }, 120_000);
 
   test('takes all mounts away when it is told to end, also those in use', async () => {
     const { client, pid } = await world.server();
@@ -88,7 +88,7 @@ describe('a mount server', () => {
     expect(world.mounted()).toEqual([]);
     inside.stdin.end();
     await inside.exited;
-  }, 30_000);
+  }, 120_000);
 
   test('forgets a mount that was taken away by hand, and can make it again', async () => {
     const { client } = await world.server();
@@ -97,7 +97,7 @@ describe('a mount server', () => {
     await until(async () => (await client.list()).length === 0);
     await client.mount(world.request('one'));
     expect(await read(join(world.directory, 'one', 'greeting'))).toBe('hello\n');
-  }, 30_000);
+  }, 120_000);
 
   test('frees a mount whose reads wait for the registry', async () => {
     const { client } = await world.server();
@@ -111,7 +111,7 @@ describe('a mount server', () => {
     await client.unmount('one');
     expect(await waiting.exited).not.toBe(0);
     expect(world.mounted()).toEqual([]);
-  }, 30_000);
+  }, 120_000);
 
   test('shows no credential but to who takes a mount up', async () => {
     const { client } = await world.server();
@@ -123,7 +123,7 @@ describe('a mount server', () => {
     expect((await client.held('one')).credential).toBeUndefined();
     expect(await read(join(world.directory, 'one', 'ballast'))).toBe('');
     expect((await client.show('one')).stats.failures.auth).toBeGreaterThan(0);
-  }, 30_000);
+  }, 120_000);
 });
 
 describe('a worker that starts', () => {
@@ -131,7 +131,7 @@ describe('a worker that starts', () => {
     const first = await world.server();
     const second = await world.server();
     expect(second).toMatchObject({ pid: first.pid, adopted: true });
-  }, 30_000);
+  }, 120_000);
 
   test('replaces one with other settings, unless it has mounts: then it says what differs', async () => {
     const first = await world.server();
@@ -142,7 +142,7 @@ describe('a worker that starts', () => {
     const third = await world.server({ read_timeout_ms: 7_000, prefetch: 'all' });
     expect(third).toMatchObject({ pid: second.pid, adopted: true });
     expect(world.lines).toMatchObject([{ level: 'warn', differences: ['read_timeout_ms', 'prefetch'] }]);
-  }, 30_000);
+  }, 120_000);
 
   test('waits for one that is ending', async () => {
     const first = await world.server();
@@ -151,7 +151,7 @@ describe('a worker that starts', () => {
     await ending;
     await second.client.mount(world.request('one'));
     expect(await read(join(world.directory, 'one', 'greeting'))).toBe('hello\n');
-  }, 30_000);
+  }, 120_000);
 
   test('starts one where a killed one left its socket', async () => {
     const first = await world.server();
@@ -160,5 +160,5 @@ describe('a worker that starts', () => {
     const second = await world.server();
     expect(second.adopted).toBe(false);
     expect((await second.client.health())?.pid).toBe(second.pid);
-  }, 30_000);
+  }, 120_000);
 });

@@ -67,6 +67,6 @@ describe('concurrent random reads', () => {
         { numRuns: 25 },
       );
     },
-    30_000,
+    120_000,
   );
 });

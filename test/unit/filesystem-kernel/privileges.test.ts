@@ -126,5 +126,5 @@ describe('a compiled executable', () => {
     expect((await run([...inside, 'ls', repository])).out).toBe('');
     expect((await run([...inside, 'cat', `${mountpoint}/link`])).out).toBe('hello world\n');
     expect(await started.end()).toBe(0);
-  }, 90_000);
+  }, 120_000);
 });

@@ -254,7 +254,7 @@ describe('a mutated index is refused or harmless', () => {
       readAll(bytes);
     }
     expect(passed).toBeGreaterThan(100);
-  }, 60_000);
+  }, 120_000);
 
   test('cut off or longer', async () => {
     const good = await imageOf(...rich);
@@ -306,5 +306,5 @@ describe('a stored layer index', () => {
       }
     }
     expect(passed).toBeGreaterThan(100);
-  }, 60_000);
+  }, 120_000);
 });

@@ -60,7 +60,7 @@ describe('a core file', () => {
     await until(() => existsSync(join(data, 'imgcred.sock')));
     expect(server.limit()).toBe('0');
     expect(await server.crash()).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 
   test('is not written by a mount server, which holds credentials', async () => {
     const state = join(directory, 'state');
@@ -86,7 +86,7 @@ describe('a core file', () => {
     await until(() => existsSync(socket));
     expect(server.limit()).toBe(process.geteuid?.() === 0 ? '0' : '1');
     expect(await server.crash()).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 
   test('is not written by a process that others of its user may look into', async () => {
     const file = join(ROOT, 'src/filesystem/core-dumps.ts');
@@ -96,5 +96,5 @@ describe('a core file', () => {
     const traceable = start('traceable', [process.execPath, '-e', code]);
     await until(() => traceable.limit() === '1');
     expect(await traceable.crash()).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 });

@@ -44,12 +44,12 @@ function converse(
 describe('a connection over TCP', () => {
   test.concurrent('of a stranger that falls silent after its answer is closed', async () => {
     expect(await converse('GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n')).toStartWith('HTTP/1.1 200');
-  }, 20_000);
+  }, 120_000);
 
   test.concurrent('of a stranger is answered before the body that he announces has come, and closed', async () => {
     const answer = await converse('POST /v1/images HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n{');
     expect(answer).toStartWith('HTTP/1.1 401');
-  }, 20_000);
+  }, 120_000);
 
   test.concurrent('of somebody known stays open while he waits for an answer', async () => {
     const { container } = await world.furnish((await world.secrets.workspaces.ensure('waiting')).id);
@@ -66,7 +66,7 @@ describe('a connection over TCP', () => {
       { 'imgcred-workspace': 'waiting' },
     );
     expect(await answer).toContain('"state":"cancelled"');
-  }, 30_000);
+  }, 120_000);
 
   test('is no way to be taken for a user of the machine', async () => {
     for (const headers of [

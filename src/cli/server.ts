@@ -54,9 +54,14 @@ const IDLE_POLL_MS = 20;
 /**
  * Starts the configured roles on the data directory, which it locks.
  *
+ * @param signal gives up waiting for a scheduler that is away
  * @throws ImgcredError DATA_DIR, DATA_DIR_LOCKED, DATABASE, MASTER_KEY, PORT_IN_USE…: nothing is left running then
  */
-export async function startServer(config: Config, logger: Logger): Promise<RunningServer> {
+export async function startServer(
+  config: Config,
+  logger: Logger,
+  signal?: AbortSignal,
+): Promise<RunningServer> {
   // This process holds the master key and every credential that passes.
   if (!forbidCoreDumps()) logger.warn('core dumps could not be forbidden: a crash may write keys to disk');
   const cleanups: (() => Promise<void> | void)[] = [];
@@ -107,7 +112,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
     }
     let worker: Worker | undefined;
     if (config.roles.includes('worker')) {
-      worker = await startWorker(config, plane?.scheduler, logger);
+      worker = await startWorker(config, plane?.scheduler, logger, signal);
       const started = worker;
       cleanups.push(() => started.stop());
     }
@@ -248,6 +253,7 @@ async function startWorker(
   config: Config,
   scheduler: WorkerLink | undefined,
   logger: Logger,
+  signal?: AbortSignal,
 ): Promise<Worker> {
   const layout = dataLayout(config.data_dir);
   let link: WorkerLink;
@@ -268,7 +274,7 @@ async function startWorker(
       ...(config.gateway_ca === undefined ? {} : { caFile: config.gateway_ca }),
     });
   }
-  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }) });
+  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }) }, signal);
 }
 
 function tlsOf({ tls_cert: cert, tls_key: key }: Config): TlsFiles | undefined {

@@ -34,8 +34,10 @@ export interface HttpWorkerLinkOptions {
 const errorBody = z.object({
   error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
 });
-// Beyond the longest wait that is asked for, the connection itself is in doubt.
+// Beyond the longest wait that is asked for, the connection itself is in doubt: after a cut, TCP takes up to minutes
+// to try an old one again. A new one must be made while the lease still runs.
 const PATIENCE_MS = 30_000;
+const PATIENCES_A_LEASE = 2;
 
 /** The scheduler on another machine: the worker makes every connection, so that it may stand behind a NAT. */
 export class HttpWorkerLink implements WorkerLink {
@@ -43,6 +45,7 @@ export class HttpWorkerLink implements WorkerLink {
   readonly #token: string | undefined;
   readonly #ca: string | undefined;
   readonly #key: WorkerKey;
+  #patienceMs = PATIENCE_MS;
 
   private constructor(options: HttpWorkerLinkOptions, key: WorkerKey) {
     this.#url = options.url.replace(/\/+$/, '');
@@ -56,9 +59,11 @@ export class HttpWorkerLink implements WorkerLink {
     return new HttpWorkerLink(options, await generateWorkerKey());
   }
 
-  register(description: WorkerDescription, signal?: AbortSignal): Promise<WorkerWelcome> {
+  async register(description: WorkerDescription, signal?: AbortSignal): Promise<WorkerWelcome> {
     const registration: WorkerRegistration = { ...description, public_key: this.#key.publicKey };
-    return this.#call(WORKER_PATHS.register, registration, workerWelcomeSchema, signal);
+    const welcome = await this.#call(WORKER_PATHS.register, registration, workerWelcomeSchema, signal);
+    this.#patienceMs = Math.min(PATIENCE_MS, welcome.lease_ms / PATIENCES_A_LEASE);
+    return welcome;
   }
 
   async nextRequest(
@@ -127,7 +132,7 @@ export class HttpWorkerLink implements WorkerLink {
     signal: AbortSignal | undefined,
     waitMs: number,
   ): Promise<Response> {
-    const late = AbortSignal.timeout(waitMs + PATIENCE_MS);
+    const late = AbortSignal.timeout(waitMs + this.#patienceMs);
     let response: Response;
     try {
       response = await fetch(`${this.#url}${path}`, {

@@ -29,7 +29,7 @@ export interface WorkerOptions {
   readonly logger: Logger;
 }
 
-const WAIT_MS = 25_000;
+const LONGEST_WAIT_MS = 25_000;
 const HEARTBEATS_A_LEASE = 3;
 const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 5_000;
@@ -173,9 +173,14 @@ export class Worker {
         this.#slotFreed = Promise.withResolvers();
       }
       if (signal.aborted) return;
-      const request = await link.nextRequest(this.#welcome.worker_id, WAIT_MS, signal);
+      const request = await link.nextRequest(this.#welcome.worker_id, this.#waitMs, signal);
       if (request !== null) this.#track(ContainerRun.begin(request, this.#context));
     });
+  }
+
+  /** How long the scheduler may keep a question, ms: no longer than what a cut connection may cost. */
+  get #waitMs(): number {
+    return Math.min(LONGEST_WAIT_MS, this.#welcome.lease_ms);
   }
 
   #track(run: ContainerRun): void {
@@ -226,7 +231,7 @@ export class Worker {
         stopping: [...this.#stops.values()],
         credentials: [...this.#credentials].map(([image_id, version]) => ({ image_id, version })),
       };
-      const orders = await link.nextOrders(this.#welcome.worker_id, done, WAIT_MS, signal);
+      const orders = await link.nextOrders(this.#welcome.worker_id, done, this.#waitMs, signal);
       for (const { image_id } of done.credentials) this.#credentials.delete(image_id);
       for (const update of orders.credentials) void this.#useCredential(update);
       this.#obey(orders, asked);

@@ -52,18 +52,22 @@ export const serve: Command = {
     });
     const logger = stderrLogger(config);
     await enterRootless(config);
-    const server = await startServer(config, logger);
+    const asked = Promise.withResolvers<string>();
+    const stopping = new AbortController();
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.once(signal, () => {
+        asked.resolve(signal);
+        stopping.abort();
+      });
+    }
+    const server = await startServer(config, logger, stopping.signal);
     logger.info('ready', {
       roles: config.roles,
       listen: server.address ?? 'none',
       socket: server.socket,
       data_dir: config.data_dir,
     });
-    const signal = await new Promise<string>((resolve) => {
-      process.once('SIGTERM', () => resolve('SIGTERM'));
-      process.once('SIGINT', () => resolve('SIGINT'));
-    });
-    logger.info('stopping', { signal });
+    logger.info('stopping', { signal: await asked.promise });
     await server.stop();
     return 0;
   },

@@ -1,0 +1,294 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { readlinkSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { Cluster, eventually, freePort } from '../fixtures/cluster/index.ts';
+import { busyboxLayer, sh } from '../fixtures/images/index.ts';
+import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
+
+const PASSWORD = 'remote-Password-93fd';
+
+let registry: RegistryFixture;
+let image: PushedImage;
+
+beforeAll(async () => {
+  registry = await startRegistry({ htpasswd: { demo: PASSWORD } });
+  const layers = [await busyboxLayer()];
+  image = await new Pusher(registry, 'demo', PASSWORD).image({ repository: 'remote/app', tag: '1', layers });
+}, 120_000);
+
+afterAll(async () => {
+  await registry?.stop();
+}, 60_000);
+
+async function controlPlane(listen: string, ...args: string[]) {
+  const cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '3');
+  const server = await cluster.start('gateway,scheduler', { args: ['--listen', listen, ...args] });
+  await cluster.call('POST', '/v1/images', {
+    reference: image.reference,
+    base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
+  });
+  return { cluster, server };
+}
+
+const workersOf = async (cluster: Cluster) =>
+  (await cluster.call<{ workers: { name: string; held: number; id: string }[] }>('GET', '/v1/workers'))
+    .workers;
+
+describe('a worker', () => {
+  test('that comes first waits for its gateway', async () => {
+    const port = await freePort();
+    const { cluster, server } = await controlPlane(`127.0.0.1:${port}`);
+    await using _ = cluster;
+    const token = await cluster.workerToken();
+    await server.kill();
+    const args = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', token];
+    const worker = await cluster.start('worker', { data: 'worker', args, wait: false });
+    await eventually('it says so', async () =>
+      worker.lines.some((line) => line.message === 'registering failed') ? true : 'not yet',
+    );
+    await cluster.start('gateway,scheduler', { args: ['--listen', `127.0.0.1:${port}`] });
+    const { id } = await cluster.run(image.reference, ['/bin/true']);
+    expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0 });
+  }, 60_000);
+
+  test('with a wrong token, or one of another role, is refused', async () => {
+    const port = await freePort();
+    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    await using _ = cluster;
+    const { token } = await cluster.call<{ token: string }>('POST', '/v1/tokens', {
+      name: 'runner',
+      role: 'runner',
+    });
+    for (const text of [token, 'nonsense']) {
+      await Bun.write(cluster.path('bad.token'), text);
+      const args = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', cluster.path('bad.token')];
+      const worker = await cluster.start('worker', { data: 'worker', args, wait: false });
+      expect(await worker.exited).not.toBe(0);
+    }
+    expect(await workersOf(cluster)).toEqual([]);
+  }, 60_000);
+
+  test('with the name of another one that lives is refused', async () => {
+    const port = await freePort();
+    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    await using _ = cluster;
+    const args = [
+      ...['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()],
+      ...['--worker-name', 'same'],
+    ];
+    await cluster.start('worker', { data: 'one', args });
+    const second = await cluster.start('worker', { data: 'two', args, wait: false });
+    expect(await second.exited).toBe(6);
+    expect(await workersOf(cluster)).toMatchObject([{ name: 'same' }]);
+  }, 60_000);
+
+  test('stops at once when it is asked to, whatever it waits for', async () => {
+    const port = await freePort();
+    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    await using _ = cluster;
+    const args = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()];
+    const worker = await cluster.start('worker', { data: 'worker', args });
+    const begun = performance.now();
+    await worker.kill('SIGTERM');
+    expect(await worker.exited).toBe(0);
+    expect(performance.now() - begun).toBeLessThan(3_000);
+    expect(cluster.leftovers().filter(({ command }) => !command.includes(' serve '))).toEqual([]);
+  }, 60_000);
+
+  test('that has the image gets its next run, although another one is free', async () => {
+    const port = await freePort();
+    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    await using _ = cluster;
+    for (const name of ['cold', 'warm']) {
+      const args = [
+        ...['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()],
+        ...['--worker-name', name, '--worker-label', `name=${name}`],
+      ];
+      await cluster.start('worker', { data: name, args });
+    }
+    const warm = (await workersOf(cluster)).find(({ name }) => name === 'warm')?.id ?? '';
+    const first = await cluster.run(image.reference, ['/bin/true'], { worker_labels: { name: 'warm' } });
+    expect(await cluster.ended(first.id)).toMatchObject({ worker_id: warm });
+    // Which layers it has is told with the next heartbeat, a third of a lease later.
+    await Bun.sleep(1_500);
+    for (let at = 0; at < 6; at++) {
+      const { id } = await cluster.run(image.reference, ['/bin/true']);
+      expect(await cluster.ended(id)).toMatchObject({ worker_id: warm });
+    }
+  }, 60_000);
+});
+
+/** Two network name spaces with a worker each, and a bridge to the gateway that a cable can be pulled out of. */
+class Wires implements AsyncDisposable {
+  readonly #id = Math.random().toString(36).slice(2, 7);
+  readonly bridge = `br${this.#id}`;
+  readonly gateway = '10.231.77.1';
+
+  namespace(name: string): string {
+    return `ic-${this.#id}-${name}`;
+  }
+
+  static async make(names: readonly string[]): Promise<Wires> {
+    const wires = new Wires();
+    await sh(`ip link add ${wires.bridge} type bridge; ip addr add ${wires.gateway}/24 dev ${wires.bridge}
+      ip link set ${wires.bridge} up`);
+    for (const [at, name] of names.entries()) {
+      const [netns, veth] = [wires.namespace(name), wires.#veth(name)];
+      await sh(`ip netns add ${netns}
+        ip link add ${veth} type veth peer name eth0 netns ${netns}
+        ip link set ${veth} master ${wires.bridge}; ip link set ${veth} up
+        ip -n ${netns} addr add 10.231.77.${10 + at}/24 dev eth0; ip -n ${netns} link set eth0 up
+        ip -n ${netns} link set lo up`);
+    }
+    return wires;
+  }
+
+  cut(name: string): Promise<string> {
+    return sh(`ip link set ${this.#veth(name)} down`);
+  }
+
+  join(name: string): Promise<string> {
+    return sh(`ip link set ${this.#veth(name)} up`);
+  }
+
+  wrapper(name: string): string[] {
+    return ['ip', 'netns', 'exec', this.namespace(name)];
+  }
+
+  #veth(name: string): string {
+    return `v${this.#id}${name}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const line of (await sh('ip netns list')).split('\n')) {
+      const name = line.split(' ')[0] ?? '';
+      if (name.startsWith(`ic-${this.#id}-`)) await sh(`ip netns del ${name}`);
+    }
+    await sh(`ip link del ${this.bridge}`);
+  }
+}
+
+/** Lets a name space reach the registry, which listens on the host's loopback alone. */
+async function forwardTo(target: string, hostname: string) {
+  const [host = '', port = ''] = target.split(':');
+  const sockets = new Set<Socket>();
+  const server = createServer((near) => {
+    const far = connect(Number(port), host);
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(from);
+      from.on('error', () => to.destroy()).on('close', () => sockets.delete(from));
+      from.pipe(to);
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, hostname, resolve));
+  const address = server.address();
+  return {
+    host: `${hostname}:${typeof address === 'object' ? address?.port : ''}`,
+    [Symbol.dispose]: () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+test('two workers in network name spaces, one cut off and joined again: nothing is lost, and nothing runs twice', async () => {
+  await using wires = await Wires.make(['a', 'b']);
+  using door = await forwardTo(registry.host, wires.gateway);
+  const cluster = await Cluster.make('--insecure-registry', door.host, '--lease', '3');
+  await using _ = cluster;
+  const port = await freePort();
+  await cluster.start('gateway,scheduler', { args: ['--listen', `${wires.gateway}:${port}`] });
+  const reference = `${door.host}/remote/app:1`;
+  await cluster.call('POST', '/v1/images', {
+    reference,
+    base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
+  });
+  const startWorker = async (name: string) => {
+    const args = [
+      ...['--gateway', `http://${wires.gateway}:${port}`, '--token-file', await cluster.workerToken()],
+      ...['--worker-name', name, '--worker-label', `name=${name}`],
+    ];
+    await cluster.start('worker', { data: name, args, wrapper: wires.wrapper(name) });
+    return (await workersOf(cluster)).find((worker) => worker.name === name)?.id ?? '';
+  };
+  const control = cluster.path('control');
+  await Bun.write(`${control}/.keep`, '');
+  const overrides = { mounts: [{ type: 'bind', source: control, target: '/control' }] };
+  const run = (name: string, seconds: number, more: object = {}) =>
+    cluster.run(reference, ['/bin/sh', '-c', `echo ${name} >> /control/starts; sleep ${seconds}`], {
+      overrides,
+      ...more,
+    });
+  const startsOf = async (name: string) =>
+    (await Bun.file(`${control}/starts`).text()).split('\n').filter((line) => line === name).length;
+  const supervisorsOf = (name: string) =>
+    cluster
+      .leftovers()
+      .filter(({ command }) => command.includes('supervisor'))
+      .filter(({ pid }) => belowData(pid, cluster.path(name)));
+
+  const a = await startWorker('a');
+  const plain = await run('plain', 600);
+  const again = await run('again', 600, { restart: 'on-failure' });
+  for (const { id } of [plain, again]) {
+    expect(await cluster.until(id, ({ state }) => state === 'running')).toMatchObject({ worker_id: a });
+  }
+  const b = await startWorker('b');
+
+  await wires.cut('a');
+  const meanwhile = await run('meanwhile', 0);
+  expect(await cluster.ended(meanwhile.id)).toMatchObject({ state: 'exited', worker_id: b });
+  expect((await cluster.ended(plain.id)).reason).toStartWith('worker lost: a ');
+  const restarted = { state: 'running', worker_id: b, attempt: 2, restart_count: 1 };
+  expect(
+    await cluster.until(again.id, ({ attempt, state }) => attempt === 2 && state === 'running'),
+  ).toMatchObject(restarted);
+  expect(supervisorsOf('a').length).toBeGreaterThan(0);
+
+  await wires.join('a');
+  await eventually('the worker ends what is no longer its own', async () =>
+    supervisorsOf('a').length === 0 ? true : 'it runs',
+  );
+  const back = await run('back', 0, { worker_labels: { name: 'a' } });
+  expect(await cluster.ended(back.id)).toMatchObject({ state: 'exited', worker_id: a });
+  expect(await cluster.show(again.id)).toMatchObject(restarted);
+  expect(await cluster.show(plain.id)).toMatchObject({ state: 'failed', attempt: 1 });
+  const counts = await Promise.all(['plain', 'again', 'meanwhile', 'back'].map(startsOf));
+  expect(counts).toEqual([1, 2, 1, 1]);
+}, 120_000);
+
+test('a cut that is shorter than a lease costs a container nothing, and none of its output', async () => {
+  await using wires = await Wires.make(['a']);
+  using door = await forwardTo(registry.host, wires.gateway);
+  const cluster = await Cluster.make('--insecure-registry', door.host, '--lease', '8');
+  await using _ = cluster;
+  const port = await freePort();
+  await cluster.start('gateway,scheduler', { args: ['--listen', `${wires.gateway}:${port}`] });
+  const reference = `${door.host}/remote/app:1`;
+  await cluster.call('POST', '/v1/images', {
+    reference,
+    base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
+  });
+  const args = ['--gateway', `http://${wires.gateway}:${port}`, '--token-file', await cluster.workerToken()];
+  await cluster.start('worker', { data: 'a', args, wrapper: wires.wrapper('a') });
+  const script = 'n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo $n; sleep 0.02; done';
+  const { id } = await cluster.run(reference, ['/bin/sh', '-c', script]);
+  await cluster.until(id, ({ state }) => state === 'running');
+  await wires.cut('a');
+  await Bun.sleep(2_000);
+  await wires.join('a');
+  expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0, attempt: 1 });
+  const lines = (await cluster.output(id)).trimEnd().split('\n').map(Number);
+  expect(lines).toEqual(Array.from({ length: 150 }, (_, at) => at + 1));
+}, 120_000);
+
+function belowData(pid: number, directory: string): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`).startsWith(`${directory}/`);
+  } catch {
+    return false;
+  }
+}

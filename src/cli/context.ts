@@ -4,7 +4,7 @@ import { ImgcredError } from '../errors/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
 import { ApiClient, readTokenFile } from './api-client.ts';
 import type { Invocation, Options } from './command.ts';
-import { prepareLocalServer, startLocalServer } from './local-server.ts';
+import { type LocalNeeds, prepareLocalServer, startLocalServer } from './local-server.ts';
 
 /** Options by which a command finds its server. */
 export const CONNECTION_OPTIONS = {
@@ -98,7 +98,7 @@ export interface Connection extends AsyncDisposable {
  * Finds the server: the one named by --server, else the one on the data directory; where there is none, starts
  * the roles in this process on the data directory until the connection is disposed.
  */
-export async function connect(invocation: Invocation): Promise<Connection> {
+export async function connect(invocation: Invocation, needs: LocalNeeds = {}): Promise<Connection> {
   const workspace = invocation.text('workspace') ?? process.env.IMGCRED_WORKSPACE;
   const url = serverUrl(invocation);
   if (url !== undefined) {
@@ -125,7 +125,7 @@ export async function connect(invocation: Invocation): Promise<Connection> {
     return { client, [Symbol.asyncDispose]: async () => {} };
   }
   const config = localConfig(invocation);
-  const server = await startLocalServer(config, stderrLogger(config), workspace);
+  const server = await startLocalServer(config, stderrLogger(config), workspace, needs);
   return { client: server.client, [Symbol.asyncDispose]: () => server.close() };
 }
 

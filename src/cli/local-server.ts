@@ -1,4 +1,4 @@
-import { type Config, dataLayout } from '../config/index.ts';
+import { type Config, dataLayout, type Role } from '../config/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { ApiClient } from './api-client.ts';
@@ -12,7 +12,15 @@ export interface LocalServer {
   close(): Promise<void>;
 }
 
+/** What a command wants of the server that it may have to start itself. */
+export interface LocalNeeds {
+  /** It runs or mounts something: without a worker it is of no use. */
+  readonly worker?: boolean;
+}
+
 const ATTEMPTS = 40;
+// What a machine that can't run containers lacks; it can still register images and see to secrets.
+const LACKS: ReadonlySet<string> = new Set(['FUSE_UNAVAILABLE', 'RUNTIME_MISSING']);
 
 /**
  * Where {@link startLocalServer} would become the server, does what starts this process anew: for a command that
@@ -22,12 +30,13 @@ const ATTEMPTS = 40;
  */
 export async function prepareLocalServer(config: Config): Promise<void> {
   const client = new ApiClient({ kind: 'socket', path: dataLayout(config.data_dir).socket });
-  if (!(await client.alive())) await enterRootless({ ...config, roles: ['worker'] });
+  if (!(await client.alive())) await enterIfPossible(config, {});
 }
 
 /**
  * Connects to the server on the data directory, or becomes it. Several commands at once on one directory share
- * the first one's server: it ends when the last of them has no more use for it.
+ * the first one's server: it ends when the last of them has no more use for it. Where no container can run, the
+ * server is one without a worker, unless the command needs it.
  *
  * @throws ImgcredError DATA_DIR_LOCKED when a process holds the directory but doesn't answer
  */
@@ -35,16 +44,15 @@ export async function startLocalServer(
   config: Config,
   logger: Logger,
   workspace?: string,
+  needs: LocalNeeds = {},
 ): Promise<LocalServer> {
+  let roles: readonly Role[] = ['gateway', 'scheduler', 'worker'];
   const client = new ApiClient({ kind: 'socket', path: dataLayout(config.data_dir).socket }, workspace);
   for (let attempt = 1; ; attempt++) {
     if (await client.alive()) return { client, close: async () => {} };
-    if (attempt === 1) await enterRootless({ ...config, roles: ['worker'] });
+    if (attempt === 1 && !(await enterIfPossible(config, needs))) roles = ['gateway', 'scheduler'];
     try {
-      const server = await startServer(
-        { ...config, roles: ['gateway', 'scheduler', 'worker'], listen: 'none' },
-        logger,
-      );
+      const server = await startServer({ ...config, roles: [...roles], listen: 'none' }, logger);
       return {
         client,
         close: async () => {
@@ -53,10 +61,30 @@ export async function startLocalServer(
         },
       };
     } catch (thrown) {
+      if (needs.worker !== true && roles.includes('worker') && isLack(thrown)) {
+        roles = ['gateway', 'scheduler'];
+        continue;
+      }
       // Another command is just starting or just ending on this directory: its socket appears, or its lock goes.
       const busy = thrown instanceof ImgcredError && thrown.code === 'DATA_DIR_LOCKED';
       if (!busy || attempt === ATTEMPTS) throw thrown;
       await Bun.sleep(50);
     }
   }
+}
+
+/** Whether a worker may be started here; enters the namespaces that an ordinary user's needs. */
+async function enterIfPossible(config: Config, needs: LocalNeeds): Promise<boolean> {
+  try {
+    await enterRootless({ ...config, roles: ['worker'] });
+    return true;
+  } catch (thrown) {
+    const impossible = isLack(thrown) || (thrown instanceof ImgcredError && thrown.code === 'UNSUPPORTED');
+    if (needs.worker === true || !impossible) throw thrown;
+    return false;
+  }
+}
+
+function isLack(thrown: unknown): boolean {
+  return thrown instanceof ImgcredError && LACKS.has(thrown.code);
 }

@@ -166,6 +166,15 @@ describe('a server that can’t start says why', () => {
     expect(stderr).toMatch(/crun/);
   });
 
+  test('but what runs no container needs no runtime', async () => {
+    const empty = join(sandbox.directory, 'another-empty-path');
+    await mkdir(empty);
+    const listed = await sandbox.run(['image', 'ls', '--json'], { env: { PATH: empty } });
+    expect(listed).toMatchObject({ code: 0, stdout: '[]\n' });
+    const run = await sandbox.run(['run', image.reference], { env: { PATH: empty } });
+    expect(run.code).toBe(15);
+  });
+
   test('a missing /dev/fuse', async () => {
     const hidden = ['unshare', '--mount', '--', 'sh', '-c'];
     const script = 'mount -t tmpfs none /dev && exec "$0" serve --listen none';

@@ -27,7 +27,7 @@ export const attachCommand: Command = {
   async run(invocation) {
     const detachKeys = detachKeysOf(invocation);
     const passOn = signalsPassOn(invocation);
-    await using connection = await connect(invocation);
+    await using connection = await connect(invocation, { worker: true });
     const { client } = connection;
     const named = `/v1/containers/${encodeURIComponent(invocation.positionals[0] ?? '')}`;
     const { id, overrides } = await client.json(attachable, 'GET', named);

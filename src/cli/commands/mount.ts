@@ -29,7 +29,7 @@ export const mount: Command = {
     const [image = '', directory = ''] = invocation.positionals;
     const target = resolve(directory);
     refuseInvisible();
-    await using connection = await connect(invocation);
+    await using connection = await connect(invocation, { worker: true });
     const { client } = connection;
     const ask = () => client.json(nodeMountSchema, 'POST', '/v1/node/mounts', { image, target });
     let mounted: NodeMount;
@@ -69,7 +69,7 @@ export const mountList: Command = {
   options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
-    await using connection = await connect(invocation);
+    await using connection = await connect(invocation, { worker: true });
     const schema = z.object({ mounts: z.array(nodeMountSchema) });
     const { mounts } = await connection.client.json(schema, 'GET', '/v1/node/mounts');
     if (invocation.flag('json')) await printJson(mounts);
@@ -100,7 +100,7 @@ export const umount: Command = {
   },
   positionals: [1, 1000],
   async run(invocation) {
-    await using connection = await connect(invocation);
+    await using connection = await connect(invocation, { worker: true });
     for (const directory of invocation.positionals) {
       const target = resolve(directory);
       const force = invocation.flag('force');

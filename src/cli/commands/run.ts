@@ -52,7 +52,7 @@ export const run: Command = {
     const detachKeys = detachKeysOf(invocation);
     const passOn = signalsPassOn(invocation);
     const request = await runRequest(invocation, image);
-    await using connection = await connect(invocation);
+    await using connection = await connect(invocation, { worker: true });
     const { client } = connection;
     const created = await createRegistered(client, request, invocation);
     if (invocation.flag('detach')) {

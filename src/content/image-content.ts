@@ -37,6 +37,11 @@ export interface ImageContentOptions {
   readonly prefetchConcurrency?: number;
   /** Uncompressed bytes to read ahead of a sequential reader at most; 0: none. Default 32 MiB. */
   readonly readAheadBytes?: number;
+  /**
+   * Uncompressed bytes that are fetched together at least, where spans are smaller: what lies behind the spans of a
+   * read comes along. Indexes made of a layer's own table of contents have a span a file. Default 0.
+   */
+  readonly fetchTogetherBytes?: number;
   /** Uncompressed bytes held in memory of what can't be kept. Default 64 MiB. */
   readonly recentBytes?: number;
   /** Smallest file that gets a backing file of its own, bytes. Default 256 KiB. */
@@ -303,9 +308,23 @@ export class ImageContent {
         if (content?.has(n)) continue;
         flights.set(`${part.layer}/${n}`, this.#fetcher.join(part.layer, n, 'demand'));
       }
+      if (flights.has(`${part.layer}/${part.lastSpan}`)) this.#takeAlong(part);
     }
     for (const part of parts) this.#touched(part);
     return flights;
+  }
+
+  #takeAlong({ layer, firstSpan, lastSpan }: FilePart): void {
+    const { fetchTogetherBytes = 0, maxFetchBytes } = this.options;
+    // A limit is on what is asked for, not on what might be.
+    if (fetchTogetherBytes === 0 || maxFetchBytes !== undefined) return;
+    const end = this.index.span(layer, firstSpan).uncompressedOffset + fetchTogetherBytes;
+    for (let n = lastSpan + 1; n < this.index.spanCount(layer); n += 1) {
+      const span = this.index.span(layer, n);
+      const beyond = span.uncompressedOffset + span.uncompressedLength > end;
+      if (beyond || span.materialised || this.#contents[layer]?.has(n) === true) return;
+      this.#fetcher.joinAlong(layer, n);
+    }
   }
 
   #touched({ layer, firstSpan, lastSpan }: FilePart): void {

@@ -103,6 +103,15 @@ export class SpanFetcher {
     return flight;
   }
 
+  /**
+   * Wants a span only if it comes in the request of a neighbour that is wanted at the same time: it is never asked
+   * for alone, nor again.
+   */
+  joinAlong(layer: number, n: number): void {
+    if (this.#flights.get(this.#content(layer))?.has(n) === true) return;
+    this.join(layer, n, 'demand').abandoned = true;
+  }
+
   /** A reader is gone. When the last one is, a demanded span is not tried again, and its request ends. */
   leave(flight: SpanFlight): void {
     flight.waiters -= 1;

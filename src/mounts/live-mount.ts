@@ -26,7 +26,7 @@ import {
   mountKernel,
   resumeKernel,
 } from '../filesystem/index.ts';
-import { type ImageIndex, openImageIndex } from '../index/index.ts';
+import { DEFAULT_SPAN_SIZE, type ImageIndex, openImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { parseDigest } from '../reference/index.ts';
 import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
@@ -101,6 +101,7 @@ export class LiveMount {
         logger,
         image: image.reference,
         readDeadlineMs: context.readTimeoutMs,
+        fetchTogetherBytes: DEFAULT_SPAN_SIZE,
         ...(request.max_fetch_bytes === undefined ? {} : { maxFetchBytes: request.max_fetch_bytes }),
       });
       const mounted = await mount(

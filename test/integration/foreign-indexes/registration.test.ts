@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { gzipSync } from 'node:zlib';
-import { ContentStore, ImageContent } from '../../../src/content/index.ts';
+import { type BlobSource, ContentStore, ImageContent } from '../../../src/content/index.ts';
 import { anonymousProvider } from '../../../src/credentials/index.ts';
 import { type ImageIndex, ROOT_INODE } from '../../../src/index/index.ts';
 import { digestOf, parseDigest } from '../../../src/reference/index.ts';
@@ -78,13 +78,12 @@ const names = (index: ImageIndex): string[] =>
     Buffer.from(index.entry(ROOT_INODE, at).name).toString(),
   );
 
-async function openContent(cache: string, index: ImageIndex) {
+async function openContent(cache: string, index: ImageIndex, fetchTogetherBytes = 0) {
   const store = await ContentStore.open(cache);
   const client = new RegistryClient(proxy.host, anonymousProvider(proxy.host));
-  const content = new ImageContent(index, store, {
-    readRange: (layer, offset, length, options) =>
-      client.readRange(REPOSITORY, { ...layer, digest: parseDigest(layer.digest) }, offset, length, options),
-  });
+  const readRange: BlobSource['readRange'] = (layer, offset, length, options) =>
+    client.readRange(REPOSITORY, { ...layer, digest: parseDigest(layer.digest) }, offset, length, options);
+  const content = new ImageContent(index, store, { readRange }, { fetchTogetherBytes });
   return {
     content,
     [Symbol.asyncDispose]: async () => {
@@ -180,6 +179,26 @@ test('what stands before the landmark is what a first start fetches ahead', asyn
   expect(content.readNow(inside('etc', 'hosts'), 0, bytes)).toBe(20);
   expect(Buffer.from(bytes).toString()).toBe('127.0.0.1 localhost\n');
   expect(content.readNow(inside('var', 'big'), 0, bytes)).toBe(-1);
+});
+
+test('small files behind the one that is read come along in its request', async () => {
+  const { reference } = await push([await tableVector('estargz.tar.gz')], 'along');
+  await using node = await openNode();
+  const { image } = await node.register({ reference });
+  const index = await node.index(image.indexDigest);
+  await using opened = await openContent(node.layout.cache, index, 5_000);
+  const { content } = opened;
+  const small = (n: number) =>
+    index.lookup(index.lookup(ROOT_INODE, Buffer.from('var')), Buffer.from(`small-${n}`));
+  const before = proxy.requests.length;
+  const bytes = new Uint8Array(2000);
+  expect(await content.read(small(0), 0, bytes)).toBe(10);
+  // Ten bytes, and 37 more in each that follows: sixteen of them are less than 5,000. The last may be on its way.
+  await content.read(small(15), 0, bytes);
+  const local = (n: number) => content.readNow(small(n), 0, bytes) >= 0;
+  expect([0, 1, 7, 14].map(local)).toEqual([true, true, true, true]);
+  expect([16, 17, 20].map(local)).toEqual([false, false, false]);
+  expect(proxy.requests.length - before).toBeLessThanOrEqual(2);
 });
 
 test('“require” is met by a table of contents', async () => {

@@ -112,13 +112,25 @@ export class ApiClient {
     if (response.body === null) return;
     const decoder = new TextDecoder();
     let pending = '';
-    for await (const chunk of response.body) {
+    for await (const chunk of this.#body(response.body, signal)) {
       pending += decoder.decode(chunk, { stream: true });
       const lines = pending.split('\n');
       pending = lines.pop() ?? '';
       for (const line of lines) if (line !== '') yield schema.parse(JSON.parse(line));
     }
     if (pending !== '') yield schema.parse(JSON.parse(pending));
+  }
+
+  async *#body(body: ReadableStream<Uint8Array>, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const chunk of body) yield chunk;
+    } catch (cause) {
+      if (signal?.aborted) throw signal.reason;
+      throw new ImgcredError('SERVER_UNREACHABLE', `the connection to ${this.describe()} broke`, {
+        hint: 'what the server was asked to do goes on where it can: ask again',
+        cause,
+      });
+    }
   }
 
   describe(): string {

@@ -42,12 +42,10 @@ export type AttachEnd =
 export async function attach(client: ApiClient, options: AttachOptions): Promise<AttachEnd> {
   const connection = await AttachConnection.open(client, options.path);
   if (options.exec !== undefined) connection.tell({ op: 'exec', request: options.exec });
+  using _ = options.terminal ? new WindowWatch((size) => connection.tell({ op: 'resize', size })) : undefined;
   // Until then ^C is for us: the container may still be waiting for its turn.
   await connection.started;
-  using _ = options.terminal && options.input ? new RawTerminal() : undefined;
-  using __ = options.terminal
-    ? new WindowWatch((size) => connection.tell({ op: 'resize', size }))
-    : undefined;
+  using __ = options.terminal && options.input ? new RawTerminal() : undefined;
   using input = options.input ? new Input(connection, options) : undefined;
   const size = options.terminal ? terminalSize() : undefined;
   if (size !== undefined) connection.tell({ op: 'resize', size });

@@ -96,7 +96,7 @@ function overridesOf(invocation: Invocation): ContainerOverrides {
     read_only: invocation.flag('read-only') ? true : undefined,
     memory_bytes: sizeOf(invocation, 'memory'),
     cpus: numberOf(invocation, 'cpus'),
-    pids_limit: numberOf(invocation, 'pids-limit'),
+    pids_limit: pidsLimitOf(invocation),
     cap_add: several('cap-add'),
     cap_drop: several('cap-drop'),
     labels: labels.length === 0 ? undefined : Object.fromEntries(labels),
@@ -119,6 +119,12 @@ function entrypointOf(text: string | undefined): string[] | undefined {
     // As podman: what is no JSON is the name of a program.
   }
   return [text];
+}
+
+// As podman: 0 is no limit either.
+function pidsLimitOf(invocation: Invocation): number | undefined {
+  const limit = numberOf(invocation, 'pids-limit');
+  return limit === 0 ? -1 : limit;
 }
 
 function numberOf(invocation: Invocation, name: string): number | undefined {

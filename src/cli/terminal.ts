@@ -1,9 +1,14 @@
 import type { TerminalSize } from '../protocol/index.ts';
 
+/** The terminal that this process writes to; undefined where it writes to none. */
+function outputTerminal() {
+  const { stdout, stderr } = process;
+  return stdout.isTTY ? stdout : stderr.isTTY ? stderr : undefined;
+}
+
 /** The size of the terminal that this process writes to; undefined where it writes to none. */
 export function terminalSize(): TerminalSize | undefined {
-  const { stdout, stderr } = process;
-  const terminal = stdout.isTTY ? stdout : stderr.isTTY ? stderr : undefined;
+  const terminal = outputTerminal();
   return terminal === undefined ? undefined : { rows: terminal.rows, columns: terminal.columns };
 }
 
@@ -49,10 +54,11 @@ export class WindowWatch implements Disposable {
       const size = terminalSize();
       if (size !== undefined) changed(size);
     };
-    process.on('SIGWINCH', this.#changed);
+    // Not the signal itself: the terminal's size is only known anew when this is told.
+    outputTerminal()?.on('resize', this.#changed);
   }
 
   [Symbol.dispose](): void {
-    process.off('SIGWINCH', this.#changed);
+    outputTerminal()?.off('resize', this.#changed);
   }
 }

@@ -20,7 +20,12 @@ export const containerOverridesSchema = z.strictObject({
     .optional(),
   /** Processor cores, fractions allowed. */
   cpus: z.number().positive().max(4096).optional(),
-  pids_limit: z.int().min(1).optional(),
+  /** -1 for no limit. */
+  pids_limit: z
+    .int()
+    .min(-1)
+    .refine((limit) => limit !== 0, 'must be at least 1, or -1 for no limit')
+    .optional(),
   cap_add: z.array(z.string().max(64)).max(64).optional(),
   cap_drop: z.array(z.string().max(64)).max(64).optional(),
   labels: z.record(z.string().min(1).max(256), z.string().max(4096)).optional(),

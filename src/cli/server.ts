@@ -9,6 +9,7 @@ import {
   containerRoutes,
   createGateway,
   DEFAULT_WORKSPACE,
+  eventRoutes,
   ImageRegistration,
   IndexPublication,
   imageRoutes,
@@ -176,6 +177,7 @@ async function openControlPlane(
             ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
             ...containerRoutes({ logs, signals, queueLimit: config.queue_limit, containers }),
             ...interactiveRoutes({ containers, signals }),
+            ...eventRoutes(signals),
           ]
         : [],
       logger: logger.with({ role: 'gateway' }),

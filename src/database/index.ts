@@ -1,5 +1,6 @@
 export type { AuditEvent, AuditFilter, AuditRepository, AuditRow } from './audit-log.ts';
 export { type BackupFile, type BackupSummary, readBackup, restoreBackup, writeBackup } from './backup.ts';
+export type { ContainerEvent, ContainerEventRepository } from './container-events.ts';
 export {
   CONTAINER_STATES,
   type ContainerRow,

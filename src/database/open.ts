@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { AuditRepository } from './audit-log.ts';
 import { Connection } from './connection.ts';
+import { ContainerEventRepository } from './container-events.ts';
 import { ContainerRepository } from './containers.ts';
 import { DatabaseError } from './errors.ts';
 import { createPrivateFile, prepareDataDirectory } from './files.ts';
@@ -34,6 +35,7 @@ export interface WorkspaceDatabase {
   readonly id: WorkspaceId;
   readonly images: ImageRepository;
   readonly containers: ContainerRepository;
+  readonly events: ContainerEventRepository;
   readonly secrets: SecretRepository;
   readonly traces: TraceRepository;
 }
@@ -117,6 +119,7 @@ export class Database implements Disposable {
       id,
       images: new ImageRepository(this.#connection, id, this.#newId, this.#now),
       containers: new ContainerRepository(this.#connection, id, this.#newId, this.#now),
+      events: new ContainerEventRepository(this.#connection, id),
       secrets: new SecretRepository(this.#connection, id, this.#newId, this.#now),
       traces: new TraceRepository(this.#connection, id, this.#newId, this.#now),
     };

@@ -8,6 +8,7 @@ export { LayerIndexes } from './layer-indexes.ts';
 export { administrationRoutes } from './routes/administration.ts';
 export { MISSING_INDEXES_HEADER } from './routes/backup.ts';
 export { containerRoutes } from './routes/containers.ts';
+export { eventRoutes } from './routes/events.ts';
 export { imageRoutes } from './routes/images.ts';
 export { indexPushRoutes } from './routes/index-push.ts';
 export { type InteractiveRoutesOptions, interactiveRoutes } from './routes/interactive.ts';

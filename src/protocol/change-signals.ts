@@ -6,8 +6,14 @@
 export class ChangeSignals {
   readonly #waiters = new Map<string, Set<() => void>>();
 
-  /** Wakes all who wait for `key`. */
+  /** Wakes all who wait for `key`, and for any `KIND:` where the key is `KIND:NAME`. */
   signal(key: string): void {
+    this.#wake(key);
+    const colon = key.indexOf(':');
+    if (colon > 0 && colon < key.length - 1) this.#wake(key.slice(0, colon + 1));
+  }
+
+  #wake(key: string): void {
     const waiters = this.#waiters.get(key);
     if (waiters === undefined) return;
     this.#waiters.delete(key);
@@ -45,3 +51,5 @@ export const QUEUE_SIGNAL = 'queue';
 export const ordersSignal = (workerId: string) => `orders:${workerId}`;
 /** Signalled when a container's state or output has changed. */
 export const containerSignal = (containerId: string) => `container:${containerId}`;
+/** Signalled when any container's state or output has changed. */
+export const ANY_CONTAINER_SIGNAL = 'container:';

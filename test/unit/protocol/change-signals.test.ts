@@ -67,3 +67,12 @@ test('a waiter that was woken may wait again at once without being woken twice',
   await running;
   expect(woken).toBe(2);
 });
+
+test('who waits for a kind is woken by any of it, and nobody of it by another', async () => {
+  const signals = new ChangeSignals();
+  const [all, one] = [signals.wait(['container:'], LONG), signals.wait(['container:b'], LONG)];
+  signals.signal('container:a');
+  expect([await settled(all), await settled(one)]).toEqual([true, false]);
+  signals.signal('container:b');
+  await one;
+});

@@ -26,6 +26,7 @@ export const containerShape = z.looseObject({
   image_reference: z.string(),
   state: z.string(),
   command: z.array(z.string()).nullable(),
+  worker: z.string().nullable(),
   exit_code: z.number().nullable(),
   reason: z.string().nullable(),
   error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }).nullable(),

@@ -175,7 +175,13 @@ async function openControlPlane(
         ? [
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
             ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
-            ...containerRoutes({ logs, signals, queueLimit: config.queue_limit, containers }),
+            ...containerRoutes({
+              logs,
+              signals,
+              queueLimit: config.queue_limit,
+              containers,
+              workerName: (id) => database.workers.find(id)?.name,
+            }),
             ...interactiveRoutes({ containers, signals }),
             ...eventRoutes(signals),
           ]

@@ -30,8 +30,12 @@ export function imageView(image: ImageRow) {
   };
 }
 
-/** What the API shows of a container: its request, its state, and what its image cost. */
-export function containerView(row: ContainerRow) {
+/**
+ * What the API shows of a container: its request, its state, and what its image cost.
+ *
+ * @param worker the name of the worker that has it, or had it
+ */
+export function containerView(row: ContainerRow, worker: string | undefined) {
   return {
     id: row.id,
     name: row.name ?? null,
@@ -43,6 +47,7 @@ export function containerView(row: ContainerRow) {
     overrides: row.spec.overrides ?? {},
     secrets: row.spec.secrets ?? [],
     worker_id: row.workerId ?? null,
+    worker: worker ?? null,
     attempt: row.attempt,
     exit_code: row.exitCode ?? null,
     reason: row.reason ?? null,

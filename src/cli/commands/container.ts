@@ -4,6 +4,7 @@ import { type ContainerShape, containerShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect } from '../context.ts';
 import { print, printJson } from '../output.ts';
+import { parseSince } from '../since-option.ts';
 import { formatAge, formatTable } from '../table.ts';
 
 const pathOf = (id: string | undefined) => `/v1/containers/${encodeURIComponent(id ?? '')}`;
@@ -27,12 +28,16 @@ export const containerList: Command = {
       const rows = containers.map((container) => [
         container.id,
         container.image_reference,
-        container.state + (container.exit_code === null ? '' : ` (${container.exit_code})`),
+        container.state,
+        container.exit_code === null ? '-' : String(container.exit_code),
+        container.worker ?? '-',
         formatAge(Date.parse(container.created_at), Date.now()),
         container.name ?? '-',
         (container.command ?? []).join(' ').slice(0, 40),
       ]);
-      await print(formatTable(['ID', 'IMAGE', 'STATE', 'CREATED', 'NAME', 'COMMAND'], rows));
+      await print(
+        formatTable(['ID', 'IMAGE', 'STATE', 'EXIT', 'WORKER', 'CREATED', 'NAME', 'COMMAND'], rows),
+      );
     }
     return 0;
   },
@@ -60,17 +65,17 @@ export const containerLogs: Command = {
   options: {
     follow: { short: 'f', help: 'go on until the container ends' },
     tail: { value: 'N', help: 'only the last N lines' },
-    since: { value: 'TIME', help: 'only what was written after this time (ISO 8601)' },
+    since: { value: 'TIME', help: 'only what was written since then: ISO 8601, or how long ago (90s, 10m)' },
     ...CONNECTION_OPTIONS,
   },
   positionals: [1, 1],
   async run(invocation) {
     await using connection = await connect(invocation);
     const query = new URLSearchParams({ follow: String(invocation.flag('follow')) });
-    for (const name of ['tail', 'since']) {
-      const value = invocation.text(name);
-      if (value !== undefined) query.set(name, value);
-    }
+    const tail = invocation.text('tail');
+    if (tail !== undefined && tail !== 'all') query.set('tail', tail);
+    const since = invocation.text('since');
+    if (since !== undefined) query.set('since', new Date(parseSince(since)).toISOString());
     const path = `${pathOf(invocation.positionals[0])}/logs?${query}`;
     for await (const chunk of connection.client.lines(logChunkSchema, 'GET', path)) {
       if (invocation.flag('json')) await print(`${JSON.stringify(chunk)}\n`);
@@ -117,18 +122,45 @@ export const containerStop: Command = {
   },
 };
 
+export const containerKill: Command = {
+  words: ['container', 'kill'],
+  summary: 'Send a signal to the first process of containers',
+  usage: 'CONTAINER…',
+  description: 'For containers on a worker in the server’s own process; `container stop --kill` reaches all.',
+  examples: ['imgcred container kill --signal HUP web'],
+  options: { signal: { value: 'SIGNAL', short: 's', help: 'name or number (KILL)' }, ...CONNECTION_OPTIONS },
+  positionals: [1, 1000],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const signal = invocation.text('signal') ?? 'KILL';
+    for (const id of invocation.positionals) {
+      await connection.client.fetch('POST', `${pathOf(id)}/kill`, { signal });
+      await print(`${id}\n`);
+    }
+    return 0;
+  },
+};
+
 export const containerRemove: Command = {
   words: ['container', 'rm'],
   summary: 'Forget containers that have ended, with their logs',
   usage: 'CONTAINER…',
-  examples: ['imgcred container rm web'],
-  options: CONNECTION_OPTIONS,
+  examples: ['imgcred container rm web', 'imgcred container rm --force web'],
+  options: { force: { short: 'f', help: 'kill those that have not ended' }, ...CONNECTION_OPTIONS },
   positionals: [1, 1000],
   async run(invocation) {
     await using connection = await connect(invocation);
-    for (const id of invocation.positionals) {
-      await connection.client.fetch('DELETE', pathOf(id));
-      await print(`${id}\n`);
+    const { client } = connection;
+    for (const named of invocation.positionals) {
+      let id = named;
+      if (invocation.flag('force')) {
+        // By its id from here on: its name is free once it has ended.
+        ({ id } = await client.json(containerShape, 'GET', pathOf(named)));
+        await client.fetch('POST', `${pathOf(id)}/stop`, { kill: true });
+        await client.fetch('GET', `${pathOf(id)}?wait=true`);
+      }
+      await client.fetch('DELETE', pathOf(id));
+      await print(`${named}\n`);
     }
     return 0;
   },

@@ -5,6 +5,7 @@ import { backup, restore } from './backup.ts';
 import { cacheList, cachePrune, cacheStat } from './cache.ts';
 import { completionOf } from './completion.ts';
 import {
+  containerKill,
   containerList,
   containerLogs,
   containerRemove,
@@ -13,6 +14,7 @@ import {
   containerWait,
 } from './container.ts';
 import { doctor } from './doctor.ts';
+import { containerEvents, events } from './events.ts';
 import { exec } from './exec.ts';
 import { imageAdd, imageList, imageRemove, imageShow } from './image.ts';
 import { imageDu, imagePin, imagePins, imageUnpin } from './image-local.ts';
@@ -31,6 +33,7 @@ import {
   secretShow,
 } from './secret.ts';
 import { serve } from './serve.ts';
+import { containerStats } from './stats.ts';
 import { tokenCreate, tokenList, tokenRevoke } from './token.ts';
 import { version } from './version.ts';
 import { workerDrain, workerList } from './worker.ts';
@@ -61,7 +64,11 @@ export const COMMANDS: readonly Command[] = [
   containerLogs,
   containerWait,
   containerStop,
+  containerKill,
   containerRemove,
+  containerStats,
+  containerEvents,
+  events,
   secretSet,
   secretList,
   secretShow,

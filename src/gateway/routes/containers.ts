@@ -3,6 +3,7 @@ import {
   CONTAINER_STATES,
   type ContainerRow,
   isFinal,
+  type WorkerId,
   type WorkspaceDatabase,
 } from '../../database/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
@@ -36,10 +37,14 @@ export interface ContainerRouteOptions {
   readonly queueLimit?: number;
   /** The worker of this process, to which a request is bound that somebody wants to attach to. */
   readonly containers?: Promise<ContainerServices | undefined>;
+  /** How a worker is called. */
+  readonly workerName?: (id: WorkerId) => string | undefined;
 }
 
 export function containerRoutes(options: ContainerRouteOptions): Route[] {
   const { logs, signals, queueLimit = 10_000, containers = Promise.resolve(undefined) } = options;
+  const view = (row: ContainerRow) =>
+    containerView(row, row.workerId === undefined ? undefined : options.workerName?.(row.workerId));
   return [
     {
       method: 'post',
@@ -80,7 +85,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
           idempotencyKey: key,
         });
         signals.signal(QUEUE_SIGNAL);
-        return c.json(containerView(container), created ? 201 : 200);
+        return c.json(view(container), created ? 201 : 200);
       },
     },
     {
@@ -95,7 +100,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
         );
         const states = query.all ? CONTAINER_STATES : CONTAINER_STATES.filter((state) => !isFinal(state));
         return c.json({
-          containers: workspace.containers.list({ states, limit: query.limit }).map(containerView),
+          containers: workspace.containers.list({ states, limit: query.limit }).map(view),
         });
       },
     },
@@ -111,7 +116,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
           await signals.wait([containerSignal(row.id)], POLL_MS, c.req.raw.signal);
           row = workspace.containers.get(row.id);
         }
-        return c.json(containerView(row));
+        return c.json(view(row));
       },
     },
     {
@@ -151,7 +156,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
         const row = workspace.containers.requestStop(parameter(c, 'id'), kill ? 'killed' : 'stopped', kill);
         signals.signal(containerSignal(row.id));
         if (row.workerId !== undefined) signals.signal(ordersSignal(row.workerId));
-        return c.json(containerView(row), 202);
+        return c.json(view(row), 202);
       },
     },
     {

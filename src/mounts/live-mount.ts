@@ -24,7 +24,9 @@ import {
   type MountedFileSystem,
   mountFuseNative,
   mountKernel,
+  readMountTable,
   resumeKernel,
+  unmount,
 } from '../filesystem/index.ts';
 import { DEFAULT_SPAN_SIZE, type ImageIndex, openImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
@@ -258,6 +260,15 @@ function blobSource(client: RegistryClient, repository: string): BlobSource {
   };
 }
 
+/** Takes away what a server left at a mount point that was killed between mounting and saying so. */
+function clear(mountpoint: string, logger: Logger): void {
+  for (const { target } of readMountTable()) {
+    if (target !== mountpoint) continue;
+    logger.warn('removing a mount whose server is gone', { mountpoint });
+    unmount(mountpoint, { detach: true });
+  }
+}
+
 async function mount(
   request: PlainMountRequest,
   fs: ImageFileSystem,
@@ -272,9 +283,11 @@ async function mount(
         hint: 'use --fuse-driver=kernel',
       });
     }
+    clear(request.mountpoint, logger);
     mkdirSync(request.mountpoint, { recursive: true, mode: 0o700 });
     return mountFuseNative(fs, request.mountpoint, { logger });
   }
+  if (descriptor === undefined) clear(request.mountpoint, logger);
   const options = {
     logger,
     threadData: { indexPath: request.index_path, ...content.shared() },

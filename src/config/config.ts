@@ -73,6 +73,8 @@ const settings = z.strictObject({
   cache_limit: bytes.optional(),
   /** Container supervisors that a worker keeps started: each run takes one. */
   spare_supervisors: number.pipe(z.int().min(0).max(64)).default(1),
+  /** Milliseconds that an image stays mounted after its last container, for the next one. */
+  mount_linger_ms: number.pipe(z.int().min(0).max(86_400_000)).default(60_000),
   slots: number.pipe(z.int().min(1).max(10_000)).default(64),
   worker_name: z.string().min(1).max(128).optional(),
   worker_labels: labels.default({}),
@@ -101,6 +103,7 @@ const FLAGS: Partial<Record<string, string>> = {
   read_timeout_ms: '--read-timeout',
   worker_labels: '--worker-label',
   lease_ms: '--lease',
+  mount_linger_ms: '--mount-linger',
 };
 
 /**

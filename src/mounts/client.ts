@@ -121,7 +121,18 @@ export class MountClient {
     await this.#call('DELETE', `/mounts/${mountId}`, z.object({}));
   }
 
-  /** @throws ImgcredError CONFLICT while anything is mounted */
+  /** Unmounts after `ms`, unless it is mounted again until then. */
+  async linger(mountId: string, ms: number): Promise<void> {
+    try {
+      await this.#call('PUT', `/mounts/${mountId}/linger`, z.object({}), { ms });
+    } catch (thrown) {
+      // A server of an older version does not know how.
+      if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
+      await this.unmount(mountId);
+    }
+  }
+
+  /** @throws ImgcredError CONFLICT while a mount is in use */
   async shutdown(): Promise<void> {
     await this.#call('POST', '/shutdown', z.object({}));
   }

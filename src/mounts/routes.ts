@@ -6,6 +6,7 @@ import { holderSchema, imageContentSchema, mountRequestSchema, resumeSchema } fr
 import type { MountServer } from './server.ts';
 
 const credentialSchema = z.strictObject({ image_credentials: z.string().optional() });
+const lingerSchema = z.strictObject({ ms: z.int().min(0).max(86_400_000) });
 const unpinSchema = z.strictObject({ workspace_id: z.string(), named: z.string() });
 
 // A proof of access may wait for a slow registry. Bun's types know the option for TCP only, but it ends an answer on
@@ -45,6 +46,10 @@ export function serveRoutes(server: MountServer, socket: string): { stop(force?:
               await server.useCredential(request.params.id, image_credentials);
             }),
           DELETE: (request) => answer(() => server.dropCredential(request.params.id)),
+        },
+        '/mounts/:id/linger': {
+          PUT: (request) =>
+            answer(async () => server.linger(request.params.id, lingerSchema.parse(await request.json()).ms)),
         },
         '/mounts/:id/pin': {
           POST: (request) =>

@@ -65,6 +65,8 @@ export async function runMountServer(input: string): Promise<void> {
 /** The mounts of one process, and what belongs to their content. Its methods are the routes of `routes.ts`. */
 export class MountServer {
   readonly #mounts = new Map<string, LiveMount>();
+  // Mounts that nobody uses, kept for a while for whoever comes next.
+  readonly #lingering = new Map<string, NodeJS.Timeout>();
   readonly #turns = new Turns();
   readonly #context: LiveMountContext;
   readonly #settings: MountServerSettings;
@@ -118,6 +120,7 @@ export class MountServer {
   async stop(): Promise<void> {
     this.#watch[Symbol.dispose]();
     this.#ending = true;
+    for (const timer of this.#lingering.values()) clearTimeout(timer);
     await this.#turns.idle();
     const unmounting = [...this.#mounts.keys()].map((id) =>
       this.unmount(id).catch((thrown: unknown) => {
@@ -134,16 +137,16 @@ export class MountServer {
     return {
       pid: process.pid,
       version: VERSION,
-      mounts: Math.max(this.#mounts.size, this.#turns.busy),
+      mounts: Math.max(this.#inUse, this.#turns.busy),
       settings: this.#settings,
       ending: this.#ending,
     };
   }
 
-  /** Ends the server if nothing is mounted. @throws ImgcredError CONFLICT while something is */
+  /** Ends the server if no mount is in use. @throws ImgcredError CONFLICT while one is */
   shutdown(): void {
-    if (this.#mounts.size > 0 || this.#turns.busy > 0) {
-      throw new ImgcredError('CONFLICT', `${this.#mounts.size} images are mounted`);
+    if (this.#inUse > 0 || this.#turns.busy > 0) {
+      throw new ImgcredError('CONFLICT', `${this.#inUse} images are mounted`);
     }
     this.#ending = true;
     // After the answer is on its way.
@@ -168,6 +171,7 @@ export class MountServer {
       const known = this.#mounts.get(request.mount_id);
       if (known === undefined) return this.#open(request.mount_id, request, credential, undefined);
       await known.useCredential(credential);
+      this.#stopLingering(request.mount_id);
       return known;
     });
   }
@@ -199,7 +203,7 @@ export class MountServer {
   }
 
   #endIfIdle(): boolean {
-    if (this.#mounts.size > 0 || this.#turns.busy > 0) return false;
+    if (this.#inUse > 0 || this.#turns.busy > 0) return false;
     this.#context.logger.info('nobody uses this mount server any more: it ends');
     this.#ending = true;
     this.#end();
@@ -207,13 +211,48 @@ export class MountServer {
   }
 
   unmount(id: string): Promise<void> {
+    return this.#turns.take(id, () => this.#close(id));
+  }
+
+  /** Unmounts after a while, unless somebody mounts it again until then: that one finds all as it was. */
+  linger(id: string, ms: number): Promise<void> {
     return this.#turns.take(id, async () => {
-      const mount = this.get(id);
-      await this.#prefetcher.end(mount);
-      this.#mounts.delete(id);
-      await mount.close();
-      rmSync(this.#context.statePath(id), { force: true });
+      // Its start is over, and what it touched is worth knowing now.
+      await this.#prefetcher.end(this.get(id));
+      this.#stopLingering(id);
+      this.#lingering.set(
+        id,
+        setTimeout(() => void this.#endLingering(id), ms),
+      );
     });
+  }
+
+  get #inUse(): number {
+    return this.#mounts.size - this.#lingering.size;
+  }
+
+  #stopLingering(id: string): void {
+    clearTimeout(this.#lingering.get(id));
+    this.#lingering.delete(id);
+  }
+
+  async #endLingering(id: string): Promise<void> {
+    try {
+      await this.#turns.take(id, async () => {
+        if (this.#lingering.has(id)) await this.#close(id);
+      });
+    } catch (thrown) {
+      this.#context.logger.error('unmounting failed', { mount_id: id, error: String(thrown) });
+    }
+  }
+
+  async #close(id: string): Promise<void> {
+    const mount = this.get(id);
+    this.#stopLingering(id);
+    await this.#prefetcher.end(mount);
+    this.#mounts.delete(id);
+    await mount.close();
+    rmSync(this.#context.statePath(id), { force: true });
   }
 
   /** Pins the image of a mount, and tells how making it local goes. */
@@ -255,8 +294,9 @@ export class MountServer {
     return cacheStatus(this.#context.store.stat(), this.#pins.list().length);
   }
 
-  cachePrune(options: PruneCache) {
-    return this.#context.store.prune({
+  async cachePrune(options: PruneCache) {
+    await Promise.all([...this.#lingering.keys()].map((id) => this.#endLingering(id)));
+    return await this.#context.store.prune({
       ...(options.unused_for_ms === undefined ? {} : { unusedForMs: options.unused_for_ms }),
       ...(options.to_bytes === undefined ? {} : { toBytes: options.to_bytes }),
     });

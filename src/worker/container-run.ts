@@ -30,6 +30,8 @@ export interface RunContext {
   readonly indexes: ImageIndexes;
   readonly runtime: ContainerRuntime;
   readonly spares: SpareSupervisors;
+  /** How long an image stays mounted after its last container. */
+  readonly lingerMs: number;
   /** Where the containers' directories and the runs' records lie. */
   readonly directory: string;
   readonly logger: Logger;
@@ -342,8 +344,9 @@ export class ContainerRun {
     this.#knownSince = Number.POSITIVE_INFINITY;
     await this.#tidy('the container', () => cleanContainer(this.#directory));
     const mountId = this.#mountId;
+    const { mounts, lingerMs } = this.#context;
     if (mountId !== undefined)
-      await this.#tidy('the mount', () => this.#context.mounts.release(mountId, this.containerId));
+      await this.#tidy('the mount', () => mounts.release(mountId, this.containerId, lingerMs));
     removeRunRecord(this.#context.directory, this.containerId);
   }
 

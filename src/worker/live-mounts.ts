@@ -62,6 +62,8 @@ export class LiveMounts {
   readonly #options: LiveMountsOptions;
   readonly #logger: Logger;
   readonly #held = new Map<string, HeldMount>();
+  // The server must hear of an end before it hears of the next use.
+  readonly #releasing = new Map<string, Promise<void>>();
   // The latest that was pushed for an image, for a run that was given an older one and is on its way to mount.
   readonly #pushed = new Map<string, { readonly update: CredentialUpdate; readonly number: number }>();
   #pushes = 0;
@@ -150,6 +152,7 @@ export class LiveMounts {
       this.#logger.info('removing a mount that no container uses', { mount_id: mountId });
       await this.#server.client.unmount(mountId);
     }
+    this.#detachLeftovers();
     return new Set(this.#held.keys());
   }
 
@@ -167,13 +170,28 @@ export class LiveMounts {
     return join(this.#options.directory, mountId);
   }
 
-  /** Ends a container's use of a mount; the last one unmounts it. */
-  async release(mountId: string, containerId: string): Promise<void> {
+  /**
+   * Ends a container's use of a mount. The last one unmounts it, or lets it stay for `lingerMs` for the next.
+   *
+   * A mount that stays is the mount server's own affair: it ends it with itself, and when its worker was killed.
+   */
+  async release(mountId: string, containerId: string, lingerMs = 0): Promise<void> {
     const held = this.#held.get(mountId);
     held?.users.delete(containerId);
     if (held === undefined || held.users.size > 0) return;
     this.#forget(mountId);
-    await this.#call((client) => client.unmount(mountId));
+    // One with a limit of its own is of no use to anybody else.
+    const stays = lingerMs > 0 && held.mounted && held.request.max_fetch_bytes === undefined;
+    const released = this.#call((client) =>
+      stays ? client.linger(mountId, lingerMs) : client.unmount(mountId),
+    );
+    const settled = released.catch(() => {});
+    this.#releasing.set(mountId, settled);
+    try {
+      await released;
+    } finally {
+      if (this.#releasing.get(mountId) === settled) this.#releasing.delete(mountId);
+    }
   }
 
   /**
@@ -230,6 +248,7 @@ export class LiveMounts {
 
   async #mount(held: HeldMount, request: MountUse, since: number): Promise<MountView> {
     const { image_credentials: credential, credential_version: version } = request;
+    await this.#releasing.get(held.request.mount_id);
     const view = await this.#call((client) => client.mount(withCredential(held.request, credential)));
     held.credential = credential;
     held.version = version;
@@ -321,6 +340,8 @@ export class LiveMounts {
         await Bun.sleep(REPLACE_AGAIN_MS);
       }
     }
+    // Those that only lingered ended with the server; nobody takes them up.
+    if (!this.#server.adopted) this.#detachLeftovers();
     for (const [mountId, held] of [...this.#held]) await this.#resume(mountId, held);
   }
 
@@ -354,10 +375,11 @@ export class LiveMounts {
     }
   }
 
-  /** Mounts whose server is gone, and whose worker is too: nobody can serve them again. */
+  /** Mounts whose server is gone, and that nobody holds: nobody can serve them again. */
   #detachLeftovers(): void {
+    const held = new Set([...this.#held.values()].map(({ request }) => request.mountpoint));
     for (const { target } of readMountTable().reverse()) {
-      if (!target.startsWith(`${this.#options.directory}/`)) continue;
+      if (!target.startsWith(`${this.#options.directory}/`) || held.has(target)) continue;
       this.#logger.warn('removing a mount whose server is gone', { mountpoint: target });
       detach(target, this.#logger);
     }

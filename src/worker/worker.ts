@@ -122,6 +122,7 @@ export class Worker {
         ),
         runtime,
         spares,
+        lingerMs: config.mount_linger_ms,
         directory: layout.containers,
         logger,
       };

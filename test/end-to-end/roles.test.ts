@@ -36,6 +36,7 @@ beforeAll(async () => {
     args: [
       ...['--gateway', `https://127.0.0.1:${port}`, '--gateway-ca', certificates.caFile],
       ...['--token-file', await cluster.workerToken(), '--worker-name', 'one', '--worker-label', 'zone=a'],
+      ...['--mount-linger', '1'],
     ],
   });
   await cluster.call('POST', '/v1/images', {

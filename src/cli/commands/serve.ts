@@ -27,6 +27,10 @@ export const serve: Command = {
     'worker-label': { value: 'NAME=VALUE', multiple: true, help: 'label that requests may ask for' },
     lease: { value: 'SECONDS', help: 'silence after which a worker is given up (30)' },
     'queue-limit': { value: 'N', help: 'containers of a workspace that wait and run at once (10000)' },
+    'mount-linger': {
+      value: 'SECONDS',
+      help: 'how long an image stays mounted after its last container, for the next (60)',
+    },
     slots: { value: 'N', help: 'containers that the worker runs at once (64)' },
     'data-dir': CONNECTION_OPTIONS['data-dir'],
     'log-level': { value: 'LEVEL', help: 'debug, info, warn or error (info)' },
@@ -35,6 +39,7 @@ export const serve: Command = {
   positionals: [0, 0],
   async run(invocation) {
     const lease = invocation.text('lease');
+    const linger = invocation.text('mount-linger');
     const labels = invocation.texts('worker-label');
     const config = configOf(invocation, {
       roles: invocation.text('role'),
@@ -45,6 +50,7 @@ export const serve: Command = {
       worker_name: invocation.text('worker-name'),
       worker_labels: labels.length === 0 ? undefined : labels,
       lease_ms: lease === undefined ? undefined : Number(lease) * 1000,
+      mount_linger_ms: linger === undefined ? undefined : Number(linger) * 1000,
       queue_limit: invocation.text('queue-limit'),
       tls_cert: invocation.text('tls-cert'),
       tls_key: invocation.text('tls-key'),

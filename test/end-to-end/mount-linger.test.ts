@@ -29,7 +29,13 @@ async function started(...args: string[]): Promise<{ sandbox: Sandbox; server: S
   return { sandbox, server };
 }
 
-const runTrue = (sandbox: Sandbox) => sandbox.run(['run', image.reference, '--', '/bin/true']);
+/** Runs a command, and waits until the run has cleaned up after itself, which comes after its end was told. */
+async function runTrue(sandbox: Sandbox) {
+  const finished = await sandbox.run(['run', image.reference, '--', '/bin/true']);
+  const left = () => readdir(join(sandbox.dataDirectory, 'worker', 'containers'));
+  await eventually('no container', async () => (await left()).length === 0 || 'one');
+  return finished;
+}
 /** When each mount was made: a number that the kernel gives to no other one. */
 async function mountNumbers(sandbox: Sandbox): Promise<string[]> {
   const table = await Bun.file('/proc/self/mountinfo').text();
@@ -92,9 +98,6 @@ describe('an image’s mount', () => {
     const { sandbox, server } = await started();
     await using _ = sandbox;
     expect(await runTrue(sandbox)).toMatchObject({ code: 0 });
-    // The run's own cleaning up comes after its end was told.
-    const left = () => readdir(join(sandbox.dataDirectory, 'worker', 'containers'));
-    await eventually('no container', async () => (await left()).length === 0 || 'one');
     await server.stop('SIGKILL');
     const second = await sandbox.serve();
     expect(await mountsBelow(sandbox.dataDirectory)).toEqual([]);

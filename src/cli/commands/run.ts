@@ -81,7 +81,7 @@ async function createRegistered(
   } catch (thrown) {
     const unknown =
       thrown instanceof ImgcredError && thrown.code === 'NOT_FOUND' && !/^img_/.test(request.image);
-    if (!unknown) throw thrown;
+    if (!unknown || (await isRegistered(client, request.image))) throw thrown;
   }
   const { registry, repository } = parseReference(request.image);
   const credentials = await readCredentials(invocation, registry, repository);
@@ -90,6 +90,15 @@ async function createRegistered(
     ...(credentials === undefined ? {} : { base_image_creds: credentials }),
   });
   return create();
+}
+
+/** Whether it was something else that was not found. */
+function isRegistered(client: ApiClient, image: string): Promise<boolean> {
+  const found = client.fetch('GET', `/v1/images/${encodeURIComponent(image)}`);
+  return found.then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Copies the container's output to ours until it has ended. */

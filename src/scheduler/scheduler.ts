@@ -120,7 +120,9 @@ export class Scheduler implements WorkerLink, ImageRequests {
       );
     }
     const namesake = this.#database.workers.find(name);
-    const taken = namesake?.instance !== undefined && namesake.instance !== instance;
+    // Both of this process: the lock on the data directory says that the earlier one is gone.
+    const successor = publicKey.length === 0 && namesake?.publicKey.length === 0;
+    const taken = namesake?.instance !== undefined && namesake.instance !== instance && !successor;
     if (taken && this.#now() - namesake.lastHeartbeat < this.#leaseMs) {
       throw new ImgcredError('CONFLICT', `another worker has the name ${name}`, {
         hint: 'give this one another name: --worker-name NAME',

@@ -9,7 +9,7 @@ import {
 } from '../../../src/protocol/index.ts';
 import { errorOf } from '../database/world.ts';
 import { ME } from '../secrets/world.ts';
-import { LEASE_MS, loginOf, openSchedulerWorld, SECRET_NAME } from './world.ts';
+import { describeWorker, LEASE_MS, loginOf, openSchedulerWorld, SECRET_NAME } from './world.ts';
 
 const NOTHING_DONE = { stopping: [], credentials: [] };
 const passwordOf = (request: { image_credentials?: { reveal(): string } | undefined } | null) =>
@@ -575,6 +575,26 @@ describe('workers', () => {
     const first = await world.register();
     const again = await world.register();
     expect(again).toBe(first);
+  });
+
+  test('of this process follow each other under one name, whatever became of the directory', async () => {
+    await using world = await openSchedulerWorld();
+    const first = await world.register('here', { instance: crypto.randomUUID() });
+    expect(await world.register('here', { instance: crypto.randomUUID() })).toBe(first);
+  });
+
+  test('elsewhere do not take the name of one that lives', async () => {
+    await using world = await openSchedulerWorld();
+    const elsewhere = (key: number) =>
+      world.scheduler.enrol(
+        { ...describeWorker('there'), instance: crypto.randomUUID() },
+        new Uint8Array(32).fill(key),
+      );
+    await elsewhere(1);
+    expect(await errorOf(() => elsewhere(2))).toMatchObject({ code: 'CONFLICT' });
+    expect(await errorOf(() => world.register('there', { instance: crypto.randomUUID() }))).toMatchObject({
+      code: 'CONFLICT',
+    });
   });
 
   test('of another protocol are told to upgrade', async () => {

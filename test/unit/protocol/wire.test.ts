@@ -68,6 +68,22 @@ describe('a request on the wire', () => {
     await errorOf(() => openRequest({ ...sealed, attempt: 2 }, key));
   });
 
+  test('carries the values of its secrets sealed, apart from its credential', async () => {
+    const key = await generateWorkerKey();
+    const secrets = [{ type: 'env' as const, name: 'db' }];
+    const full = { ...request, secrets, secret_values: [new Secret('hunter3')] };
+    const sealed = sealedRequestSchema.parse(
+      JSON.parse(JSON.stringify(await sealRequest(full, key.publicKey))),
+    );
+    expect(JSON.stringify(sealed)).not.toContain('hunter3');
+    const opened = await openRequest(sealed, key);
+    expect(opened.secret_values?.map((value) => value.reveal())).toEqual(['hunter3']);
+    const { sealed_image_credentials: credentials, sealed_secret_values: values } = sealed;
+    if (credentials === undefined || values === undefined) throw new Error('one of them is missing');
+    await errorOf(() => openRequest({ ...sealed, sealed_image_credentials: values }, key));
+    await errorOf(() => openRequest({ ...sealed, sealed_secret_values: credentials }, key));
+  });
+
   test('prints no credential, however it is printed', () => {
     expect(JSON.stringify(request)).not.toContain('hunter2');
     expect(Bun.inspect(request)).not.toContain('hunter2');

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { startFaultProxy, startRegistry } from '../../test/fixtures/registry/index.ts';
 import { dropCaches, type Mark, median, output, type Suite, timed } from './mark.ts';
@@ -32,10 +32,24 @@ export const suite: Suite = async (directory) => {
   } finally {
     await proxy.stop();
     await registry.stop();
-    await output(['sh', '-c', `for m in $(awk -v d='${scratch}/' 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo | tac); do umount -l "$m"; done`]);
-    rmSync(scratch, { recursive: true, force: true });
+    // A mount is free once the last process that used it is gone, which may be a moment after we know that it ended.
+    for (let attempt = 1; attempt <= 20 && !removed(scratch); attempt++) await Bun.sleep(250);
   }
 };
+
+/** Unmounts and removes a directory; false while something in it is in use. */
+function removed(directory: string): boolean {
+  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n').reverse()) {
+    const target = line.split(' ')[4] ?? '';
+    if (target.startsWith(`${directory}/`)) Bun.spawnSync(['umount', '-l', target]);
+  }
+  try {
+    rmSync(directory, { recursive: true, force: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 class ImageBench {
   readonly #scratch: string;

@@ -6,6 +6,7 @@ import { holds, type Mark, type Suite } from './mark.ts';
 
 /** Name → module with a `suite`. A new suite is a file beside these and a line here. */
 const SUITES: Readonly<Record<string, () => Promise<{ suite: Suite }>>> = {
+  scheduling: () => import('./scheduling.ts'),
   mount: () => import('./mount.ts'),
   indexing: () => import('./indexing.ts'),
   image: () => import('./image.ts'),

@@ -10,6 +10,8 @@ const LATENCY_MS = 10;
 const BYTES_PER_SECOND = 12_500_000;
 const CREDENTIALS = { REGISTRY_USERNAME: USER, REGISTRY_PASSWORD: PASSWORD };
 const CREDS = ['--creds-env', 'REGISTRY_USERNAME,REGISTRY_PASSWORD'];
+// podman's defaults are more than a session's hard limits may be.
+const ULIMITS = ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'];
 const NUMPY = ['/usr/bin/python3', '-c', 'import numpy; print(numpy.__version__)'];
 
 /**
@@ -86,7 +88,7 @@ class ImageBench {
     try {
       await this.#imgcred(directory, 'run', this.#reference, '--', ...NUMPY);
       const warm = await median(7, () => timed([EXECUTABLE, 'run', '--data-dir', directory, this.#reference, '--', ...NUMPY]));
-      const podman = await median(5, () => timed(['podman', ...this.#storage(), 'run', '--rm', '--network=none', '--cgroups=disabled', this.#reference, ...NUMPY]));
+      const podman = await median(5, () => timed(['podman', ...this.#storage(), 'run', '--rm', '--network=none', '--cgroups=disabled', ...ULIMITS, this.#reference, ...NUMPY]));
       const detail = `imgcred ${seconds(warm)}, podman ${seconds(podman)}`;
       return [{ name: 'warm start of the same', value: warm / podman, unit: 'time', against: 'podman run', most: 1, detail }];
     } finally {
@@ -121,7 +123,7 @@ class ImageBench {
     const storage = this.#storage(true);
     await dropCaches();
     const pull = ['podman', ...storage, 'pull', '--quiet', '--tls-verify=false', '--creds', `${USER}:${PASSWORD}`, this.#reference];
-    const run = ['podman', ...storage, 'run', '--rm', '--network=none', '--cgroups=disabled', this.#reference, ...command];
+    const run = ['podman', ...storage, 'run', '--rm', '--network=none', '--cgroups=disabled', ...ULIMITS, this.#reference, ...command];
     return (await timed(pull)) + (await timed(run));
   }
 
@@ -131,7 +133,8 @@ class ImageBench {
       Bun.spawnSync(['podman', '--root', root, '--runroot', `${root}-run`, 'rmi', '--all', '--force'], { stdio: ['ignore', 'ignore', 'ignore'] });
     }
     mkdirSync(root, { recursive: true });
-    return ['--root', root, '--runroot', `${root}-run`, '--cgroup-manager=cgroupfs', '--events-backend=none'];
+    // runc, since Debian's crun refuses machines with both versions of control groups.
+    return ['--root', root, '--runroot', `${root}-run`, '--runtime=runc', '--cgroup-manager=cgroupfs', '--events-backend=none'];
   }
 
   async #credentialsFile(): Promise<string[]> {

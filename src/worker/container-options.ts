@@ -1,8 +1,13 @@
 import { z } from 'zod';
 import { Secret } from '../credentials/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import type { ContainerRequest } from '../protocol/index.ts';
-import type { ContainerOptions, ContainerSecret, ImageProcessConfig } from './containers/index.ts';
+import type { ContainerOverrides, ContainerRequest } from '../protocol/index.ts';
+import type {
+  ContainerMount,
+  ContainerOptions,
+  ContainerSecret,
+  ImageProcessConfig,
+} from './containers/index.ts';
 
 const texts = z.array(z.string()).nullish();
 // Checked when the image was registered; looked at again because it crossed a role's border.
@@ -55,13 +60,24 @@ export function containerOptions(request: ContainerRequest): {
       terminal: overrides.terminal,
       terminalSize: overrides.terminal_size,
       interactive: overrides.interactive,
-      mounts: overrides.mounts?.map((mount) =>
-        mount.type === 'bind'
-          ? { type: 'bind', source: mount.source, target: mount.target, readOnly: mount.read_only }
-          : { type: 'tmpfs', target: mount.target, sizeBytes: mount.size_bytes },
-      ),
+      mounts: mountsOf(overrides),
     },
   };
+}
+
+// What nearly every program writes to, and podman keeps writable in a container that is read-only else.
+const SCRATCH = ['/run', '/tmp', '/var/tmp'];
+
+function mountsOf({ mounts = [], read_only }: ContainerOverrides): ContainerMount[] {
+  const wanted = mounts.map(
+    (mount): ContainerMount =>
+      mount.type === 'bind'
+        ? { type: 'bind', source: mount.source, target: mount.target, readOnly: mount.read_only }
+        : { type: 'tmpfs', target: mount.target, sizeBytes: mount.size_bytes },
+  );
+  const taken = new Set(mounts.map(({ target }) => target.replace(/\/+$/, '')));
+  const scratch = read_only === true ? SCRATCH.filter((target) => !taken.has(target)) : [];
+  return [...scratch.map((target): ContainerMount => ({ type: 'tmpfs', target })), ...wanted];
 }
 
 /**

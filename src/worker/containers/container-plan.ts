@@ -7,7 +7,7 @@ import type { ContainerOptions, ExecOptions } from './container-options.ts';
 import { ContainerInputError } from './errors.ts';
 import { type HostFacts, UNMAPPED, UNMAPPED_HINT } from './host-facts.ts';
 import { writeNetworkFiles } from './network-files.ts';
-import { type Identity, resolveUser, type UserDatabase } from './passwd.ts';
+import { type Identity, resolveUser, supplementaryGroups, type UserDatabase } from './passwd.ts';
 import { makeDirectoryInRootfs, resolveInRootfs } from './rootfs-path.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import {
@@ -119,7 +119,7 @@ export function planExec(
           user: {
             uid: identity.uid,
             gid: identity.gid,
-            additionalGids: identity.additionalGids,
+            additionalGids: supplementaryGroups(identity),
             umask: main.user.umask,
           },
           capabilities: capabilitySets({

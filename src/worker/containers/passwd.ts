@@ -104,6 +104,15 @@ export function resolveUser(
   };
 }
 
+/**
+ * The supplementary groups of a process: its own one is among them, as under podman. Else a program that can change its
+ * group would get past a file's permissions that keep that group out (CVE-2022-2989). Root gets past them anyway, and
+ * in a user name space that it shares with nobody may set no groups at all.
+ */
+export function supplementaryGroups({ uid, gid, additionalGids }: Identity): readonly number[] {
+  return uid === 0 ? additionalGids : [...new Set([gid, ...additionalGids])];
+}
+
 function resolveGroup(group: string, groups: readonly GroupEntry[]): number {
   const number = parseId(group);
   if (number !== undefined) return inRange(number, group);

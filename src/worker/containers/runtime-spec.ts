@@ -3,7 +3,7 @@ import { commandLine } from './command-line.ts';
 import type { ContainerOptions, ImageProcessConfig } from './container-options.ts';
 import { environment } from './environment.ts';
 import type { HostFacts } from './host-facts.ts';
-import type { Identity } from './passwd.ts';
+import { type Identity, supplementaryGroups } from './passwd.ts';
 import { resources, rlimits, type SpecResources, type SpecRlimit } from './resources.ts';
 import { type SeccompProfile, seccompProfile } from './seccomp.ts';
 import { signalName, signalNumber } from './signals.ts';
@@ -88,7 +88,7 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
       user: {
         uid: identity.uid,
         gid: identity.gid,
-        additionalGids: identity.additionalGids,
+        additionalGids: supplementaryGroups(identity),
         umask: options.umask ?? 0o022,
       },
       args: commandLine(image, options),

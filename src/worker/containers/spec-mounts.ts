@@ -121,7 +121,7 @@ function specMount(mount: ContainerMount): SpecMount {
     destination,
     type: 'tmpfs',
     source: 'tmpfs',
-    options: ['nosuid', 'nodev', 'noexec', 'rprivate', mode, ...size],
+    options: ['nosuid', 'nodev', 'rprivate', mode, ...size],
   };
 }
 

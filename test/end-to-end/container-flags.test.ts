@@ -1,0 +1,301 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { firstOutput, Sandbox } from '../fixtures/executable/index.ts';
+import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
+import { Podman } from '../fixtures/podman.ts';
+import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
+
+let registry: RegistryFixture;
+let image: PushedImage;
+let sandbox: Sandbox;
+let podman: Podman | undefined;
+
+beforeAll(async () => {
+  registry = await startRegistry();
+  const more =
+    'mkdir -p bin run var/tmp work; for name in hostname stty pwd kill; do ln -s busybox bin/$name; done';
+  image = await new Pusher(registry).image({
+    repository: 'flags/app',
+    tag: '1',
+    layers: [await busyboxLayer(), await layerOf(more)],
+    config: {
+      config: {
+        Entrypoint: ['/bin/echo', 'entry'],
+        Cmd: ['image', 'command'],
+        Env: ['PATH=/bin', 'FROM_IMAGE=yes'],
+        WorkingDir: '/work',
+      },
+    },
+  });
+  sandbox = await Sandbox.make();
+  await sandbox.serve();
+  expect(await sandbox.run(['image', 'add', image.reference])).toMatchObject({ code: 0 });
+  podman = await Podman.open(image.reference);
+  for (const name of ['rw', 'ro']) {
+    await mkdir(join(sandbox.directory, name), { recursive: true });
+    await Bun.write(join(sandbox.directory, name, 'given'), 'given\n');
+  }
+  await Bun.write(join(sandbox.directory, 'env'), '# comment\n  A=from file\nB=two = words\nHERE\nC=\n');
+}, 120_000);
+
+afterAll(async () => {
+  await podman?.[Symbol.asyncDispose]();
+  await sandbox?.[Symbol.asyncDispose]();
+  await registry?.stop();
+}, 60_000);
+
+interface Row {
+  readonly flags: readonly string[];
+  /** What follows the image. */
+  readonly command?: readonly string[];
+  readonly stdout: string;
+  readonly code?: number;
+  /** Where podman does otherwise: what it does, and why we do not. */
+  readonly podman?: string;
+}
+
+const shell = (script: string): Pick<Row, 'command'> => ({ command: ['-c', script] });
+const SH = ['--entrypoint', '/bin/sh'];
+// `$` stands for the sandbox's directory.
+const rows: readonly Row[] = [
+  { flags: [], stdout: 'entry image command\n' },
+  { flags: [], command: ['given'], stdout: 'entry given\n' },
+  { flags: ['--entrypoint', '/bin/echo'], stdout: '\n' },
+  { flags: ['--entrypoint', '/bin/echo'], command: ['given'], stdout: 'given\n' },
+  { flags: ['--entrypoint', '["/bin/echo","two words"]'], command: ['given'], stdout: 'two words given\n' },
+  { flags: ['--entrypoint='], command: ['/bin/echo', 'bare'], stdout: 'bare\n' },
+  { flags: ['--entrypoint', '/bin/echo no'], stdout: '', code: 127 },
+  { flags: ['--entrypoint', '/etc/passwd'], stdout: '', code: 126 },
+  { flags: SH, ...shell('exit 42'), stdout: '', code: 42 },
+  { flags: SH, ...shell('pwd'), stdout: '/work\n' },
+  { flags: [...SH, '--workdir', '/tmp'], ...shell('pwd'), stdout: '/tmp\n' },
+  {
+    flags: [...SH, '--workdir', '/none'],
+    ...shell('pwd'),
+    stdout: '',
+    code: 125,
+    podman: '126: it takes a missing directory for a command that can’t be invoked; nothing was tried here',
+  },
+  {
+    flags: [...SH, '--user', 'app'],
+    ...shell('id; echo $HOME'),
+    stdout: 'uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)\n/home/app\n',
+  },
+  { flags: [...SH, '--user', 'app:extra'], ...shell('id -u; id -g'), stdout: '1000\n2000\n' },
+  { flags: [...SH, '--user', '77:88'], ...shell('id -u; id -g; id -G'), stdout: '77\n88\n88\n' },
+  {
+    flags: [...SH, '--user', '77:88'],
+    ...shell('echo $HOME'),
+    stdout: '/\n',
+    podman: 'the working directory, for a user that the image does not know; docker takes /',
+  },
+  {
+    flags: [...SH, '--user', 'nobody-at-all'],
+    ...shell('id'),
+    stdout: '',
+    code: 125,
+    podman: '126, as for a missing directory',
+  },
+  {
+    flags: [...SH, '-e', 'A=1', '--env', 'HERE', '--env', 'ABSENT', '--env', 'B=', '--env', 'FROM_IMAGE=no'],
+    ...shell('echo "[$A][$HERE][$FROM_IMAGE]"; env | grep -c ^ABSENT; env | grep ^B='),
+    stdout: '[1][of this shell][no]\n0\nB=\n',
+  },
+  {
+    flags: [...SH, '--env-file', '$/env', '--env', 'A=wins'],
+    ...shell('echo "[$A][$B][$HERE]"; env | grep ^C='),
+    stdout: '[wins][two = words][of this shell]\nC=\n',
+  },
+  {
+    flags: [...SH, '--mount', 'type=bind,source=$/rw,target=/data'],
+    ...shell('cat /data/given; echo made > /data/made && cat /data/made'),
+    stdout: 'given\nmade\n',
+  },
+  {
+    flags: [...SH, '--mount', 'type=bind,src=$/ro,dst=/data,ro'],
+    ...shell('cat /data/given; (echo x > /data/x) 2>/dev/null || echo refused'),
+    stdout: 'given\nrefused\n',
+  },
+  {
+    flags: [...SH, '--mount', 'type=bind,source=$/none,target=/data'],
+    ...shell('true'),
+    stdout: '',
+    code: 125,
+  },
+  {
+    flags: [...SH, '--mount', 'type=tmpfs,target=/scratch,tmpfs-size=1m'],
+    ...shell(
+      "grep -o 'tmpfs /scratch tmpfs rw,nosuid,nodev,relatime,size=1024k' /proc/mounts; stat -c %a /scratch",
+    ),
+    stdout: 'tmpfs /scratch tmpfs rw,nosuid,nodev,relatime,size=1024k\n1777\n',
+  },
+  {
+    flags: [...SH, '--read-only'],
+    ...shell(
+      'for d in / /work /etc /tmp /run /var/tmp /dev/shm; do (touch $d/x) 2>/dev/null && echo $d; done',
+    ),
+    stdout: '/tmp\n/run\n/var/tmp\n/dev/shm\n',
+  },
+  {
+    flags: [...SH, '--hostname', 'given.name'],
+    ...shell('hostname; echo $HOSTNAME; grep -c given.name /etc/hosts'),
+    stdout: 'given.name\ngiven.name\n1\n',
+  },
+  { flags: SH, ...shell('grep CapEff /proc/self/status'), stdout: 'CapEff:\t00000000800405fb\n' },
+  {
+    flags: [...SH, '--cap-drop', 'all'],
+    ...shell('grep CapEff /proc/self/status'),
+    stdout: 'CapEff:\t0000000000000000\n',
+  },
+  {
+    flags: [...SH, '--cap-drop', 'ALL', '--cap-add', 'CAP_CHOWN'],
+    ...shell('grep CapEff /proc/self/status'),
+    stdout: 'CapEff:\t0000000000000001\n',
+  },
+  {
+    flags: [...SH, '--cap-drop', 'chown'],
+    ...shell('grep CapEff /proc/self/status'),
+    stdout: 'CapEff:\t00000000800405fa\n',
+  },
+  {
+    flags: [...SH, '--user', 'app'],
+    ...shell('grep CapEff /proc/self/status'),
+    stdout: 'CapEff:\t0000000000000000\n',
+  },
+  {
+    flags: [...SH, '--cap-add', 'no-such'],
+    ...shell('true'),
+    stdout: '',
+    code: 125,
+  },
+  { flags: [...SH, '--network', 'none'], ...shell('ls /sys/class/net'), stdout: 'lo\n' },
+];
+
+describe('imgcred run does what podman run does', () => {
+  const inSandbox = (text: string) => text.replaceAll('$/', `${sandbox.directory}/`);
+  test.each(
+    rows.map((row): [string, Row] => [[...row.flags, 'IMAGE', ...(row.command ?? [])].join(' '), row]),
+  )(
+    '%s',
+    async (_, { flags, command = [], stdout, code = 0, podman: otherwise }) => {
+      const env = { HERE: 'of this shell' };
+      const given = flags.map(inSandbox);
+      const ours = await sandbox.run(['run', ...given, image.reference, '--', ...command], { env });
+      expect({ code: ours.code, stdout: ours.stdout }).toEqual({ code, stdout });
+      if (podman === undefined || otherwise !== undefined) return;
+      const theirs = await podman.run([...given, image.reference, ...command], env);
+      expect({ code: theirs.code, stdout: theirs.stdout, by: 'podman' }).toEqual({
+        code,
+        stdout,
+        by: 'podman',
+      });
+    },
+    20_000,
+  );
+
+  test('--network host shares the host’s interfaces', async () => {
+    const done = await sandbox.run([
+      'run',
+      '--network',
+      'host',
+      ...SH,
+      image.reference,
+      '--',
+      '-c',
+      'ls /sys/class/net',
+    ]);
+    const host = await readdir('/sys/class/net');
+    expect(done.stdout.trim().split('\n').sort()).toEqual(host.sort());
+  });
+});
+
+describe('limits, which podman can’t set here', () => {
+  const read = (...files: string[]) =>
+    `cat ${files.map((file) => `/sys/fs/cgroup/${file}`).join(' ')} 2>/dev/null`;
+
+  test('--memory ends the command that takes more, with 137 and the reason', async () => {
+    const command = ['/bin/dd', 'if=/dev/zero', 'of=/dev/null', 'bs=256M', 'count=1'];
+    const { code, stderr } = await sandbox.run([
+      'run',
+      '--memory',
+      '16m',
+      '--entrypoint=',
+      image.reference,
+      '--',
+      ...command,
+    ]);
+    expect(code).toBe(137);
+    expect(stderr).toContain('out of memory');
+  });
+
+  test.each([
+    ['--memory', '64m', read('memory.max', 'memory/memory.limit_in_bytes'), String(64 << 20)],
+    ['--cpus', '0.5', read('cpu.max', 'cpu/cpu.cfs_quota_us'), '50000'],
+    ['--pids-limit', '7', read('pids.max', 'pids/pids.max'), '7'],
+    ['--pids-limit', '-1', read('pids.max', 'pids/pids.max'), 'max'],
+  ])('%s %s', async (flag, value, script, expected) => {
+    const { stdout } = await sandbox.run([
+      'run',
+      `${flag}=${value}`,
+      ...SH,
+      image.reference,
+      '--',
+      '-c',
+      script,
+    ]);
+    expect(stdout.split(/\s/)[0]).toBe(expected);
+  });
+
+  test('--stop-timeout is what lies between the stop signal and SIGKILL', async () => {
+    const script = 'trap "echo asked" TERM; echo up; while :; do sleep 0.05; done';
+    const started = await sandbox.run([
+      'run',
+      '-d',
+      '--stop-timeout',
+      '0.3',
+      ...SH,
+      image.reference,
+      '--',
+      '-c',
+      script,
+    ]);
+    const id = started.stdout.trim();
+    await firstOutput(sandbox, id, 'up');
+    await sandbox.run(['container', 'stop', id]);
+    expect((await sandbox.run(['container', 'wait', id])).code).toBe(137);
+    expect((await sandbox.run(['container', 'logs', id])).stdout).toContain('asked');
+  });
+});
+
+describe('what a container is called', () => {
+  test('--name and --label stay with it; a name is free again after its container', async () => {
+    const named = [
+      'run',
+      '-d',
+      '--name',
+      'web',
+      '--label',
+      'a=1',
+      '-l',
+      'b',
+      ...SH,
+      image.reference,
+      '--',
+      '-c',
+    ];
+    const first = await sandbox.run([...named, 'echo up; sleep 600']);
+    await firstOutput(sandbox, first.stdout.trim(), 'up');
+    const shown = JSON.parse((await sandbox.run(['container', 'show', 'web'])).stdout);
+    expect(shown).toMatchObject({
+      id: first.stdout.trim(),
+      name: 'web',
+      overrides: { labels: { a: '1', b: '' } },
+    });
+    const taken = await sandbox.run([...named, 'true']);
+    expect(taken.code).toBe(6);
+    expect(taken.stderr).toContain('web');
+    await sandbox.run(['container', 'rm', '--force', 'web']);
+    expect((await sandbox.run([...named, 'true'])).code).toBe(0);
+  });
+});

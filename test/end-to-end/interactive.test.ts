@@ -303,6 +303,22 @@ describe('over the network', () => {
     expect(worker.stderr).toContain('runner');
   });
 
+  test('a runner does not get into a container that an admin gave the host to', async () => {
+    const mount = `type=bind,source=${sandbox.directory},target=/host`;
+    const id = await started('--mount', mount, '-i', ...shell('echo up; sleep 600'));
+    const runner = await remote('runner');
+    for (const command of [
+      ['exec', ...runner, id, '--', '/bin/true'],
+      ['attach', ...runner, id],
+    ]) {
+      const refused = await sandbox.run(command);
+      expect(refused.code).not.toBe(0);
+      expect(refused.stderr).toContain('more than this token may ask for');
+    }
+    const admin = await sandbox.run(['exec', ...(await remote('admin')), id, '--', '/bin/true']);
+    expect(admin).toEqual({ code: 0, stdout: '', stderr: '' });
+  });
+
   test('a server without a worker of its own says so, and leaves nothing running', async () => {
     await using cluster = await Cluster.make('--insecure-registry', registry.host);
     const port = await freePort();

@@ -1,13 +1,16 @@
 import { z } from 'zod';
-import { isFinal, type WorkspaceDatabase } from '../../database/index.ts';
+import { type ContainerRow, isFinal, type WorkspaceDatabase } from '../../database/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
 import {
   type ChangeSignals,
   type ContainerServices,
+  containerOverridesSchema,
   containerSignal,
   type ProcessStreams,
 } from '../../protocol/index.ts';
 import { AttachSession, type SocketSession } from '../attach-session.ts';
+import { requireHostAccess } from '../host-access.ts';
+import type { Identity } from '../identity.ts';
 import { type GatewayContext, parameter, type Route, readBody } from '../routing.ts';
 
 export interface InteractiveRoutesOptions {
@@ -66,8 +69,9 @@ export function interactiveRoutes({ containers, signals }: InteractiveRoutesOpti
       path: '/v1/containers/:id/attach',
       role: 'runner',
       summary: 'WebSocket to a container’s own process: input, output, window size',
-      async handle(c, { workspace }) {
+      async handle(c, { identity, workspace }) {
         const row = workspace.containers.get(parameter(c, 'id'));
+        requireSameAccess(identity, row);
         if (isFinal(row.state)) throw ended(row.id, row.state);
         await requireWorker(containers);
         return upgrade(c, new AttachSession('attach', (_, signal) => attach(workspace, row.id, signal)));
@@ -78,8 +82,10 @@ export function interactiveRoutes({ containers, signals }: InteractiveRoutesOpti
       path: '/v1/containers/:id/exec',
       role: 'runner',
       summary: 'WebSocket to a second command in a running container',
-      async handle(c, { workspace }) {
-        const { id } = workspace.containers.get(parameter(c, 'id'));
+      async handle(c, { identity, workspace }) {
+        const row = workspace.containers.get(parameter(c, 'id'));
+        requireSameAccess(identity, row);
+        const { id } = row;
         await workerOf(workspace, id);
         const session = new AttachSession('exec', async (request, signal) => {
           if (request === undefined) throw new ImgcredError('INVALID_INPUT', 'no command was given');
@@ -121,6 +127,16 @@ export function interactiveRoutes({ containers, signals }: InteractiveRoutesOpti
       },
     },
   ];
+}
+
+/**
+ * Who may not start a container that reaches into its machine may not speak to one either: its shell is as good.
+ *
+ * @throws ImgcredError FORBIDDEN
+ */
+function requireSameAccess(identity: Identity, row: ContainerRow): void {
+  const overrides = containerOverridesSchema.parse(row.spec.overrides ?? {});
+  requireHostAccess(identity, { overrides });
 }
 
 /** @throws ImgcredError UNSUPPORTED where no worker is in this process */

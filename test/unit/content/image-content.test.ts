@@ -439,17 +439,19 @@ describe('a whole layer whose body falls silent', () => {
   test('is given up after the deadline, and the next read asks anew', async () => {
     const clock = new ManualClock();
     const source = new MemorySource(image.layers);
+    const silent = Promise.withResolvers<void>();
     source.answer = () => ({
       kind: 'whole',
       stream: (async function* () {
         yield image.layers[0]?.compressed.slice(0, SPAN) ?? new Uint8Array();
+        // Whoever asks for the next piece has begun to count the silence.
+        silent.resolve();
         await new Promise(() => {});
       })(),
     });
     const reader = content(image.index, await store(), source, { clock });
     const read = reader.read(big.ino, 15 * SPAN, new Uint8Array(10)).catch((thrown: unknown) => thrown);
-    await source.requested(1);
-    await turn();
+    await silent.promise;
     await clock.advance(60_000);
     expect(await read).toMatchObject({ failure: 'unreachable' });
     source.answer = undefined;

@@ -172,9 +172,10 @@ test('a container that ended while no worker ran is told of by the next one', as
   const { id } = await cluster.run(image.reference, [
     '/bin/sh',
     '-c',
-    'echo before; sleep 1; echo after; exit 4',
+    'echo before; sleep 3; echo after; exit 4',
   ]);
-  await cluster.until(id, ({ state }) => state === 'running');
+  // `running` is told before the process starts: only its output says that it has.
+  await eventually('output', async () => ((await cluster.output(id)).includes('before') ? true : 'none'));
   await kill('worker');
   await eventually('the container ends', async () =>
     cluster.leftovers().every(({ command }) => !command.includes('supervisor')) ? true : 'it runs',

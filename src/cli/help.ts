@@ -1,5 +1,6 @@
 import { VERSION } from '../config/index.ts';
 import type { Command, Options } from './command.ts';
+import { SHORTHANDS } from './shorthands.ts';
 
 /** Help of one command: usage, what it does, options, examples. */
 export function commandHelp(command: Command): string {
@@ -27,7 +28,10 @@ export function overviewHelp(commands: readonly Command[], noun?: string): strin
   lines.push('', 'Commands:');
   for (const command of shown) lines.push(`  ${command.words.join(' ').padEnd(width)}  ${command.summary}`);
   if (noun === undefined) {
+    const short = [...SHORTHANDS.keys()].filter((words) => !words.includes(' '));
     lines.push(
+      '',
+      `${short.slice(0, -1).join(', ')} and ${short.at(-1)} mean what they mean in podman.`,
       '',
       'Start:',
       '  REGISTRY_USERNAME=me REGISTRY_PASSWORD=… imgcred image add registry.example.com/app:1 \\',

@@ -108,17 +108,10 @@ export function serveOnAddress(
   tls?: TlsFiles,
   strangersIdleSeconds = STRANGERS_IDLE_SECONDS,
 ): HttpServer {
-  const colon = listen.lastIndexOf(':');
-  const hostname = listen.slice(0, colon).replace(/^\[|\]$/g, '');
-  const port = Number(listen.slice(colon + 1));
+  const secured = tls === undefined ? {} : { tls: readTls(tls) };
   try {
-    const server = Bun.serve<SocketSession>({
-      hostname,
-      port,
-      ...(tls === undefined ? {} : { tls: readTls(tls) }),
-      ...LIMITS,
-      // Without development Bun sets SO_REUSEPORT: another program could take half of the requests, tokens and all.
-      reusePort: false,
+    return listenOn('--listen', listen, {
+      ...secured,
       idleTimeout: strangersIdleSeconds,
       fetch: (request, self) =>
         app.fetch(request, {
@@ -127,7 +120,42 @@ export function serveOnAddress(
           onIdentified: () => self.timeout(request, NO_IDLE_TIMEOUT),
           upgrade: (data) => self.upgrade(request, { data }),
         }),
+    });
+  } catch (thrown) {
+    const code = thrown instanceof ImgcredError ? systemErrorCode(thrown.cause) : undefined;
+    if (tls === undefined || code?.startsWith('ERR_') !== true) throw thrown;
+    throw new ImgcredError('USAGE', `--tls-cert ${tls.cert}: it, or its key, is not valid PEM (${code})`, {
+      cause: thrown,
+    });
+  }
+}
+
+/** What a server on a TCP address does with what comes. */
+export interface Serving {
+  fetch(request: Request, self: Bun.Server<SocketSession>): Response | Promise<Response>;
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** Seconds that a connection may be idle. */
+  readonly idleTimeout?: number;
+}
+
+/**
+ * Listens on a TCP address.
+ *
+ * @param option where the address came from, for errors
+ * @throws ImgcredError PORT_IN_USE; USAGE for an address that is not this machine's
+ */
+export function listenOn(option: string, listen: string, serving: Serving): HttpServer {
+  const colon = listen.lastIndexOf(':');
+  try {
+    const server = Bun.serve<SocketSession>({
+      hostname: listen.slice(0, colon).replace(/^\[|\]$/g, ''),
+      port: Number(listen.slice(colon + 1)),
+      ...LIMITS,
+      // Without development Bun sets SO_REUSEPORT: another program could take half of the requests, tokens and all.
+      reusePort: false,
+      idleTimeout: STRANGERS_IDLE_SECONDS,
       websocket: webSockets(WEB_SOCKET_IDLE_SECONDS),
+      ...serving,
     });
     return {
       get pending() {
@@ -137,21 +165,15 @@ export function serveOnAddress(
       stop: () => server.stop(true),
     };
   } catch (cause) {
-    if (cause instanceof ImgcredError) throw cause;
     const code = systemErrorCode(cause);
-    if (tls !== undefined && code?.startsWith('ERR_') === true) {
-      throw new ImgcredError('USAGE', `--tls-cert ${tls.cert}: it, or its key, is not valid PEM (${code})`, {
-        cause,
-      });
-    }
     if (code === 'EADDRINUSE') {
       throw new ImgcredError('PORT_IN_USE', `${listen} is in use by another program`, {
-        hint: 'stop it, or choose another address with --listen',
+        hint: `stop it, or choose another address with ${option}`,
         cause,
       });
     }
     throw new ImgcredError('USAGE', `can't listen on ${listen} (${code ?? 'unknown error'})`, {
-      hint: 'name an address of this machine and a free port with --listen',
+      hint: `name an address of this machine and a free port with ${option}`,
       cause,
     });
   }

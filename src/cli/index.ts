@@ -4,6 +4,7 @@ import { COMMANDS } from './commands/index.ts';
 import { commandHelp, overviewHelp } from './help.ts';
 import { nearest } from './nearest.ts';
 import { print, visible } from './output.ts';
+import { withoutShorthand } from './shorthands.ts';
 
 export { runInternal } from './internal.ts';
 
@@ -35,7 +36,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function dispatch(argv: readonly string[]): Promise<number> {
+async function dispatch(typed: readonly string[]): Promise<number> {
+  const argv = withoutShorthand(typed);
   const command = findCommand(argv);
   if (command === undefined) {
     const noun = argv[0];

@@ -16,13 +16,22 @@ import {
   indexPushRoutes,
   interactiveRoutes,
   type LayerIndexes,
+  metricsRoutes,
   nodeRoutes,
   type Route,
   secretRoutes,
+  serverMetrics,
+  versionMetric,
 } from '../gateway/index.ts';
 import { LogStore } from '../logs/index.ts';
-import type { Logger } from '../observability/index.ts';
-import { ChangeSignals, ordersSignal, QUEUE_SIGNAL, type WorkerLink } from '../protocol/index.ts';
+import type { Logger, MetricFamily } from '../observability/index.ts';
+import {
+  ChangeSignals,
+  type NodeServices,
+  ordersSignal,
+  QUEUE_SIGNAL,
+  type WorkerLink,
+} from '../protocol/index.ts';
 import { clientOptionsOf, RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
 import { Scheduler, workerRoutes } from '../scheduler/index.ts';
 import { openSecrets, type Secrets } from '../secrets/index.ts';
@@ -37,6 +46,7 @@ import {
   type TlsFiles,
 } from './http-server.ts';
 import { openLayerIndexes } from './layer-indexing.ts';
+import { serveMetrics } from './metrics-server.ts';
 import { refuseForeignNamespace } from './rootless-namespace.ts';
 
 /** The roles that run in this process. */
@@ -44,6 +54,8 @@ export interface RunningServer {
   /** The TCP address, where there is one. */
   readonly address: string | undefined;
   readonly socket: string | undefined;
+  /** The address of the metrics, where there is one. */
+  readonly metrics: string | undefined;
   /** Resolves once no request is being answered and no container of ours runs. */
   idle(): Promise<void>;
   /** Stops serving. Containers go on; the next worker on this data directory takes them over. */
@@ -118,9 +130,16 @@ export async function startServer(
       cleanups.push(() => started.stop());
     }
     here.resolve(worker);
+    let metrics: HttpServer | undefined;
+    if (config.metrics_listen !== 'none') {
+      const collect = () => collectMetrics(plane?.database, worker?.node);
+      metrics = serveMetrics(collect, config.metrics_listen, logger);
+      cleanups.push(() => metrics?.stop());
+    }
     return {
       address: servers[1]?.address,
       socket: servers[0]?.address,
+      metrics: metrics?.address,
       async idle() {
         while (
           servers.some((server) => server.pending > 0) ||
@@ -175,6 +194,7 @@ async function openControlPlane(
         ? [
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
             ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
+            ...metricsRoutes(async () => collectMetrics(database, (await worker)?.node)),
             ...containerRoutes({
               logs,
               signals,
@@ -254,6 +274,18 @@ function gatewayRoutes(
       },
     }),
     ...administrationRoutes(database, secrets, logs),
+  ];
+}
+
+/** The figures of the roles that are here. */
+async function collectMetrics(
+  database: Database | undefined,
+  node: NodeServices | undefined,
+): Promise<MetricFamily[]> {
+  return [
+    versionMetric(),
+    ...(database === undefined ? [] : serverMetrics(database)),
+    ...((await node?.metrics()) ?? []),
   ];
 }
 

@@ -38,6 +38,7 @@ const labels = z.preprocess(
   },
   z.record(z.string().min(1).max(256), z.string().max(4096)),
 );
+const address = z.string().regex(/^(none|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, 'must be HOST:PORT or none');
 const path = z
   .string()
   .min(1)
@@ -49,10 +50,9 @@ const settings = z.strictObject({
     .preprocess((value) => (value === 'all' ? [...ROLES] : value), list)
     .pipe(z.array(z.enum(ROLES, { error: `must be 'all' or some of ${ROLES.join(', ')}` })).min(1))
     .default([...ROLES]),
-  listen: z
-    .string()
-    .regex(/^(none|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, 'must be HOST:PORT or none')
-    .default('127.0.0.1:7480'),
+  listen: address.default('127.0.0.1:7480'),
+  /** Where figures are given to whoever asks, without a token. */
+  metrics_listen: address.default('none'),
   /** Certificate chain and key for the listen address, PEM: then it speaks https. */
   tls_cert: path.optional(),
   tls_key: path.optional(),

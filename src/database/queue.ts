@@ -282,6 +282,15 @@ export class QueueRepository {
     );
   }
 
+  /** When the oldest request that waits for a worker was made, ms since 1970; undefined where none waits. */
+  waitingSince(): number | undefined {
+    return this.#connection.get(
+      "SELECT min(created_at) AS since FROM containers WHERE state = 'pending'",
+      {},
+      (row) => (row.since === null ? undefined : columns.integer(row, 'since')),
+    );
+  }
+
   /** Forgets requests of all workspaces that ended before `before`; returns how many. */
   forgetEnded(before: number): number {
     return this.#connection.run(

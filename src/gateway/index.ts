@@ -12,6 +12,8 @@ export { eventRoutes } from './routes/events.ts';
 export { imageRoutes } from './routes/images.ts';
 export { indexPushRoutes } from './routes/index-push.ts';
 export { type InteractiveRoutesOptions, interactiveRoutes } from './routes/interactive.ts';
+export { metricsRoutes } from './routes/metrics.ts';
 export { type NodeRoutesOptions, nodeRoutes } from './routes/node.ts';
 export { secretRoutes } from './routes/secrets.ts';
 export type { GatewayApp, Route } from './routing.ts';
+export { serverMetrics, versionMetric } from './server-metrics.ts';

@@ -18,7 +18,9 @@ import {
   healthSchema,
   heldMountViewSchema,
   type MountRequest,
+  type MountServerTotals,
   type MountView,
+  mountServerTotalsSchema,
   mountViewSchema,
   type NamedContent,
   type Pin,
@@ -111,6 +113,16 @@ export class MountClient {
   cache(): Promise<{ entries: CacheEntryView[]; status: CacheStatusView }> {
     const schema = z.object({ entries: z.array(cacheEntrySchema), status: cacheStatusSchema });
     return this.#call('GET', '/cache', schema);
+  }
+
+  /** What all mounts of the server have done; undefined where it is of an older version and does not count. */
+  async totals(): Promise<MountServerTotals | undefined> {
+    try {
+      return await this.#call('GET', '/totals', mountServerTotalsSchema);
+    } catch (thrown) {
+      if (thrown instanceof ImgcredError && thrown.code === 'NOT_FOUND') return undefined;
+      throw thrown;
+    }
   }
 
   prune(options: PruneCache): Promise<PrunedCache> {

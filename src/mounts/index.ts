@@ -3,6 +3,7 @@ export { chooseDriver, type DriverChoice } from './driver.ts';
 export type {
   MountRequest,
   MountServerSettings,
+  MountServerTotals,
   MountStats,
   MountView,
   Pin,

@@ -164,7 +164,7 @@ export class LiveMount {
       driver: mounted.driver,
       image_compressed_bytes: this.index.layers.reduce((sum, layer) => sum + layer.size, 0),
       ...('descriptor' in mounted ? { descriptor: mounted.descriptor } : {}),
-      stats: this.#stats(),
+      stats: this.stats(),
     };
   }
 
@@ -186,7 +186,8 @@ export class LiveMount {
     }
   }
 
-  #stats(): MountStats {
+  /** What it has done since it was opened; also once it is closed. */
+  stats(): MountStats {
     const stats = this.content.stats();
     return {
       bytes_fetched: stats.totalBytesFetched,

@@ -68,6 +68,15 @@ export const mountStatsSchema = z.object({
 });
 export type MountStats = z.infer<typeof mountStatsSchema>;
 
+/** What all mounts of a server have done since it was started, those that have ended too. */
+export const mountServerTotalsSchema = mountStatsSchema.pick({
+  bytes_fetched_by_cause: true,
+  requests_by_cause: true,
+  failures: true,
+  waiting_reads: true,
+});
+export type MountServerTotals = z.infer<typeof mountServerTotalsSchema>;
+
 export const mountViewSchema = z.object({
   mount_id: z.string(),
   mountpoint: z.string(),

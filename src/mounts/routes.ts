@@ -81,6 +81,7 @@ export function serveRoutes(server: MountServer, socket: string): { stop(force?:
           POST: (request) =>
             answer(async () => server.cachePrune(pruneCacheSchema.parse(await request.json()))),
         },
+        '/totals': { GET: () => answer(() => server.totals()) },
         '/holder': {
           PUT: (request) => answer(async () => server.hold(holderSchema.parse(await request.json()).pid)),
         },

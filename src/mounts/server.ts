@@ -20,6 +20,7 @@ import {
   type healthSchema,
   type MountRequest,
   type MountServerSettings,
+  type MountServerTotals,
   mountServerSettingsSchema,
   type NamedContent,
   type resumeSchema,
@@ -28,6 +29,7 @@ import { pinning } from './pinning.ts';
 import { Pins } from './pins.ts';
 import { Prefetcher } from './prefetcher.ts';
 import { serveRoutes } from './routes.ts';
+import { ServedTotals } from './served-totals.ts';
 import { Turns } from './turns.ts';
 
 /** Printed on standard output once the socket answers; nothing else ever is. */
@@ -68,6 +70,7 @@ export class MountServer {
   // Mounts that nobody uses, kept for a while for whoever comes next.
   readonly #lingering = new Map<string, NodeJS.Timeout>();
   readonly #turns = new Turns();
+  readonly #totals = new ServedTotals();
   readonly #context: LiveMountContext;
   readonly #settings: MountServerSettings;
   readonly #prefetcher: Prefetcher;
@@ -251,7 +254,7 @@ export class MountServer {
     this.#stopLingering(id);
     await this.#prefetcher.end(mount);
     this.#mounts.delete(id);
-    await mount.close();
+    await mount.close().finally(() => this.#totals.end(mount));
     rmSync(this.#context.statePath(id), { force: true });
   }
 
@@ -286,6 +289,11 @@ export class MountServer {
     });
   }
 
+  /** What all mounts have done since this server was started. */
+  totals(): MountServerTotals {
+    return this.#totals.sum();
+  }
+
   cacheList() {
     return this.#context.store.list().map(cacheEntry);
   }
@@ -317,6 +325,7 @@ export class MountServer {
   ): Promise<LiveMount> {
     const mount = await LiveMount.open(request, credential, this.#context, descriptor);
     this.#mounts.set(id, mount);
+    this.#totals.add(mount);
     this.#prefetcher.begin(mount, descriptor !== undefined);
     mount.ended?.then(() => this.#forget(id, mount)).catch(() => {});
     return mount;
@@ -329,7 +338,7 @@ export class MountServer {
       this.#context.logger.warn('a mount was ended from outside', { mount_id: id });
       this.#mounts.delete(id);
       await this.#prefetcher.end(mount);
-      await mount.close();
+      await mount.close().finally(() => this.#totals.end(mount));
     });
   }
 }

@@ -1,1 +1,2 @@
+export * from './exposition.ts';
 export * from './logging.ts';

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Secret } from '../credentials/index.ts';
+import type { MetricFamily } from '../observability/index.ts';
 import type { RequestImage } from './container-request.ts';
 
 const failure = z.object({ code: z.string(), message: z.string(), hint: z.string().optional() });
@@ -147,6 +148,8 @@ export interface NodeServices {
   cacheList(): Promise<CacheEntryView[]>;
   cacheStatus(): Promise<CacheStatusView>;
   cachePrune(options: PruneCache): Promise<PrunedCache>;
+  /** What the node did and has, in figures. */
+  metrics(): Promise<MetricFamily[]>;
 }
 
 /** Makes requests for images outside a container. The scheduler is the one who can. */

@@ -2,6 +2,7 @@ import { realpath, stat } from 'node:fs/promises';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import { mountedDevice, SystemCallError, unmount } from '../filesystem/index.ts';
 import type { MountView } from '../mounts/index.ts';
+import type { MetricFamily } from '../observability/index.ts';
 import type {
   CacheEntryView,
   CacheStatusView,
@@ -18,6 +19,7 @@ import type {
 import { bindMount, type HostMounts, hostMountUser } from './host-mounts.ts';
 import type { ImageIndexes } from './image-indexes.ts';
 import type { LiveMounts } from './live-mounts.ts';
+import { mountServerUp, nodeMetrics } from './node-metrics.ts';
 
 export interface WorkerNodeOptions {
   readonly mounts: LiveMounts;
@@ -93,6 +95,23 @@ export class WorkerNode implements NodeServices {
   async listMounts(): Promise<NodeMount[]> {
     const views = await this.#mounts.ask((client) => client.list());
     return views.map((view) => this.#nodeMount(view));
+  }
+
+  async metrics(): Promise<MetricFamily[]> {
+    try {
+      return await this.#mounts.ask(async (client) => {
+        const [mounts, totals, { status }] = await Promise.all([
+          client.list(),
+          client.totals(),
+          client.cache(),
+        ]);
+        return nodeMetrics({ mounts: mounts.length, totals, cache: status });
+      });
+    } catch (thrown) {
+      if (thrown instanceof ImgcredError && thrown.code === 'SERVER_UNREACHABLE')
+        return [mountServerUp(false)];
+      throw thrown;
+    }
   }
 
   async imageState(image: NamedImage): Promise<ContentState> {

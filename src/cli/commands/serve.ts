@@ -18,6 +18,10 @@ export const serve: Command = {
   options: {
     role: { value: 'ROLES', help: 'all, or a list of gateway, scheduler, worker (all)' },
     listen: { value: 'HOST:PORT', help: 'address of the HTTP API, or none (127.0.0.1:7480)' },
+    'metrics-listen': {
+      value: 'HOST:PORT',
+      help: 'address of GET /metrics for Prometheus, without a token (none)',
+    },
     'tls-cert': { value: 'FILE', help: 'certificate chain for --listen, PEM: it then speaks https' },
     'tls-key': { value: 'FILE', help: 'its key, PEM' },
     gateway: { value: 'URL', help: 'for a worker alone: where its scheduler is' },
@@ -44,6 +48,7 @@ export const serve: Command = {
     const config = configOf(invocation, {
       roles: invocation.text('role'),
       listen: invocation.text('listen'),
+      metrics_listen: invocation.text('metrics-listen'),
       gateway: invocation.text('gateway'),
       gateway_ca: invocation.text('gateway-ca'),
       token_file: invocation.text('token-file'),
@@ -71,6 +76,7 @@ export const serve: Command = {
       roles: config.roles,
       listen: server.address ?? 'none',
       socket: server.socket,
+      ...(server.metrics === undefined ? {} : { metrics: server.metrics }),
       data_dir: config.data_dir,
     });
     logger.info('stopping', { signal: await asked.promise });

@@ -218,6 +218,16 @@ export class ImageRepository {
     return found;
   }
 
+  /** The digests of the layers of all images whose index was made here, from the layers themselves. */
+  layersRead(): Set<string> {
+    const rows = this.#connection.all(
+      'SELECT layers FROM images WHERE workspace_id = $workspaceId AND index_artifact IS NULL',
+      { workspaceId: this.#workspaceId },
+      (row) => columns.json(row, 'layers', asLayers),
+    );
+    return new Set(rows.flatMap((layers) => layers.map(({ digest }) => digest)));
+  }
+
   /** The images whose credential is this secret. */
   usingSecret(secretId: SecretId): ImageRow[] {
     return this.#connection.all(

@@ -28,6 +28,7 @@ import { normalReference } from './find-image.ts';
 import { type AnnotatedLayer, readForeignIndexes, type TableIndexes } from './foreign-indexes.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
+import { provePossession } from './layer-possession.ts';
 import { readLayers } from './layer-reading.ts';
 import { providerOfGiven, providerOfValue } from './registration-credentials.ts';
 
@@ -100,6 +101,7 @@ export class ImageRegistration {
       onProgress({ kind: 'step', step: `resolving ${formatReference(reference)}` });
       const resolved = await client.resolveImage(reference, { platform, signal });
       const index = await this.#obtainIndex(
+        workspaceId,
         client,
         reference,
         resolved,
@@ -153,6 +155,7 @@ export class ImageRegistration {
   };
 
   async #obtainIndex(
+    workspaceId: WorkspaceId,
     client: RegistryClient,
     reference: Reference,
     resolved: ResolvedImage,
@@ -163,6 +166,7 @@ export class ImageRegistration {
   ): Promise<ObtainedIndex> {
     const layers = resolved.layers.map(sourceOf);
     const known = await Promise.all(layers.map((layer) => this.#options.layers.known(layer)));
+    await this.#proveKnown(workspaceId, client, reference.repository, known, signal);
     const missing = layers.filter((_, at) => known[at] === undefined);
     // Who writes a digest says which bytes it must be, whoever may push: only the bytes themselves prove that.
     const trusted = mode === 'require' || (mode === 'auto' && reference.digest === undefined);
@@ -205,6 +209,25 @@ export class ImageRegistration {
     const all = await read(known);
     onProgress({ kind: 'step', step: 'merging the layers' });
     return { ...merged(all, false), artifact: undefined };
+  }
+
+  /** Proves layers that were indexed here before, unless an image of this workspace has them already. */
+  async #proveKnown(
+    workspaceId: WorkspaceId,
+    client: RegistryClient,
+    repository: string,
+    known: readonly (LayerIndex | undefined)[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const indexes = new Map(
+      known.flatMap((index) => (index === undefined ? [] : [[index.source.digest, index]])),
+    );
+    if (indexes.size === 0) return;
+    const { images } = this.#options.database.workspace(workspaceId);
+    for (const digest of images.layersRead()) indexes.delete(parseDigest(digest));
+    await Promise.all(
+      [...indexes.values()].map((index) => provePossession(client, repository, index, signal)),
+    );
   }
 
   async #credential(

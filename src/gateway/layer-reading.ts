@@ -1,6 +1,7 @@
 import type { LayerIndex, LayerSource } from '../index/index.ts';
 import type { RegistryClient } from '../registry/index.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
+import { provePossession } from './layer-possession.ts';
 
 /** How far the reading of an image's layers is; all bytes are compressed ones. */
 export interface ReadingProgress {
@@ -13,9 +14,10 @@ export interface ReadingProgress {
 }
 
 /**
- * The indexes of these layers, in their order, made here: known from before (those that the caller has at hand are
- * `known`, by position), or by reading the layer. One layer that
- * fails ends the others, whose work so far would be for nothing; those that were finished are kept.
+ * The indexes of these layers, in their order, made here: known from before (those that the caller has at hand, and
+ * knows to be the repository's, are `known`, by position), or by reading the layer. Of what others have read it is proved
+ * that the repository has it too. One layer that fails ends the others, whose work so far would be for nothing; those
+ * that were finished are kept.
  *
  * @throws ImgcredError CORRUPT, NOT_AN_IMAGE; what the registry client throws
  */
@@ -41,14 +43,18 @@ export async function readLayers(
       bytes_total: total,
       entries: seen.reduce((sum, layer) => sum + layer.entries, 0),
     });
+  const readHere = new Set<string>();
   const work = layers.map(async (layer, at) => {
     const state = seen[at] ?? { bytes: 0, entries: 0, done: false };
     const index =
       known[at] ??
       (await indexes.get(
         layer,
-        // The indexing checks the digest.
-        (abortion) => client.streamBlob(repository, layer, { signal: abortion, verify: false }),
+        (abortion) => {
+          readHere.add(layer.digest);
+          // The indexing checks the digest.
+          return client.streamBlob(repository, layer, { signal: abortion, verify: false });
+        },
         (progress) => {
           state.bytes = progress.compressedBytes;
           state.entries = progress.entries;
@@ -56,6 +62,8 @@ export async function readLayers(
         },
         both,
       ));
+    if (known[at] === undefined && !readHere.has(layer.digest))
+      await provePossession(client, repository, index, both);
     Object.assign(state, { bytes: layer.size, entries: index.entryCount, done: true });
     report();
     return index;

@@ -55,6 +55,7 @@ export async function openNode(options: NodeOptions = {}) {
     openStore,
     layers,
     publication,
+    registration,
     async register(
       request: RegisterImage,
       onProgress?: (line: RegisterProgress) => void,

@@ -1,0 +1,41 @@
+import { randomInt } from 'node:crypto';
+import {
+  buildImageIndex,
+  inflateSpan,
+  type LayerIndex,
+  openImageIndex,
+  spansOfLayer,
+} from '../index/index.ts';
+import type { RegistryClient } from '../registry/index.ts';
+
+/**
+ * Makes sure that a repository really has a layer whose index is known here, by reading a span of it that is chosen at
+ * random. The indexes and the cached content are shared by all workspaces, and a manifest is only what its registry
+ * says: one that names another's layer by its digest would else open what was read with another's credential.
+ *
+ * @throws IndexError CORRUPT for bytes that are not the layer's; what the registry client throws
+ */
+export async function provePossession(
+  client: RegistryClient,
+  repository: string,
+  layer: LayerIndex,
+  signal: AbortSignal,
+): Promise<void> {
+  const { source } = layer;
+  if (layer.spanCount === 0) return;
+  const chosen = spansOfLayer(layer)[randomInt(layer.spanCount)];
+  if (chosen === undefined) throw new RangeError('the layer has fewer spans than it says');
+  // Where there is nothing to cut, the layer's own digest is the proof.
+  if (chosen.materialised) return drain(client.streamBlob(repository, source, { signal }));
+  const { compressedOffset, compressedLength } = chosen;
+  const answer = await client.readRange(repository, source, compressedOffset, compressedLength, { signal });
+  if (answer.kind === 'whole') return drain(answer.stream);
+  // What a span is inflated with stands beside the tree, which is not needed.
+  const spans = openImageIndex(buildImageIndex([{ ...layer, entryCount: 0, entries: new Uint8Array(0) }]));
+  inflateSpan(spans, spans.span(0, chosen.number), answer.bytes);
+}
+
+/** Reads a blob to its end, where its digest is checked. */
+async function drain(stream: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const _ of stream);
+}

@@ -23,7 +23,8 @@ export const suite: Suite = async (directory) => {
   await output([path.resolve(import.meta.dir, '../make-debian-image'), layout, 'python3-numpy']);
   const registry = await startRegistry({ htpasswd: { [USER]: PASSWORD } });
   const proxy = await startFaultProxy(registry.url, {
-    fault: () => ({ latencyMs: LATENCY_MS, bytesPerSecond: BYTES_PER_SECOND }),
+    fault: () => ({ latencyMs: LATENCY_MS }),
+    linkBytesPerSecond: BYTES_PER_SECOND,
   });
   const scratch = mkdtempSync(path.join(directory, 'image-'));
   try {

@@ -19,7 +19,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   mounts: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'protocol', 'config', 'observability'],
   config: ['errors', 'reference', 'observability'],
   gateway: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability'],
-  scheduler: ['errors', 'reference', 'credentials', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability'],
+  scheduler: ['errors', 'reference', 'credentials', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability'],
   worker: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'mounts', 'protocol', 'config', 'observability'],
   cli: ['*'],
   main: ['*'],

@@ -15,6 +15,7 @@ export const imageShape = z.looseObject({
   credential_secret_name: z.string().nullable(),
   credential_secret_id: z.string().nullable(),
   created_at: z.string(),
+  trace: z.looseObject({ starts: z.number(), updated_at: z.string() }).nullish(),
   layers: z.array(z.looseObject({ digest: z.string(), size: z.number() })),
 });
 export type ImageShape = z.infer<typeof imageShape>;

@@ -16,7 +16,7 @@ import { ReadAhead } from './read-ahead.ts';
 import { ReadWatch } from './read-watch.ts';
 import { SpanFetcher } from './span-fetcher.ts';
 import type { SpanFlight } from './span-flight.ts';
-import { announcedTrace, type ImageTrace, TraceRecorder } from './trace.ts';
+import { announcedTrace, EMPTY_TRACE, type ImageTrace, TraceRecorder, withUnseen } from './trace.ts';
 
 export interface ImageContentOptions {
   readonly logger?: Logger;
@@ -80,6 +80,8 @@ export class ImageContent {
   readonly #clock: Clock;
   readonly #deadlineMs: number;
   readonly #abort = new AbortController();
+  /** Files whose reads we don't see, opened while a start was recorded. */
+  readonly #unseen = new Set<number>();
 
   /** Leases the image's layers in `store` until `close`. */
   constructor(
@@ -209,9 +211,13 @@ export class ImageContent {
     while (!(await this.localState()).local) await sleep(this.#clock, 250, signal ?? this.#abort.signal);
   }
 
-  /** The spans touched so far in order of first touch, until `traceDone`. */
-  trace(): ImageTrace {
-    return this.#trace.export();
+  /**
+   * The spans touched so far in order of first touch, until `traceDone`. What is read of a backing file is not seen:
+   * there, what `earlier` starts touched counts as touched again.
+   */
+  trace(earlier: ImageTrace = EMPTY_TRACE): ImageTrace {
+    const unseen = new Set([...this.#unseen].flatMap((ino) => this.#spansOf(ino)));
+    return withUnseen(this.#trace.export(), earlier, (layer, span) => unseen.has(`${layer}/${span}`));
   }
 
   /** What the image's layers say that a start needs, where their builder found that out (eStargz). */
@@ -265,7 +271,9 @@ export class ImageContent {
    */
   backingFileNow(ino: number): string | undefined {
     if (this.index.size(ino) < (this.options.backingFileBytes ?? 256 * 1024)) return undefined;
-    return this.#backing.ready(ino);
+    const path = this.#backing.ready(ino);
+    if (path !== undefined && this.#trace.recording) this.#unseen.add(ino);
+    return path;
   }
 
   /** Reads a wholly local file from disk and compares its sha256. Damaged spans are dropped, to be fetched again. */
@@ -405,6 +413,16 @@ export class ImageContent {
       }
     }
     return true;
+  }
+
+  /** The spans that a file's bytes lie in, by the names that a trace has for them. */
+  #spansOf(ino: number): string[] {
+    return this.#files.extents(ino).flatMap(({ layer, layerOffset, length }) => {
+      const key = this.#contents[layer]?.layout.key;
+      const first = this.index.spanAt(layer, layerOffset);
+      const last = this.index.spanAt(layer, layerOffset + length - 1);
+      return Array.from({ length: last - first + 1 }, (_, at) => `${key}/${first + at}`);
+    });
   }
 
   #unreadable(ino: number): ContentError {

@@ -12,11 +12,13 @@ export { type LayerLayout, layoutOfLayer, layoutOfSpans } from './layer-layout.t
 export type { LayerState, LocalState } from './local-state.ts';
 export { Presence } from './presence.ts';
 export {
-  decodeTrace,
   EMPTY_TRACE,
-  encodeTrace,
   type ImageTrace,
+  isLatest,
   markTouched,
   mergeTraces,
+  STARTS_REMEMBERED,
+  startsThat,
   type TracedSpan,
 } from './trace.ts';
+export { packTrace, unpackTrace } from './trace-codec.ts';

@@ -1,26 +1,26 @@
 import type { ImageIndex } from '../index/index.ts';
 import type { LayerLayout } from './layer-layout.ts';
 
-/** A span that a run touched before the image was ready. */
+/** A span that starts of an image touched. */
 export interface TracedSpan {
   /** `LayerLayout.key` of its layer: a trace is about stored bytes and outlives the image's tags. */
   readonly layer: string;
   readonly span: number;
-  /** Runs since it was last touched. */
-  readonly age: number;
+  /** Which of the last `STARTS_REMEMBERED` starts touched it, a bit each, the latest the lowest. Never 0. */
+  readonly starts: number;
 }
 
-/** The spans that runs of an image touched first, in order. */
+/** The spans that starts of an image touched, in the order in which the next one is to have them. */
 export interface ImageTrace {
-  readonly version: 1;
   readonly spans: readonly TracedSpan[];
 }
 
-export const EMPTY_TRACE: ImageTrace = { version: 1, spans: [] };
+export const EMPTY_TRACE: ImageTrace = { spans: [] };
 
-// A span that this many runs did without is not worth its bytes any more.
-const RUNS_REMEMBERED = 4;
-const SPANS_AT_MOST = 1_000_000;
+/** A span that this many starts did without is not worth its bytes any more. */
+export const STARTS_REMEMBERED = 4;
+const ALL_STARTS = 2 ** STARTS_REMEMBERED - 1;
+const THIS_START = 1;
 
 /**
  * Records the order in which spans are touched first. The record is memory that threads share: a driver's
@@ -66,7 +66,7 @@ export class TraceRecorder {
       });
     });
     order.sort((a, b) => a.place - b.place);
-    return { version: 1, spans: order.map(({ layer, span }) => ({ layer, span, age: 0 })) };
+    return { spans: order.map(({ layer, span }) => ({ layer, span, starts: THIS_START })) };
   }
 }
 
@@ -82,55 +82,61 @@ export function announcedTrace(index: ImageIndex, layouts: readonly LayerLayout[
   const spans = index.layers.flatMap(({ earlySpans }, layer) => {
     const key = layouts[layer]?.key;
     if (key === undefined) return [];
-    return Array.from({ length: earlySpans }, (_, span): TracedSpan => ({ layer: key, span, age: 0 }));
+    return Array.from(
+      { length: earlySpans },
+      (_, span): TracedSpan => ({ layer: key, span, starts: THIS_START }),
+    );
   });
-  return { version: 1, spans: spans.slice(0, SPANS_AT_MOST) };
+  return { spans };
 }
 
 /**
- * What the next run should prefetch: this run's spans in order, then those of earlier runs, which this one may
- * have read from a cache that nobody sees (the kernel's), until several runs did without them.
+ * What the next start is to have, after one more was seen: first what most of the remembered starts touched, and
+ * among what as many touched, first what the latest touched first. What none of them touched falls out.
+ *
+ * @param latest one start, as it was recorded
  */
 export function mergeTraces(previous: ImageTrace, latest: ImageTrace): ImageTrace {
-  const touched = new Set(latest.spans.map((span) => `${span.layer}/${span.span}`));
-  const older = previous.spans
-    .filter((span) => !touched.has(`${span.layer}/${span.span}`) && span.age + 1 < RUNS_REMEMBERED)
-    .map((span) => ({ ...span, age: span.age + 1 }));
-  return { version: 1, spans: [...latest.spans, ...older].slice(0, SPANS_AT_MOST) };
+  const before = new Map(previous.spans.map((span) => [nameOf(span), span]));
+  const touched = latest.spans.map((span): TracedSpan => {
+    const starts = before.get(nameOf(span))?.starts ?? 0;
+    before.delete(nameOf(span));
+    return { ...span, starts: ((starts << 1) | THIS_START) & ALL_STARTS };
+  });
+  const untouched = [...before.values()]
+    .map((span) => ({ ...span, starts: (span.starts << 1) & ALL_STARTS }))
+    .filter(({ starts }) => starts !== 0);
+  // The sort is stable: what as many touched keeps its order.
+  const spans = [...touched, ...untouched].sort((a, b) => startsThat(b) - startsThat(a));
+  return { spans };
 }
 
-/** A trace as text: the layers' keys once, then `[layer, span, age]` in order. */
-export function encodeTrace(trace: ImageTrace): string {
-  const layers = [...new Set(trace.spans.map((span) => span.layer))];
-  const numbers = new Map(layers.map((layer, number) => [layer, number]));
-  const spans = trace.spans.map((span) => [numbers.get(span.layer) ?? 0, span.span, span.age]);
-  return JSON.stringify({ version: 1, layers, spans });
+/**
+ * What a start touched, where some of the image's spans were read by the kernel itself: of those (`unseen`), what
+ * earlier starts touched counts as touched, because nothing says that it was not.
+ */
+export function withUnseen(
+  seen: ImageTrace,
+  earlier: ImageTrace,
+  unseen: (layer: string, span: number) => boolean,
+): ImageTrace {
+  const known = new Set(seen.spans.map(nameOf));
+  const assumed = earlier.spans.filter((span) => !known.has(nameOf(span)) && unseen(span.layer, span.span));
+  return { spans: [...seen.spans, ...assumed.map((span) => ({ ...span, starts: THIS_START }))] };
 }
 
-/** Reads what `encodeTrace` wrote. A trace is only a hint: one that makes no sense is an empty one. */
-export function decodeTrace(text: string): ImageTrace {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return EMPTY_TRACE;
-  }
-  if (typeof value !== 'object' || value === null || !('version' in value) || value.version !== 1)
-    return EMPTY_TRACE;
-  if (!('layers' in value) || !Array.isArray(value.layers) || !('spans' in value)) return EMPTY_TRACE;
-  if (!Array.isArray(value.spans) || value.spans.length > SPANS_AT_MOST) return EMPTY_TRACE;
-  const layers: readonly unknown[] = value.layers;
-  const spans: TracedSpan[] = [];
-  for (const entry of value.spans) {
-    if (!Array.isArray(entry)) return EMPTY_TRACE;
-    const [number, span, age]: readonly unknown[] = entry;
-    const layer = isCount(number) ? layers[number] : undefined;
-    if (typeof layer !== 'string' || !isCount(span) || !isCount(age)) return EMPTY_TRACE;
-    spans.push({ layer, span, age });
-  }
-  return { version: 1, spans };
+/** How many of the remembered starts touched a span. */
+export function startsThat({ starts }: TracedSpan): number {
+  let count = 0;
+  for (let left = starts; left !== 0; left &= left - 1) count += 1;
+  return count;
 }
 
-function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+/** Whether the latest start touched a span. */
+export function isLatest({ starts }: TracedSpan): boolean {
+  return (starts & THIS_START) !== 0;
+}
+
+function nameOf({ layer, span }: TracedSpan): string {
+  return `${layer}/${span}`;
 }

@@ -9,8 +9,7 @@ export type ContainerId = Id<'ctr'>;
 export type SecretId = Id<'sec'>;
 export type WorkerId = Id<'wrk'>;
 export type TokenId = Id<'tok'>;
-export type TraceId = Id<'trc'>;
-export type IdPrefix = 'ws' | 'img' | 'ctr' | 'sec' | 'wrk' | 'tok' | 'trc';
+export type IdPrefix = 'ws' | 'img' | 'ctr' | 'sec' | 'wrk' | 'tok';
 
 // Crockford's alphabet, in lower case: no letter that reads like a digit, and its order is that of the values.
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';

@@ -228,6 +228,15 @@ export class ImageRepository {
     return new Set(rows.flatMap((layers) => layers.map(({ digest }) => digest)));
   }
 
+  /** An image with this index; there may be several, of one content. */
+  withIndex(indexDigest: string): ImageRow | undefined {
+    return this.#connection.get(
+      'SELECT * FROM images WHERE workspace_id = $workspaceId AND index_digest = $indexDigest ORDER BY id LIMIT 1',
+      { workspaceId: this.#workspaceId, indexDigest },
+      readImage,
+    );
+  }
+
   /** The images whose credential is this secret. */
   usingSecret(secretId: SecretId): ImageRow[] {
     return this.#connection.all(

@@ -22,7 +22,6 @@ export {
   parseId,
   type SecretId,
   type TokenId,
-  type TraceId,
   type WorkerId,
   type WorkspaceId,
 } from './identifiers.ts';
@@ -54,6 +53,6 @@ export type {
   SecretVersionRow,
 } from './secrets.ts';
 export { ROLES, type Role, type TokenRepository, type TokenRow } from './tokens.ts';
-export type { TraceRepository, TraceRow } from './traces.ts';
+export type { TracedImage, TraceRepository, TraceRow } from './traces.ts';
 export type { NewWorker, WorkerRepository, WorkerRow } from './workers.ts';
 export type { WorkspaceRepository, WorkspaceRow, WrappedKey } from './workspaces.ts';

@@ -121,7 +121,7 @@ export class Database implements Disposable {
       containers: new ContainerRepository(this.#connection, id, this.#newId, this.#now),
       events: new ContainerEventRepository(this.#connection, id),
       secrets: new SecretRepository(this.#connection, id, this.#newId, this.#now),
-      traces: new TraceRepository(this.#connection, id, this.#newId, this.#now),
+      traces: new TraceRepository(this.#connection, id, this.#now),
     };
     this.#byWorkspace.set(id, made);
     return made;

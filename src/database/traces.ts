@@ -1,87 +1,92 @@
 import type { Connection } from './connection.ts';
-import {
-  type IdentifierSource,
-  type ImageId,
-  parseId,
-  type TraceId,
-  type WorkspaceId,
-} from './identifiers.ts';
+import type { WorkspaceId } from './identifiers.ts';
 import { Columns, type Row } from './rows.ts';
 
+/** What starts of an image touched first. */
 export interface TraceRow {
-  readonly id: TraceId;
-  readonly imageId: ImageId;
-  /** The index that the span numbers belong to; a trace of another index is of no use. */
   readonly indexDigest: string;
-  /** The spans in the order in which they were touched, in the encoding of whoever records them. */
+  /** How many starts were seen here; 0: it came with the index from the registry. */
+  readonly starts: number;
+  /** In the encoding of whoever records them (`packTrace`). */
   readonly spans: Uint8Array<ArrayBuffer>;
-  /** Compressed bytes of those spans. */
-  readonly bytes: number;
-  readonly createdAt: number;
+  readonly updatedAt: number;
+}
+
+/** What a trace belongs to: an index, and where its image is from. */
+export interface TracedImage {
+  readonly indexDigest: string;
+  readonly registry: string;
+  readonly repository: string;
 }
 
 const columns = new Columns('traces');
-const KEPT = 3;
 
 function readTrace(row: Row): TraceRow {
   return {
-    id: parseId('trc', columns.text(row, 'id')),
-    imageId: parseId('img', columns.text(row, 'image_id')),
     indexDigest: columns.text(row, 'index_digest'),
+    starts: columns.integer(row, 'starts'),
     spans: columns.bytes(row, 'spans'),
-    bytes: columns.integer(row, 'bytes'),
-    createdAt: columns.integer(row, 'created_at'),
+    updatedAt: columns.integer(row, 'updated_at'),
   };
 }
 
-/** What runs of one workspace's images have touched. */
+/** What the runs of one workspace's images touch first. */
 export class TraceRepository {
   readonly #connection: Connection;
   readonly #workspaceId: WorkspaceId;
-  readonly #newId: IdentifierSource;
   readonly #now: () => number;
 
-  constructor(connection: Connection, workspaceId: WorkspaceId, newId: IdentifierSource, now: () => number) {
+  constructor(connection: Connection, workspaceId: WorkspaceId, now: () => number) {
     this.#connection = connection;
     this.#workspaceId = workspaceId;
-    this.#newId = newId;
     this.#now = now;
   }
 
-  /** Keeps a trace; of each image the last 3 stay. */
-  record(trace: Omit<TraceRow, 'id' | 'createdAt'>): TraceRow {
+  find(indexDigest: string): TraceRow | undefined {
+    return this.#connection.get(
+      'SELECT * FROM traces WHERE workspace_id = $workspaceId AND index_digest = $indexDigest',
+      { workspaceId: this.#workspaceId, indexDigest },
+      readTrace,
+    );
+  }
+
+  /** An image's trace; where it has none, the newest of its repository: versions of an image share most layers. */
+  nearest({ indexDigest, registry, repository }: TracedImage): TraceRow | undefined {
+    return (
+      this.find(indexDigest) ??
+      this.#connection.get(
+        `SELECT * FROM traces WHERE workspace_id = $workspaceId AND registry = $registry AND repository = $repository
+         ORDER BY updated_at DESC, index_digest LIMIT 1`,
+        { workspaceId: this.#workspaceId, registry, repository },
+        readTrace,
+      )
+    );
+  }
+
+  /** Replaces an image's trace. Those of the repository's indexes that no image has any more go. */
+  put(
+    { indexDigest, registry, repository }: TracedImage,
+    trace: Pick<TraceRow, 'starts' | 'spans'>,
+  ): TraceRow {
+    const place = { workspaceId: this.#workspaceId, indexDigest, registry, repository };
     return this.#connection.transaction(() => {
       const row = this.#connection.one(
-        `INSERT INTO traces (id, workspace_id, image_id, index_digest, spans, bytes, created_at)
-         VALUES ($id, $workspaceId, $imageId, $indexDigest, $spans, $bytes, $now) RETURNING *`,
-        {
-          id: this.#newId('trc'),
-          workspaceId: this.#workspaceId,
-          imageId: trace.imageId,
-          indexDigest: trace.indexDigest,
-          spans: trace.spans,
-          bytes: trace.bytes,
-          now: this.#now(),
-        },
+        `INSERT INTO traces (workspace_id, index_digest, registry, repository, starts, spans, updated_at)
+         VALUES ($workspaceId, $indexDigest, $registry, $repository, $starts, $spans, $now)
+         ON CONFLICT (workspace_id, index_digest) DO UPDATE SET registry = excluded.registry,
+           repository = excluded.repository, starts = excluded.starts, spans = excluded.spans,
+           updated_at = excluded.updated_at
+         RETURNING *`,
+        { ...place, starts: trace.starts, spans: trace.spans, now: this.#now() },
         readTrace,
       );
       this.#connection.run(
-        `DELETE FROM traces WHERE workspace_id = $workspaceId AND image_id = $imageId AND id NOT IN
-           (SELECT id FROM traces WHERE workspace_id = $workspaceId AND image_id = $imageId
-            ORDER BY created_at DESC, id DESC LIMIT ${KEPT})`,
-        { workspaceId: this.#workspaceId, imageId: trace.imageId },
+        `DELETE FROM traces WHERE workspace_id = $workspaceId AND registry = $registry AND repository = $repository
+           AND index_digest <> $indexDigest AND NOT EXISTS
+             (SELECT 1 FROM images WHERE workspace_id = $workspaceId AND index_digest = traces.index_digest)`,
+        place,
       );
       return row;
     });
-  }
-
-  /** The newest trace of an image under this index. */
-  latest(imageId: ImageId, indexDigest: string): TraceRow | undefined {
-    return this.#connection.get(
-      `SELECT * FROM traces WHERE workspace_id = $workspaceId AND image_id = $imageId AND index_digest = $indexDigest
-       ORDER BY created_at DESC, id DESC LIMIT 1`,
-      { workspaceId: this.#workspaceId, imageId, indexDigest },
-      readTrace,
-    );
   }
 }

@@ -1,4 +1,4 @@
-import type { ContainerRow, ImageRow, SecretRow } from '../database/index.ts';
+import type { ContainerRow, ImageRow, SecretRow, TraceRow } from '../database/index.ts';
 
 /** What the API shows of an image. */
 export function imageView(image: ImageRow) {
@@ -28,6 +28,11 @@ export function imageView(image: ImageRow) {
     created_at: iso(image.createdAt),
     updated_at: iso(image.updatedAt),
   };
+}
+
+/** What the API shows of what an image's starts touched. */
+export function traceView(trace: TraceRow) {
+  return { starts: trace.starts, updated_at: iso(trace.updatedAt) };
 }
 
 /**

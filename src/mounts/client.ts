@@ -13,6 +13,7 @@ import {
   type PrunedCache,
   pinLineSchema,
   prunedCacheSchema,
+  type RecordedStart,
 } from '../protocol/index.ts';
 import {
   healthSchema,
@@ -25,6 +26,7 @@ import {
   type NamedContent,
   type Pin,
   pinSchema,
+  takenStartSchema,
 } from './messages.ts';
 
 const errorBody = z.object({
@@ -129,18 +131,24 @@ export class MountClient {
     return this.#call('POST', '/cache/prune', prunedCacheSchema, options);
   }
 
-  async unmount(mountId: string): Promise<void> {
-    await this.#call('DELETE', `/mounts/${mountId}`, z.object({}));
+  /** Unmounts; answers what the mount's start touched, as `takeStart`. */
+  async unmount(mountId: string): Promise<RecordedStart | undefined> {
+    return (await this.#call('DELETE', `/mounts/${mountId}`, takenStartSchema)).start;
   }
 
-  /** Unmounts after `ms`, unless it is mounted again until then. */
-  async linger(mountId: string, ms: number): Promise<void> {
+  /** What a mount's start touched; undefined where that is not known yet, or was taken before. */
+  async takeStart(mountId: string): Promise<RecordedStart | undefined> {
+    return (await this.#call('DELETE', `/mounts/${mountId}/start`, takenStartSchema)).start;
+  }
+
+  /** Unmounts after `ms`, unless it is mounted again until then; answers as `unmount`. */
+  async linger(mountId: string, ms: number): Promise<RecordedStart | undefined> {
     try {
-      await this.#call('PUT', `/mounts/${mountId}/linger`, z.object({}), { ms });
+      return (await this.#call('PUT', `/mounts/${mountId}/linger`, takenStartSchema, { ms })).start;
     } catch (thrown) {
       // A server of an older version does not know how.
       if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
-      await this.unmount(mountId);
+      return this.unmount(mountId);
     }
   }
 

@@ -1,5 +1,5 @@
 import type { CacheEntry, CacheStatus, ImageTrace, LocalState } from '../content/index.ts';
-import { layoutOfLayer } from '../content/index.ts';
+import { isLatest, layoutOfLayer } from '../content/index.ts';
 import type { ImageIndex } from '../index/index.ts';
 import type { CacheEntryView, CacheStatusView, ContentState } from '../protocol/index.ts';
 
@@ -55,7 +55,7 @@ function lastRunBytes(index: ImageIndex, trace: ImageTrace): number[] {
   const keys = index.layers.map((_, layer) => layoutOfLayer(index, layer).key);
   return keys.map((key, layer) =>
     trace.spans
-      .filter((span) => span.layer === key && span.age === 0 && span.span < index.spanCount(layer))
+      .filter((span) => span.layer === key && isLatest(span) && span.span < index.spanCount(layer))
       .reduce((sum, { span }) => sum + index.span(layer, span).compressedLength, 0),
   );
 }

@@ -30,6 +30,7 @@ import {
 } from '../filesystem/index.ts';
 import { DEFAULT_SPAN_SIZE, type ImageIndex, openImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
+import type { RecordedStart } from '../protocol/index.ts';
 import { parseDigest } from '../reference/index.ts';
 import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
 import type { AccessProofs } from './access-proofs.ts';
@@ -51,6 +52,8 @@ export class LiveMount {
   readonly request: PlainMountRequest;
   readonly content: ImageContent;
   readonly index: ImageIndex;
+  /** What its start touched, once that is known and until somebody takes it. */
+  recordedStart: RecordedStart | undefined;
   readonly #provider: RotatingProvider;
   #credential: Secret<string> | undefined;
   readonly #client: RegistryClient;
@@ -165,6 +168,7 @@ export class LiveMount {
       image_compressed_bytes: this.index.layers.reduce((sum, layer) => sum + layer.size, 0),
       ...('descriptor' in mounted ? { descriptor: mounted.descriptor } : {}),
       stats: this.stats(),
+      start_recorded: this.recordedStart !== undefined,
     };
   }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { packedTraceSchema, recordedStartSchema } from '../protocol/index.ts';
 
 /** What a mount server is told when it starts, as JSON on its standard input. No secret among it. */
 export const mountServerSettingsSchema = z.strictObject({
@@ -42,14 +43,18 @@ export const mountRequestSchema = z.strictObject({
   /** The JSON string `{"registry","type","credentials"}`; absent for a public image. */
   image_credentials: z.string().optional(),
   max_fetch_bytes: z.int().optional(),
+  /** What earlier starts of the image touched first, wherever they ran. */
+  trace: packedTraceSchema.optional(),
 });
 export type MountRequest = z.infer<typeof mountRequestSchema>;
 
 /** Asks to go on with a mount whose server is dead: process `holder_pid` has a duplicate of its descriptor. */
-export const resumeSchema = mountRequestSchema.extend({ holder_pid: z.int(), holder_descriptor: z.int() });
+export const resumeSchema = mountRequestSchema
+  .omit({ trace: true })
+  .extend({ holder_pid: z.int(), holder_descriptor: z.int() });
 
 /** A request as the server keeps and shows it. */
-export const plainMountRequestSchema = mountRequestSchema.omit({ image_credentials: true });
+export const plainMountRequestSchema = mountRequestSchema.omit({ image_credentials: true, trace: true });
 export type PlainMountRequest = z.infer<typeof plainMountRequestSchema>;
 
 export const mountStatsSchema = z.object({
@@ -83,14 +88,19 @@ export const mountViewSchema = z.object({
   image_id: z.string(),
   workspace_id: z.string(),
   /** What it was asked for with, without the credential: for a worker that takes it over. */
-  request: mountRequestSchema.omit({ image_credentials: true }),
+  request: plainMountRequestSchema,
   driver: z.enum(['kernel', 'fuse-native']),
   image_compressed_bytes: z.int(),
   /** The server's own /dev/fuse descriptor, for a duplicate that keeps the mount alive; kernel driver only. */
   descriptor: z.int().optional(),
   stats: mountStatsSchema,
+  /** What its start touched is known, and nobody has taken it yet. */
+  start_recorded: z.boolean().default(false),
 });
 export type MountView = z.infer<typeof mountViewSchema>;
+
+/** What a mount's start touched, for whoever comes first. */
+export const takenStartSchema = z.object({ start: recordedStartSchema.optional() });
 
 /** The process that the mount server works for. */
 export const holderSchema = z.strictObject({ pid: z.int().positive() });

@@ -30,7 +30,7 @@ export function serveRoutes(server: MountServer, socket: string): { stop(force?:
         },
         '/mounts/:id': {
           GET: (request) => answer(() => server.get(request.params.id).view()),
-          DELETE: (request) => answer(() => server.unmount(request.params.id)),
+          DELETE: (request) => answer(async () => ({ start: await server.unmount(request.params.id) })),
         },
         '/mounts/:id/held': {
           GET: (request) =>
@@ -49,7 +49,13 @@ export function serveRoutes(server: MountServer, socket: string): { stop(force?:
         },
         '/mounts/:id/linger': {
           PUT: (request) =>
-            answer(async () => server.linger(request.params.id, lingerSchema.parse(await request.json()).ms)),
+            answer(async () => {
+              const { ms } = lingerSchema.parse(await request.json());
+              return { start: await server.linger(request.params.id, ms) };
+            }),
+        },
+        '/mounts/:id/start': {
+          DELETE: (request) => answer(() => ({ start: server.takeStart(request.params.id) })),
         },
         '/mounts/:id/pin': {
           POST: (request) =>

@@ -2,13 +2,13 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { VERSION } from '../config/index.ts';
-import { ContentStore } from '../content/index.ts';
+import { ContentStore, type ImageTrace, unpackTrace } from '../content/index.ts';
 import { Secret } from '../credentials/index.ts';
-import { ImgcredError } from '../errors/index.ts';
+import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { duplicateDescriptorOf, forbidCoreDumps } from '../filesystem/index.ts';
 import { openImageIndex } from '../index/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
-import type { PinLine, PruneCache } from '../protocol/index.ts';
+import type { PinLine, PruneCache, RecordedStart } from '../protocol/index.ts';
 import { clientOptionsOf } from '../registry/index.ts';
 import { AccessProofs } from './access-proofs.ts';
 import { boundedLog } from './bounded-log.ts';
@@ -30,6 +30,7 @@ import { Pins } from './pins.ts';
 import { Prefetcher } from './prefetcher.ts';
 import { serveRoutes } from './routes.ts';
 import { ServedTotals } from './served-totals.ts';
+import { Starts } from './starts.ts';
 import { Turns } from './turns.ts';
 
 /** Printed on standard output once the socket answers; nothing else ever is. */
@@ -74,6 +75,7 @@ export class MountServer {
   readonly #context: LiveMountContext;
   readonly #settings: MountServerSettings;
   readonly #prefetcher: Prefetcher;
+  readonly #starts: Starts;
   readonly #pins: Pins;
   readonly #end: () => void;
   readonly #watch: HolderWatch;
@@ -85,7 +87,8 @@ export class MountServer {
     this.#context = context;
     this.#end = end;
     this.#watch = new HolderWatch(() => this.#endIfIdle());
-    this.#prefetcher = new Prefetcher(join(settings.state_directory, 'traces'), {
+    this.#starts = new Starts(join(settings.state_directory, 'traces'), context.logger);
+    this.#prefetcher = new Prefetcher({
       mode: settings.prefetch,
       bytesPerSecond: settings.prefetch_limit,
       logger: context.logger,
@@ -168,11 +171,11 @@ export class MountServer {
   }
 
   /** Mounts, or proves the credential and hands it to the mount that is there. */
-  mount({ image_credentials, ...request }: MountRequest): Promise<LiveMount> {
+  mount({ image_credentials, trace, ...request }: MountRequest): Promise<LiveMount> {
     const credential = secretOf(image_credentials);
     return this.#inTurn(request.mount_id, async () => {
       const known = this.#mounts.get(request.mount_id);
-      if (known === undefined) return this.#open(request.mount_id, request, credential, undefined);
+      if (known === undefined) return this.#open(request.mount_id, request, credential, { trace });
       await known.useCredential(credential);
       this.#stopLingering(request.mount_id);
       return known;
@@ -186,7 +189,7 @@ export class MountServer {
       const known = this.#mounts.get(request.mount_id);
       if (known !== undefined) return known;
       const descriptor = duplicateDescriptorOf(holder_pid, holder_descriptor);
-      return this.#open(request.mount_id, request, secretOf(image_credentials), descriptor);
+      return this.#open(request.mount_id, request, secretOf(image_credentials), { descriptor });
     });
   }
 
@@ -213,21 +216,34 @@ export class MountServer {
     return true;
   }
 
-  unmount(id: string): Promise<void> {
+  /** Unmounts; answers what its start touched, as `takeStart`. */
+  unmount(id: string): Promise<RecordedStart | undefined> {
     return this.#turns.take(id, () => this.#close(id));
   }
 
-  /** Unmounts after a while, unless somebody mounts it again until then: that one finds all as it was. */
-  linger(id: string, ms: number): Promise<void> {
+  /**
+   * Unmounts after a while, unless somebody mounts it again until then: that one finds all as it was. Answers what its
+   * start touched, as `takeStart`.
+   */
+  linger(id: string, ms: number): Promise<RecordedStart | undefined> {
     return this.#turns.take(id, async () => {
       // Its start is over, and what it touched is worth knowing now.
-      await this.#prefetcher.end(this.get(id));
+      await this.#starts.end(this.get(id));
       this.#stopLingering(id);
       this.#lingering.set(
         id,
         setTimeout(() => void this.#endLingering(id), ms),
       );
+      return this.takeStart(id);
     });
+  }
+
+  /** What a mount's start touched: once that is known, and to the first who asks. */
+  takeStart(id: string): RecordedStart | undefined {
+    const mount = this.get(id);
+    const start = mount.recordedStart;
+    mount.recordedStart = undefined;
+    return start;
   }
 
   get #inUse(): number {
@@ -249,13 +265,15 @@ export class MountServer {
     }
   }
 
-  async #close(id: string): Promise<void> {
+  async #close(id: string): Promise<RecordedStart | undefined> {
     const mount = this.get(id);
     this.#stopLingering(id);
-    await this.#prefetcher.end(mount);
+    await this.#starts.end(mount);
+    const start = this.takeStart(id);
     this.#mounts.delete(id);
     await mount.close().finally(() => this.#totals.end(mount));
     rmSync(this.#context.statePath(id), { force: true });
+    return start;
   }
 
   /** Pins the image of a mount, and tells how making it local goes. */
@@ -285,7 +303,7 @@ export class MountServer {
     const index = openImageIndex(Bun.mmap(content.index_path));
     return contentState(index, await this.#context.store.localState(index), {
       pinned: this.#pins.has(content),
-      trace: await this.#prefetcher.trace(content.index_digest),
+      trace: await this.#starts.last(content.index_digest),
     });
   }
 
@@ -321,14 +339,33 @@ export class MountServer {
     id: string,
     request: LiveMount['request'],
     credential: Secret<string> | undefined,
-    descriptor: number | undefined,
+    { descriptor, trace }: { readonly descriptor?: number; readonly trace?: string | undefined },
   ): Promise<LiveMount> {
+    const earlier = await this.#earlierStarts(request, trace);
     const mount = await LiveMount.open(request, credential, this.#context, descriptor);
     this.#mounts.set(id, mount);
     this.#totals.add(mount);
-    this.#prefetcher.begin(mount, descriptor !== undefined);
+    // A mount that was taken over is in the middle of its life: it is no start.
+    if (descriptor === undefined) this.#starts.begin(mount, earlier);
+    else mount.content.traceDone();
+    this.#prefetcher.begin(mount, earlier);
     mount.ended?.then(() => this.#forget(id, mount)).catch(() => {});
     return mount;
+  }
+
+  /** What came with the request; else what this machine knows itself. */
+  async #earlierStarts(request: LiveMount['request'], packed: string | undefined): Promise<ImageTrace> {
+    if (packed !== undefined) {
+      try {
+        return unpackTrace(Buffer.from(packed, 'base64'));
+      } catch (thrown) {
+        // It is advice: without it the image starts all the same.
+        const { mount_id, image } = request;
+        const error = toImgcredError(thrown).message;
+        this.#context.logger.warn('a trace is passed over', { mount_id, image: image.reference, error });
+      }
+    }
+    return this.#starts.last(request.image.index_digest);
   }
 
   /** A mount has ended that we did not end: somebody unmounted it by hand, or ended its connection. */
@@ -337,7 +374,7 @@ export class MountServer {
       if (this.#mounts.get(id) !== mount) return;
       this.#context.logger.warn('a mount was ended from outside', { mount_id: id });
       this.#mounts.delete(id);
-      await this.#prefetcher.end(mount);
+      await this.#starts.end(mount);
       await mount.close().finally(() => this.#totals.end(mount));
     });
   }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { recordedStartSchema } from './trace.ts';
 
 /** What the lazy image cost one run. All sizes in bytes. */
 export const fetchReportSchema = z.strictObject({
@@ -6,6 +7,8 @@ export const fetchReportSchema = z.strictObject({
   bytes_fetched: z.int(),
   bytes_fetched_by_cause: z.record(z.string(), z.int()),
   requests: z.int(),
+  /** Absent in reports that older versions stored. */
+  requests_by_cause: z.record(z.string(), z.int()).default({}),
   fallbacks: z.array(z.string()),
   /** Reads that failed, by class: auth, missing, unreachable, corrupt, local (docs/outages.md). */
   failures: z.record(z.string(), z.int()),
@@ -30,6 +33,8 @@ export const containerReportSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('running'), pid: z.int().optional() }),
   /** What the image has cost so far; changes no state. */
   z.strictObject({ kind: z.literal('fetching'), fetch: fetchReportSchema }),
+  /** What the start of the container's image touched first; changes no state. */
+  recordedStartSchema.extend({ kind: z.literal('touched') }),
   z.strictObject({
     kind: z.literal('exited'),
     exit_code: z.int().min(0).max(255),

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Secret } from '../credentials/index.ts';
 import { terminalSizeSchema } from './interactive.ts';
+import { packedTraceSchema } from './trace.ts';
 
 /** What a user may change about a container against its image's config (OCI image-spec, config.md). */
 export const containerOverridesSchema = z.strictObject({
@@ -119,6 +120,8 @@ export const containerOrderSchema = z.strictObject({
   max_fetch_bytes: z.int().min(0).optional(),
   /** Which version of the image's credential comes with it: `SECRET@VERSION`, or `none`. */
   credential_version: z.string(),
+  /** What earlier starts of the image touched first, wherever they ran: to be fetched ahead of need. */
+  trace: packedTraceSchema.optional(),
   /** The first number that a chunk of this attempt's output may have. */
   first_log_number: z.int().min(0),
 });

@@ -6,5 +6,6 @@ export * from './container-services.ts';
 export * from './interactive.ts';
 export * from './node-services.ts';
 export * from './sealing.ts';
+export * from './trace.ts';
 export * from './wire.ts';
 export * from './worker-link.ts';

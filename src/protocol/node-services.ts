@@ -122,6 +122,8 @@ export interface ImageRequest {
   /** Which version of the image's credential comes with it: `SECRET@VERSION`, or `none`. */
   readonly credential_version: string;
   readonly image_credentials?: Secret<string>;
+  /** What earlier starts of the image touched first. */
+  readonly trace?: string;
 }
 
 /** Names an image for questions that need no credential. */

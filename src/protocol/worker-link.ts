@@ -42,7 +42,7 @@ export const workerWelcomeSchema = z.object({
 export type WorkerWelcome = z.infer<typeof workerWelcomeSchema>;
 
 /** Raised with each change of the messages that an older worker or scheduler would not understand. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /** What a worker tells with each heartbeat. */
 export const workerStatusSchema = z.strictObject({

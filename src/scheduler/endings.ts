@@ -2,6 +2,8 @@ import type { ContainerRow, Holder, JsonObject, QueueRepository } from '../datab
 import type { ContainerReport } from '../protocol/index.ts';
 import { restartDelay, wantsRestart } from './restart.ts';
 
+/** What says how a container is: all but what is told of its image. */
+type StateReport = Exclude<ContainerReport, { kind: 'touched' }>;
 type Failure = Extract<ContainerReport, { kind: 'failed' }>['error'];
 
 // What a restart can cure; asking for more of the image than is allowed, say, it can't.
@@ -15,7 +17,7 @@ export function applyReport(
   queue: QueueRepository,
   row: ContainerRow,
   holder: Holder,
-  report: ContainerReport,
+  report: StateReport,
   now: number,
 ): ContainerRow | undefined {
   switch (report.kind) {
@@ -53,7 +55,7 @@ export function applyReport(
 }
 
 /** Whether a report tells what is known already: an answer to it was lost, and it was sent again. */
-export function isKnown(row: ContainerRow, report: ContainerReport): boolean {
+export function isKnown(row: ContainerRow, report: StateReport): boolean {
   if (report.kind === 'preparing') return ['preparing', 'running', 'stopping'].includes(row.state);
   return row.state === report.kind;
 }

@@ -10,6 +10,7 @@ import {
 } from '../protocol/index.ts';
 import type { SecretStore, SecretUse } from '../secrets/index.ts';
 import { credentialVersion } from './credential-deliveries.ts';
+import { traceOf } from './traces.ts';
 
 /** What `POST /v1/containers` stored of a request: its body, but for what has columns of its own. */
 export const storedSpecSchema = createContainerSchema.pick({
@@ -111,6 +112,7 @@ export async function imageRequestOf(
     credential === undefined
       ? undefined
       : await sources.secrets.getSecretByNameDecrypted(workspaceId, credential.secretName, use);
+  const trace = traceOf(sources.database, image);
   return {
     workspace_id: workspaceId,
     image: {
@@ -126,5 +128,6 @@ export async function imageRequestOf(
       secret === undefined ? undefined : { id: secret.secret.id, version: secret.version },
     ),
     ...(secret === undefined ? {} : { image_credentials: secret.value }),
+    ...(trace === undefined ? {} : { trace }),
   };
 }

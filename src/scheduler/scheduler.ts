@@ -39,6 +39,7 @@ import { Dispatcher } from './dispatcher.ts';
 import { applyReport, endLost, isKnown } from './endings.ts';
 import { Fleet } from './fleet.ts';
 import { imageRequestOf } from './request.ts';
+import { noteStart } from './traces.ts';
 
 export interface SchedulerOptions {
   readonly database: Database;
@@ -229,6 +230,10 @@ export class Scheduler implements WorkerLink, ImageRequests {
   ): Promise<void> {
     const worker = this.#worker(workerId);
     const row = this.#held(worker, containerId, attempt);
+    if (report.kind === 'touched') {
+      noteStart(this.#database, row.workspaceId, report);
+      return;
+    }
     const holder = { workerId: worker.id, attempt };
     const changed = applyReport(this.#database.queue, row, holder, report, this.#now());
     if (changed === undefined && !isKnown(row, report)) {

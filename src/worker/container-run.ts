@@ -3,7 +3,7 @@ import { selfCommand } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import type { MountView } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import type { ContainerReport, ContainerRequest, WorkerLink } from '../protocol/index.ts';
+import type { ContainerReport, ContainerRequest, RecordedStart, WorkerLink } from '../protocol/index.ts';
 import { containerOptions, containerSecrets } from './container-options.ts';
 import {
   type Attachment,
@@ -171,9 +171,9 @@ export class ContainerRun {
       const indexPath = await this.#orCancelled(this.#context.indexes.path(request.image.index_digest));
       clock.lap('index');
       const acquired = mounts.acquire(request, indexPath, since);
-      const mount = await this.#orCancelled(acquired, ({ mount_id }) =>
-        mounts.release(mount_id, this.containerId),
-      );
+      const mount = await this.#orCancelled(acquired, async ({ mount_id }) => {
+        await mounts.release(mount_id, this.containerId);
+      });
       this.#mountId = mount.mount_id;
       clock.lap('mount');
       const record: RunRecord = {
@@ -182,7 +182,7 @@ export class ContainerRun {
         mount_id: mount.mount_id,
         first_log_number: request.first_log_number,
         fetched_before: mount.stats.bytes_fetched_by_cause,
-        requests_before: mount.stats.requests,
+        requests_before: mount.stats.requests_by_cause,
         failures_before: mount.stats.failures,
         timings_ms: clock.laps,
       };
@@ -306,6 +306,10 @@ export class ContainerRun {
   async #tellFetch(record: RunRecord): Promise<void> {
     const mount = await this.#showMount(record);
     if (mount === undefined) return;
+    if (mount.start_recorded)
+      await this.#tidy('the record of its start', () =>
+        this.#tellStart(this.#context.mounts.takeStart(record.mount_id)),
+      );
     const fetch = fetchReport(mount, record);
     const text = JSON.stringify(fetch);
     if (text === this.#toldFetch) return;
@@ -317,6 +321,21 @@ export class ContainerRun {
       this.#toldFetch = text;
     } catch (thrown) {
       this.#logger.debug('a report of fetching did not get through', {
+        error: toImgcredError(thrown).message,
+      });
+    }
+  }
+
+  /** Tells what the image's start touched, where that became known: to the next machine that starts it. */
+  async #tellStart(known: Promise<RecordedStart | undefined>): Promise<void> {
+    const start = await known;
+    if (start === undefined) return;
+    try {
+      const { link, workerId } = this.#context;
+      await link.report(workerId(), this.containerId, this.attempt, { kind: 'touched', ...start });
+    } catch (thrown) {
+      // It is advice, and the next start tells as much.
+      this.#logger.debug('a report of a start did not get through', {
         error: toImgcredError(thrown).message,
       });
     }
@@ -346,7 +365,9 @@ export class ContainerRun {
     const mountId = this.#mountId;
     const { mounts, lingerMs } = this.#context;
     if (mountId !== undefined)
-      await this.#tidy('the mount', () => mounts.release(mountId, this.containerId, lingerMs));
+      await this.#tidy('the mount', () =>
+        this.#tellStart(mounts.release(mountId, this.containerId, lingerMs)),
+      );
     removeRunRecord(this.#context.directory, this.containerId);
   }
 

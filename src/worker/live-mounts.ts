@@ -11,13 +11,14 @@ import {
   type MountRequest,
   type MountServerSettings,
   type MountView,
+  type PlainMountRequest,
 } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import type { ContainerRequest, CredentialUpdate } from '../protocol/index.ts';
+import type { ContainerRequest, CredentialUpdate, RecordedStart } from '../protocol/index.ts';
 import { identifyProcess } from './containers/index.ts';
 
 interface HeldMount {
-  readonly request: Omit<MountRequest, 'image_credentials'>;
+  readonly request: PlainMountRequest;
   /** Undefined for a public image. */
   credential: Secret<string> | undefined;
   /** Which version the mount reads with; undefined where that is not known. */
@@ -41,7 +42,13 @@ export interface LiveMountsOptions {
 /** Who uses an image (a container, by its id), and what is needed to mount it. */
 export type MountUse = Pick<
   ContainerRequest,
-  'container_id' | 'workspace_id' | 'image' | 'credential_version' | 'image_credentials' | 'max_fetch_bytes'
+  | 'container_id'
+  | 'workspace_id'
+  | 'image'
+  | 'credential_version'
+  | 'image_credentials'
+  | 'max_fetch_bytes'
+  | 'trace'
 >;
 
 /** Why a mount could not be kept when its server ended. */
@@ -160,6 +167,11 @@ export class LiveMounts {
     return this.#call((client) => client.show(mountId));
   }
 
+  /** What a mount's start touched; undefined where that is not known yet, or was taken before. */
+  takeStart(mountId: string): Promise<RecordedStart | undefined> {
+    return this.#call((client) => client.takeStart(mountId));
+  }
+
   /** Asks the mount server, or its successor, about things that are no one mount's. */
   ask<T>(work: (client: MountClient) => Promise<T>): Promise<T> {
     return this.#call(work);
@@ -174,21 +186,26 @@ export class LiveMounts {
    * Ends a container's use of a mount. The last one unmounts it, or lets it stay for `lingerMs` for the next.
    *
    * A mount that stays is the mount server's own affair: it ends it with itself, and when its worker was killed.
+   *
+   * @returns what the image's start touched, as `takeStart`
    */
-  async release(mountId: string, containerId: string, lingerMs = 0): Promise<void> {
+  async release(mountId: string, containerId: string, lingerMs = 0): Promise<RecordedStart | undefined> {
     const held = this.#held.get(mountId);
     held?.users.delete(containerId);
-    if (held === undefined || held.users.size > 0) return;
+    if (held === undefined || held.users.size > 0) return undefined;
     this.#forget(mountId);
     // One with a limit of its own is of no use to anybody else.
     const stays = lingerMs > 0 && held.mounted && held.request.max_fetch_bytes === undefined;
     const released = this.#call((client) =>
       stays ? client.linger(mountId, lingerMs) : client.unmount(mountId),
     );
-    const settled = released.catch(() => {});
+    const settled = released.then(
+      () => {},
+      () => {},
+    );
     this.#releasing.set(mountId, settled);
     try {
-      await released;
+      return await released;
     } finally {
       if (this.#releasing.get(mountId) === settled) this.#releasing.delete(mountId);
     }
@@ -249,7 +266,11 @@ export class LiveMounts {
   async #mount(held: HeldMount, request: MountUse, since: number): Promise<MountView> {
     const { image_credentials: credential, credential_version: version } = request;
     await this.#releasing.get(held.request.mount_id);
-    const view = await this.#call((client) => client.mount(withCredential(held.request, credential)));
+    const message = withCredential(held.request, credential);
+    const { trace } = request;
+    const view = await this.#call((client) =>
+      client.mount(trace === undefined ? message : { ...message, trace }),
+    );
     held.credential = credential;
     held.version = version;
     held.mounted = true;

@@ -10,7 +10,8 @@ const runRecordSchema = z.strictObject({
   first_log_number: z.int(),
   /** What the mount had fetched when this run began, bytes by cause. */
   fetched_before: z.record(z.string(), z.int()),
-  requests_before: z.int(),
+  /** How many requests it had made by then, by cause; records of older versions have but one number. */
+  requests_before: z.record(z.string(), z.int()).catch({}),
   /** Reads of the mount that had failed, by class. */
   failures_before: z.record(z.string(), z.int()),
   timings_ms: z.record(z.string(), z.number()),

@@ -62,13 +62,15 @@ export function failureReport(
 export function fetchReport(mount: MountView, record: RunRecord): FetchReport {
   const { stats } = mount;
   const byCause = since(stats.bytes_fetched_by_cause, record.fetched_before);
+  const requests = since(stats.requests_by_cause, record.requests_before);
   const failures = since(stats.failures, record.failures_before);
   const failed = Object.values(failures).some((count) => count > 0);
   return {
     image_compressed_bytes: mount.image_compressed_bytes,
     bytes_fetched: Object.values(byCause).reduce((sum, bytes) => sum + bytes, 0),
     bytes_fetched_by_cause: byCause,
-    requests: Math.max(0, stats.requests - record.requests_before),
+    requests: Object.values(requests).reduce((sum, count) => sum + count, 0),
+    requests_by_cause: requests,
     fallbacks: stats.fallbacks,
     failures,
     last_failure: failed ? (stats.last_failure ?? null) : null,

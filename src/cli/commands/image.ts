@@ -142,6 +142,7 @@ export const imageShow: Command = {
               ? '- (public)'
               : `${image.credential_secret_name} (${image.credential_secret_id})`,
           ],
+          ['starts', startsOf(image)],
           ['registered', image.created_at],
           ...image.layers.map((layer, number) => [
             `layer ${number}`,
@@ -153,6 +154,13 @@ export const imageShow: Command = {
     return 0;
   },
 };
+
+/** Of how many starts is known what they read first. */
+function startsOf({ trace }: ImageShape): string {
+  if (trace === null || trace === undefined) return 'none recorded';
+  if (trace.starts === 0) return 'recorded elsewhere, from the registry';
+  return `${trace.starts} recorded, the last ${trace.updated_at}`;
+}
 
 export const imageRemove: Command = {
   words: ['image', 'rm'],

@@ -140,14 +140,22 @@ async function converse(
 
 function finish(ended: ContainerShape, report: boolean): number {
   if (report && ended.fetch !== null) {
-    const { bytes_fetched, image_compressed_bytes, requests, timings_ms, fallbacks, last_failure, driver } =
-      ended.fetch;
+    const {
+      bytes_fetched,
+      image_compressed_bytes,
+      requests,
+      requests_by_cause,
+      timings_ms,
+      fallbacks,
+      last_failure,
+      driver,
+    } = ended.fetch;
     const causes = Object.entries(ended.fetch.bytes_fetched_by_cause)
       .map(([cause, bytes]) => `${cause} ${formatBytes(bytes)}`)
       .join(', ');
     const share = ((bytes_fetched / Math.max(1, image_compressed_bytes)) * 100).toFixed(1);
     process.stderr.write(
-      `fetched ${formatBytes(bytes_fetched)} of ${formatBytes(image_compressed_bytes)} (${share} %) in ${requests} requests, driver ${driver}; ${causes}\n` +
+      `fetched ${formatBytes(bytes_fetched)} of ${formatBytes(image_compressed_bytes)} (${share} %) in ${requests} requests (${requests_by_cause.demand ?? 0} that a read waited for), driver ${driver}; ${causes}\n` +
         `${Object.entries(timings_ms)
           .map(([step, ms]) => `${step} ${ms.toFixed(0)} ms`)
           .join(', ')}\n` +

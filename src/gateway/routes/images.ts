@@ -4,7 +4,7 @@ import type { ImageRegistration, RegisteredImage } from '../image-registration.t
 import { progressLines } from '../progress-lines.ts';
 import { parameter, type Route, readBody } from '../routing.ts';
 import { ndjson } from '../streams.ts';
-import { imageView } from '../views.ts';
+import { imageView, traceView } from '../views.ts';
 
 export function imageRoutes(registration: ImageRegistration): Route[] {
   return [
@@ -40,7 +40,11 @@ export function imageRoutes(registration: ImageRegistration): Route[] {
       path: '/v1/images/:id',
       role: 'runner',
       summary: 'Show an image, by id or reference',
-      handle: (c, { workspace }) => c.json(imageView(findImage(workspace, parameter(c, 'id')))),
+      handle(c, { workspace }) {
+        const image = findImage(workspace, parameter(c, 'id'));
+        const trace = workspace.traces.find(image.indexDigest);
+        return c.json({ ...imageView(image), trace: trace === undefined ? null : traceView(trace) });
+      },
     },
     {
       method: 'delete',

@@ -196,13 +196,14 @@ describe('the trace of a run', () => {
     expect(source.requests.map((request) => request.offset)).toEqual(offsets);
     for (const n of [7, 1, 4]) expect(second.readNow(big.ino, n * SPAN, new Uint8Array(10))).toBe(10);
     expect(second.stats().bytesFetched.demand).toBe(0);
-    expect(mergeTraces(trace, second.trace()).spans).toEqual(trace.spans);
+    const again = mergeTraces(trace, second.trace()).spans;
+    expect(again.map(({ span }) => span)).toEqual(trace.spans.map(({ span }) => span));
   });
 
   test('of another image is passed over', async () => {
     const source = new MemorySource(image.layers);
     const reader = content(image.index, await store(), source);
-    const foreign = { version: 1 as const, spans: [{ layer: 'ff', span: 0, age: 0 }] };
+    const foreign = { spans: [{ layer: 'ff', span: 0, starts: 1 }] };
     expect(await reader.prefetch(foreign)).toEqual({ fetched: 0, missing: 0, stopped: undefined });
     expect(source.requests).toHaveLength(0);
   });

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'bun:test';
+import type { ImageRow } from '../../../src/database/index.ts';
+import { PACKED_TRACE_BYTES } from '../../../src/protocol/index.ts';
 import { addContainers, addImage, addWorker, addWorkspace, errorOf, newImage, openWorld } from './world.ts';
 
 describe('registering', () => {
@@ -115,23 +117,69 @@ test('an image in use is not removed; once its containers have ended they keep i
   expect(images.delete(image.id)).toBe(false);
 });
 
-test('traces: the newest of the same index counts, and three stay', () => {
-  using world = openWorld();
-  const id = addWorkspace(world.database, 'default');
-  const { traces } = world.database.workspace(id);
-  const image = addImage(world.database, id, 'a');
-  for (let i = 0; i < 5; i++) {
+describe('traces', () => {
+  const put = (world: ReturnType<typeof openWorld>, image: ImageRow, byte: number) => {
     world.clock.now++;
-    traces.record({
-      imageId: image.id,
-      indexDigest: i < 4 ? 'old' : 'new',
-      spans: Uint8Array.of(i),
-      bytes: i,
-    });
-  }
-  expect(traces.latest(image.id, 'new')?.spans).toEqual(Uint8Array.of(4));
-  expect(traces.latest(image.id, 'old')?.bytes).toBe(3);
-  expect(traces.latest(image.id, 'none')).toBeUndefined();
+    world.database.workspace(image.workspaceId).traces.put(image, { starts: 1, spans: Uint8Array.of(byte) });
+  };
+  const moved = (world: ReturnType<typeof openWorld>, image: ImageRow, indexDigest: string) =>
+    world.database
+      .workspace(image.workspaceId)
+      .images.register({ ...newImage(image.repository), reference: image.reference, indexDigest }).image;
+
+  test('an image without one has the newest of its repository, until it has its own', () => {
+    using world = openWorld();
+    const id = addWorkspace(world.database, 'default');
+    const { images, traces } = world.database.workspace(id);
+    const one = addImage(world.database, id, 'a');
+    const two = images.register({ ...newImage('a', { indexDigest: 'two' }), reference: 'two' }).image;
+    expect(traces.nearest(two)).toBeUndefined();
+    put(world, one, 1);
+    expect(traces.nearest(two)?.spans).toEqual(Uint8Array.of(1));
+    expect(traces.find('two')).toBeUndefined();
+    expect(traces.nearest({ ...two, repository: 'b' })).toBeUndefined();
+    put(world, two, 2);
+    put(world, one, 3);
+    expect(traces.nearest(two)?.spans).toEqual(Uint8Array.of(2));
+  });
+
+  test('that of a tag that has moved on serves until the new index has its own, and then goes', () => {
+    using world = openWorld();
+    const id = addWorkspace(world.database, 'default');
+    const { traces } = world.database.workspace(id);
+    const old = addImage(world.database, id, 'a');
+    put(world, old, 1);
+    const next = moved(world, old, 'next');
+    expect(next.id).toBe(old.id);
+    expect(traces.nearest(next)?.spans).toEqual(Uint8Array.of(1));
+    put(world, next, 2);
+    expect(traces.find(old.indexDigest)).toBeUndefined();
+    expect(traces.find('next')?.spans).toEqual(Uint8Array.of(2));
+  });
+
+  test('goes with the last image of its index', () => {
+    using world = openWorld();
+    const id = addWorkspace(world.database, 'default');
+    const { images, traces } = world.database.workspace(id);
+    const image = addImage(world.database, id, 'a');
+    const other = images.register({ ...newImage('a'), reference: 'registry.test/a:2', tag: '2' }).image;
+    expect(other.indexDigest).toBe(image.indexDigest);
+    put(world, image, 1);
+    images.delete(image.id);
+    expect(traces.find(image.indexDigest)?.spans).toEqual(Uint8Array.of(1));
+    images.delete(other.id);
+    expect(traces.find(image.indexDigest)).toBeUndefined();
+  });
+
+  test('is never larger than a request may carry', async () => {
+    using world = openWorld();
+    const id = addWorkspace(world.database, 'default');
+    const image = addImage(world.database, id, 'a');
+    const spans = new Uint8Array(PACKED_TRACE_BYTES + 1);
+    const { traces } = world.database.workspace(id);
+    expect(await errorOf(() => traces.put(image, { starts: 1, spans }))).toMatchObject({ code: 'DATABASE' });
+    traces.put(image, { starts: 1, spans: spans.subarray(1) });
+  });
 });
 
 test('workers: registering again keeps the id; heartbeats and draining decide who is available', async () => {

@@ -233,6 +233,7 @@ describe('reports', () => {
     bytes_fetched: 5,
     bytes_fetched_by_cause: { demand: 5 },
     requests: 1,
+    requests_by_cause: { demand: 1 },
     fallbacks: [],
     failures: {},
     last_failure: null,

@@ -104,6 +104,7 @@ export async function openSchedulerWorld() {
     lines,
     image,
     publicImage,
+    registerImage,
     secret,
     repositories,
     register,

@@ -39,6 +39,7 @@ test('no method of a workspace reaches a row of another one', async () => {
   };
   const attempts: Record<keyof WorkspaceDatabase | string, (of: WorkspaceDatabase) => unknown> = {
     'images.list': (of) => of.images.list(),
+    'images.layersRead': (of) => [...of.images.layersRead()],
     'images.withIndex': (of) => of.images.withIndex(image.indexDigest),
     'images.find by id': (of) => of.images.find(image.id),
     'images.find by prefix': (of) => of.images.find(image.id.slice(0, 8)),

@@ -29,6 +29,8 @@ export function backoffMs(policy: RetryPolicy, failures: number, random: () => n
   return Math.round(full * (0.5 + random() / 2));
 }
 
+const LONGEST_RETRY_AFTER = 64;
+
 /**
  * The wait that a `Retry-After` header asks for, in ms: of both its forms, seconds and HTTP date.
  *
@@ -36,6 +38,8 @@ export function backoffMs(policy: RetryPolicy, failures: number, random: () => n
  */
 export function parseRetryAfter(header: string | null, nowMs: number): number | undefined {
   const text = header?.trim() ?? '';
+  // Neither form is longer; the search below takes time as the square of the length.
+  if (text.length > LONGEST_RETRY_AFTER) return undefined;
   if (/^\d+(\.\d+)?$/.test(text)) return Math.ceil(Number(text) * 1000);
   // Date.parse takes much that is no date at all ("-5", "1"): an HTTP date has a month's name and a clock time.
   if (!/[A-Za-z]{3}.*\d{2}:\d{2}:\d{2}/.test(text)) return undefined;

@@ -127,9 +127,12 @@ export async function referrersList(
   }
 }
 
+// No `<` within an address or its parameters: else the search of a hostile header takes time as the square of its length.
+const NEXT_LINK = /<([^<>]*)>\s*;[^,<]*\brel="?next"?/i;
+
 /** The next page's address, if it lies at the same origin. @see RFC 8288 */
-function nextPage(link: string | null, from: URL): URL | undefined {
-  const target = /<([^>]*)>\s*;[^,]*\brel="?next"?/i.exec(link ?? '')?.[1];
+export function nextPage(link: string | null, from: URL): URL | undefined {
+  const target = NEXT_LINK.exec(link ?? '')?.[1];
   if (target === undefined || !URL.canParse(target, from.href)) return undefined;
   const url = new URL(target, from);
   return url.origin === from.origin ? url : undefined;

@@ -8,7 +8,9 @@ import { readAnswer } from '../../../src/credentials/providers/service-answer.ts
 import { ImgcredError } from '../../../src/errors/index.ts';
 import { parseReference } from '../../../src/reference/index.ts';
 import { parseMirror } from '../../../src/registry/index.ts';
+import { nextPage } from '../../../src/registry/push/referrers.ts';
 import { printableText } from '../../../src/registry/redact.ts';
+import { parseRetryAfter } from '../../../src/registry/retry.ts';
 
 /** ms that `work` takes; generous limits below, since a quadratic search takes a hundred times as long. */
 function timeOf(work: () => unknown): number {
@@ -36,6 +38,10 @@ describe('text that a stranger has made to be slow to read', () => {
     ['a reference of one long host', () => errorOf(() => parseReference(`${'a-'.repeat(megabyte)}/x`))],
     ['a reference of many separators', () => errorOf(() => parseReference(`a.b/${'a__'.repeat(megabyte)}`))],
     ['a reference of many at signs', () => errorOf(() => parseReference('@'.repeat(megabyte)))],
+    ['a time to wait, of letters', () => parseRetryAfter('a'.repeat(megabyte), 0)],
+    ['a next page, of openings', () => nextPage('<'.repeat(megabyte), new URL('https://r.test'))],
+    ['a next page, of other links', () => nextPage('<>;'.repeat(megabyte / 3), new URL('https://r.test'))],
+    ['a next page, of spaces', () => nextPage(`<>${' '.repeat(megabyte)}`, new URL('https://r.test'))],
     [
       'a docker config of stars',
       () => lookUpDockerConfig(parseDockerConfig(`{"auths":{"${'*'.repeat(40)}b":{}}}`), 'a'.repeat(200)),
@@ -47,6 +53,15 @@ describe('text that a stranger has made to be slow to read', () => {
       expect(timeOf(work)).toBeLessThan(250);
     });
   }
+});
+
+test('the next page of a list is found, at the same origin only', () => {
+  const from = new URL('https://r.test/v2/a/referrers/d');
+  expect(nextPage('</v2/a/referrers/d?n=1>; rel="next"', from)?.href).toBe(
+    'https://r.test/v2/a/referrers/d?n=1',
+  );
+  expect(nextPage('</one>; rel="prev", </two>; title=x; rel=next', from)?.pathname).toBe('/two');
+  expect(nextPage('<https://evil.test/>; rel="next"', from)).toBeUndefined();
 });
 
 test('an endless answer of a token service is not kept', async () => {

@@ -57,6 +57,8 @@ interface ObtainedIndex {
   readonly bytes: Uint8Array;
   readonly layers: readonly LayerIndex[];
   readonly artifact: Digest | undefined;
+  /** What starts of the image touched elsewhere, where that came with the index. */
+  readonly trace?: Uint8Array<ArrayBuffer> | undefined;
 }
 
 /** Registers images: the one time at which a credential is given and, at most, a layer is read as a whole. */
@@ -119,10 +121,14 @@ export class ImageRegistration {
         indexArtifact: index.artifact,
         credential,
       };
-      const { image, created } = this.#options.database.workspace(workspaceId).images.register({
+      const { images, traces } = this.#options.database.workspace(workspaceId);
+      const { image, created } = images.register({
         ...described,
         indexSeal: await this.#options.secrets.sealImage(workspaceId, described),
       });
+      // What its own starts touched is worth more.
+      if (index.trace !== undefined && traces.find(indexDigest) === undefined)
+        traces.put(image, { starts: 0, spans: index.trace });
       if (proved !== undefined) await this.#proveAgain(image, proved, by, warn);
       this.#options.logger.info('image registered', {
         image_id: image.id,
@@ -181,7 +187,7 @@ export class ImageRegistration {
         const found = await findForeignIndexes(client, sought, signal);
         if (found !== undefined) {
           const all = layers.map((layer, at) => known[at] ?? found.layers.get(layer.digest) ?? absent(layer));
-          return { ...merged(all, true), artifact: found.artifact };
+          return { ...merged(all, true), artifact: found.artifact, trace: found.trace };
         }
       } catch (thrown) {
         if (signal.aborted) throw thrown;

@@ -1,8 +1,15 @@
+import { unpackTrace } from '../content/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { LayerIndex, LayerSource } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
-import { listReferrers, type RegistryClient, readArtifact } from '../registry/index.ts';
-import { entriesOf, INDEX_ARTIFACT_TYPE, type IndexEntry, unpackLayerIndex } from './index-artifact.ts';
+import { type Descriptor, listReferrers, type RegistryClient, readArtifact } from '../registry/index.ts';
+import {
+  entriesOf,
+  INDEX_ARTIFACT_TYPE,
+  type IndexEntry,
+  traceEntryOf,
+  unpackLayerIndex,
+} from './index-artifact.ts';
 
 /** Indexes of layers that came from a registry. */
 export interface ForeignIndexes {
@@ -10,6 +17,8 @@ export interface ForeignIndexes {
   readonly artifact: Digest;
   /** By the layer's digest. */
   readonly layers: ReadonlyMap<Digest, LayerIndex>;
+  /** What starts of the image touched elsewhere, packed. */
+  readonly trace: Uint8Array<ArrayBuffer> | undefined;
 }
 
 export interface SoughtIndex {
@@ -40,17 +49,18 @@ export async function findForeignIndexes(
   // The list under a tag grows at its end: what was pushed last stands last.
   for (const { digest } of candidates.toReversed().slice(0, MOST_CANDIDATES)) {
     try {
-      const entries = entriesOf(
-        await readArtifact(client, repository, digest, signal),
-        manifestDigest,
-        layers,
-      );
+      const content = await readArtifact(client, repository, digest, signal);
+      const entries = entriesOf(content, manifestDigest, layers);
       const needed = new Set(sought.missing.map((layer) => layer.digest));
       const wanted = entries.filter(({ layer }) => needed.has(layer.digest));
-      const found = await Promise.all(wanted.map((entry) => fetchIndex(client, repository, entry, signal)));
+      const [found, trace] = await Promise.all([
+        Promise.all(wanted.map((entry) => fetchIndex(client, repository, entry, signal))),
+        fetchTrace(client, repository, traceEntryOf(content), signal),
+      ]);
       return {
         artifact: digest,
         layers: new Map(found.map((index) => [index.source.digest, index])),
+        trace,
       };
     } catch (thrown) {
       signal.throwIfAborted();
@@ -59,6 +69,24 @@ export async function findForeignIndexes(
   }
   if (failure !== undefined) throw failure;
   return undefined;
+}
+
+/** The trace of an artifact. It is advice: one that can't be had, or read, is as good as none. */
+async function fetchTrace(
+  client: RegistryClient,
+  repository: string,
+  entry: Descriptor | undefined,
+  signal: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  if (entry === undefined) return undefined;
+  try {
+    const packed = new Uint8Array(await client.getBlob(repository, entry, signal));
+    unpackTrace(packed);
+    return packed;
+  } catch {
+    signal.throwIfAborted();
+    return undefined;
+  }
 }
 
 async function fetchIndex(

@@ -3,6 +3,7 @@ import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
 import { ImgcredError } from '../errors/index.ts';
 import { decodeLayerIndex, type LayerIndex, type LayerSource } from '../index/index.ts';
+import { PACKED_TRACE_BYTES } from '../protocol/index.ts';
 import type { Digest } from '../reference/index.ts';
 import type { ArtifactContent, ArtifactManifest, Descriptor } from '../registry/index.ts';
 
@@ -10,6 +11,9 @@ import type { ArtifactContent, ArtifactManifest, Descriptor } from '../registry/
 export const INDEX_ARTIFACT_TYPE = 'application/vnd.imgcred.index.v1';
 /** One layer's index (docs/index-format.md, "Layer index"), as one zstd frame. */
 export const LAYER_INDEX_TYPE = 'application/vnd.imgcred.layer-index.v1+zstd';
+
+/** What starts of the image touched first (docs/content-store.md), as `packTrace` makes it. */
+export const TRACE_TYPE = 'application/vnd.imgcred.trace.v1+zstd';
 
 const ANNOTATION = {
   digest: 'vnd.imgcred.layer.digest',
@@ -73,7 +77,11 @@ export function entriesOf(
   if (artifact.artifactType !== INDEX_ARTIFACT_TYPE) throw unusable('it is of another type');
   if (artifact.subject !== manifestDigest) throw unusable('it is about another image');
   const wanted = distinctLayers(layers);
-  if (artifact.layers.length !== wanted.length) {
+  const more = artifact.layers.slice(wanted.length);
+  if (
+    artifact.layers.length < wanted.length ||
+    more.some(({ mediaType }) => mediaType === LAYER_INDEX_TYPE)
+  ) {
     throw unusable(`it has ${artifact.layers.length} layers, the image ${wanted.length}`);
   }
   let packed = 0;
@@ -95,6 +103,13 @@ export function entriesOf(
   });
   if (Math.max(packed, unpacked) > LARGEST_ARTIFACT) throw tooLarge();
   return entries;
+}
+
+/** Where an artifact holds the trace of the image's starts; undefined where it has none that may be taken. */
+export function traceEntryOf(artifact: ArtifactManifest): Descriptor | undefined {
+  return artifact.layers.find(
+    ({ mediaType, size }) => mediaType === TRACE_TYPE && size <= PACKED_TRACE_BYTES,
+  );
 }
 
 /**

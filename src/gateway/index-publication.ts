@@ -6,7 +6,7 @@ import type { PushedIndex, PushIndex, PushIndexProgress } from '../protocol/inde
 import { parseDigest } from '../reference/index.ts';
 import { pushArtifact, type RegistryClient } from '../registry/index.ts';
 import type { Actor, SecretStore } from '../secrets/index.ts';
-import { distinctLayers, INDEX_ARTIFACT_TYPE, packLayerIndex } from './index-artifact.ts';
+import { distinctLayers, INDEX_ARTIFACT_TYPE, packLayerIndex, TRACE_TYPE } from './index-artifact.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import { readLayers } from './layer-reading.ts';
 import { providerOfGiven, providerOfImage } from './registration-credentials.ts';
@@ -28,7 +28,7 @@ export class IndexPublication {
   }
 
   /**
-   * Pushes an image's index to its repository, with the image's own credential unless the request names another. Only
+   * Pushes an image's index to its repository, and with it the trace of its starts, with the image's own credential unless the request names another. Only
    * indexes that were made here are pushed: layers that are not known here, because the image was registered with an
    * index from the registry, are read now.
    *
@@ -63,9 +63,11 @@ export class IndexPublication {
         signal,
       );
       onProgress({ kind: 'step', step: 'compressing the index' });
-      const contents = await Promise.all(
-        indexes.map((index) => packLayerIndex(index, encodeLayerIndex(index))),
-      );
+      const trace = this.#options.database.workspace(workspaceId).traces.find(image.indexDigest);
+      const contents = [
+        ...(await Promise.all(indexes.map((index) => packLayerIndex(index, encodeLayerIndex(index))))),
+        ...(trace === undefined ? [] : [{ mediaType: TRACE_TYPE, bytes: trace.spans }]),
+      ];
       const total = contents.reduce((sum, { bytes }) => sum + bytes.length, 0);
       const pushed = await pushArtifact(
         client,

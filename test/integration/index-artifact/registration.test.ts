@@ -1,9 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { ContentStore, ImageContent } from '../../../src/content/index.ts';
+import { ContentStore, ImageContent, packTrace } from '../../../src/content/index.ts';
 import { anonymousProvider } from '../../../src/credentials/index.ts';
 import { decodeLayerIndex, encodeLayerIndex, type LayerIndex, ROOT_INODE } from '../../../src/index/index.ts';
+import { PACKED_TRACE_BYTES } from '../../../src/protocol/index.ts';
 import { type Digest, digestHex, parseDigest } from '../../../src/reference/index.ts';
-import { type ArtifactContent, pushArtifact, RegistryClient } from '../../../src/registry/index.ts';
+import {
+  type ArtifactContent,
+  pushArtifact,
+  RegistryClient,
+  readArtifact,
+} from '../../../src/registry/index.ts';
 import {
   isBlob,
   type PushedImage,
@@ -86,6 +92,65 @@ test('pushing an index again sends nothing', async () => {
   const first = await node.publication.push(row, {}, ME);
   expect(first.bytes_sent).toBeGreaterThan(0);
   expect(await node.publication.push(row, {}, ME)).toEqual({ ...first, bytes_sent: 0 });
+});
+
+describe('the trace of an image’s starts', () => {
+  const packed = (starts: number) =>
+    packTrace({ spans: [4, 1].map((span) => ({ layer: 'a'.repeat(32), span, starts })) }, PACKED_TRACE_BYTES);
+
+  test('goes with the index, and serves until the image has starts of its own', async () => {
+    const pushed = await freshImage(plain, 'traced');
+    await using builder = await openNode();
+    const built = (await builder.register({ reference: pushed.reference })).image;
+    const first = await builder.publication.push(built, {}, ME);
+    builder.database.workspace(builder.workspace).traces.put(built, { starts: 3, spans: packed(1) });
+    const second = await builder.publication.push(built, {}, ME);
+    expect(second.digest).not.toBe(first.digest);
+    expect(second.bytes_sent).toBe(packed(1).length);
+    expect(await builder.publication.push(built, {}, ME)).toEqual({ ...second, bytes_sent: 0 });
+
+    await using edge = await openNode();
+    const { image: row, warnings } = await edge.register({ reference: pushed.reference });
+    expect({ warnings, artifact: row.indexArtifact }).toEqual({ warnings: [], artifact: second.digest });
+    const { traces } = edge.database.workspace(edge.workspace);
+    expect(traces.find(row.indexDigest)).toMatchObject({ starts: 0, spans: packed(1) });
+    traces.put(row, { starts: 1, spans: packed(3) });
+    await edge.register({ reference: pushed.reference });
+    expect(traces.find(row.indexDigest)).toMatchObject({ starts: 1, spans: packed(3) });
+  });
+
+  test.each<[string, Uint8Array<ArrayBuffer>]>([
+    ['that makes no sense', Uint8Array.of(1, 2, 3)],
+    ['that is larger than a request may carry', new Uint8Array(PACKED_TRACE_BYTES + 1)],
+    ['that unpacks without end', new Uint8Array(Bun.zstdCompressSync(new Uint8Array(100_000_000)))],
+  ])('%s is passed over, and the index is taken', async (what, bytes) => {
+    const pushed = await freshImage(plain, `senseless-${what.length}`);
+    await using builder = await openNode();
+    const built = (await builder.register({ reference: pushed.reference })).image;
+    const first = await builder.publication.push(built, {}, ME);
+    using client = new RegistryClient(plain.host, anonymousProvider(plain.host));
+    const { layers } = await readArtifact(client, REPOSITORY, parseDigest(first.digest));
+    const contents = await Promise.all(
+      layers.map(async ({ mediaType, annotations, ...layer }) => ({
+        mediaType,
+        bytes: new Uint8Array(await client.getBlob(REPOSITORY, { mediaType, ...layer })),
+        ...(annotations === undefined ? {} : { annotations }),
+      })),
+    );
+    const { digest } = await pushArtifact(client, REPOSITORY, {
+      artifactType: ARTIFACT,
+      subject: {
+        mediaType: 'application/vnd.oci.image.manifest.v1+json',
+        digest: pushed.manifestDigest,
+        size: pushed.manifest.length,
+      },
+      contents: [...contents, { mediaType: 'application/vnd.imgcred.trace.v1+zstd', bytes }],
+    });
+    await using edge = await openNode();
+    const { image: row } = await edge.register({ reference: pushed.reference });
+    expect(row.indexArtifact).toBe(digest);
+    expect(edge.database.workspace(edge.workspace).traces.find(row.indexDigest)).toBeUndefined();
+  });
 });
 
 test('only what is missing here is taken from the registry', async () => {

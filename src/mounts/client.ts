@@ -16,6 +16,7 @@ import {
   type RecordedStart,
 } from '../protocol/index.ts';
 import {
+  handedOverSchema,
   healthSchema,
   heldMountViewSchema,
   type MountRequest,
@@ -150,6 +151,11 @@ export class MountClient {
       if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
       return this.unmount(mountId);
     }
+  }
+
+  /** Has the server let go of all mounts, for another process to go on with them. */
+  handOver(successorPid: number): Promise<z.infer<typeof handedOverSchema>> {
+    return this.#call('POST', '/hand-over', handedOverSchema, { successor_pid: successorPid });
   }
 
   /** @throws ImgcredError CONFLICT while a mount is in use */

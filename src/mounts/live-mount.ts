@@ -1,12 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import {
-  type BlobSource,
-  type ContentStore,
-  type FallBack,
-  FETCH_CAUSES,
-  type FetchCause,
-  ImageContent,
-} from '../content/index.ts';
+import { type BlobSource, type ContentStore, ImageContent } from '../content/index.ts';
 import {
   anonymousProvider,
   type CredentialProvider,
@@ -18,6 +11,7 @@ import {
 import { ImgcredError } from '../errors/index.ts';
 import {
   createImageFileSystem,
+  duplicateDescriptorOf,
   type FuseDriver,
   type ImageFileSystem,
   type KernelMount,
@@ -34,7 +28,8 @@ import type { RecordedStart } from '../protocol/index.ts';
 import { parseDigest } from '../reference/index.ts';
 import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
 import type { AccessProofs } from './access-proofs.ts';
-import type { MountStats, MountView, PlainMountRequest } from './messages.ts';
+import type { HandedMount, MountStats, MountView, PlainMountRequest } from './messages.ts';
+import { mountStats } from './mount-stats.ts';
 
 export interface LiveMountContext {
   readonly store: ContentStore;
@@ -45,6 +40,14 @@ export interface LiveMountContext {
   /** Where a mount's state lies that a successor resumes from. */
   readonly statePath: (mountId: string) => string;
   readonly logger: Logger;
+}
+
+/** A mount that another server has served until now. */
+export interface EarlierMount {
+  /** A duplicate of its /dev/fuse descriptor. Owned by the mount that goes on with it. */
+  readonly descriptor: number;
+  /** What it had fetched; undefined where its server can't be asked any more. */
+  readonly stats?: MountStats | undefined;
 }
 
 /** An image that this process serves at a mount point, with the credential that reads it. */
@@ -59,6 +62,7 @@ export class LiveMount {
   readonly #client: RegistryClient;
   readonly #mounted: MountedFileSystem | KernelMount;
   readonly #context: LiveMountContext;
+  readonly #before: MountStats | undefined;
 
   private constructor(parts: {
     request: PlainMountRequest;
@@ -69,6 +73,7 @@ export class LiveMount {
     client: RegistryClient;
     mounted: MountedFileSystem | KernelMount;
     context: LiveMountContext;
+    before: MountStats | undefined;
   }) {
     this.request = parts.request;
     this.content = parts.content;
@@ -78,11 +83,12 @@ export class LiveMount {
     this.#client = parts.client;
     this.#mounted = parts.mounted;
     this.#context = parts.context;
+    this.#before = parts.before;
   }
 
   /**
-   * Proves the credential, then mounts. With `descriptor`, a duplicate of a dead server's, goes on serving its
-   * mount instead; what is in flight there is answered.
+   * Proves the credential, then mounts. With `earlier`, goes on serving that mount instead; what is in flight there
+   * is answered.
    *
    * @throws ImgcredError CREDENTIALS_REFUSED, REGISTRY_UNREACHABLE, MOUNT_FAILED, CORRUPT…
    */
@@ -90,16 +96,17 @@ export class LiveMount {
     request: PlainMountRequest,
     credential: Secret<string> | undefined,
     context: LiveMountContext,
-    descriptor?: number,
+    earlier?: EarlierMount,
   ): Promise<LiveMount> {
-    const { image } = request;
+    const { image, max_fetch_bytes: mostBytes } = request;
+    const before = earlier?.stats;
     const provider = new RotatingProvider(providerOf(image.registry, credential));
     const logger = context.logger.with({ mount_id: request.mount_id, image: image.reference });
     const client = new RegistryClient(image.registry, provider, context.registry);
     let content: ImageContent | undefined;
     try {
       // A successor doesn't ask again: its readers are waiting, and their mount was granted.
-      if (descriptor === undefined) await proveAccess(request, credential, client, context, logger);
+      if (earlier === undefined) await proveAccess(request, credential, client, context, logger);
       // The file was checked when it arrived; its pages come in as they are looked at.
       const index = openImageIndex(Bun.mmap(request.index_path));
       content = new ImageContent(index, context.store, blobSource(client, image.repository), {
@@ -107,7 +114,9 @@ export class LiveMount {
         image: image.reference,
         readDeadlineMs: context.readTimeoutMs,
         fetchTogetherBytes: DEFAULT_SPAN_SIZE,
-        ...(request.max_fetch_bytes === undefined ? {} : { maxFetchBytes: request.max_fetch_bytes }),
+        ...(mostBytes === undefined
+          ? {}
+          : { maxFetchBytes: Math.max(0, mostBytes - (before?.bytes_fetched ?? 0)) }),
       });
       const mounted = await mount(
         request,
@@ -115,9 +124,11 @@ export class LiveMount {
         content,
         context,
         logger,
-        descriptor,
+        earlier?.descriptor,
       );
-      return new LiveMount({ request, content, index, provider, credential, client, mounted, context });
+      return new LiveMount({
+        ...{ request, content, index, provider, credential, client, mounted, context, before },
+      });
     } catch (thrown) {
       await content?.close();
       client.close();
@@ -177,6 +188,38 @@ export class LiveMount {
     return 'closed' in this.#mounted ? this.#mounted.closed : undefined;
   }
 
+  /** Whether another server could go on with it. */
+  get canBeHandedOver(): boolean {
+    return 'handOver' in this.#mounted;
+  }
+
+  /**
+   * Stops serving without unmounting. What is in flight waits, unanswered, for whoever goes on with the descriptor,
+   * which stays open in this process.
+   *
+   * @throws ImgcredError UNSUPPORTED where the driver has no such thing
+   */
+  async handOver(): Promise<HandedMount> {
+    const mounted = this.#mounted;
+    if (!('handOver' in mounted)) throw notHandedOver();
+    const stats = this.stats();
+    const descriptor = duplicateDescriptorOf(process.pid, mounted.descriptor);
+    try {
+      await mounted.handOver();
+    } finally {
+      await this.content.close();
+      this.#client.close();
+    }
+    const credential = this.#credential?.reveal();
+    return {
+      request: this.request,
+      ...(credential === undefined ? {} : { image_credentials: credential }),
+      descriptor,
+      stats: { ...stats, waiting_reads: 0 },
+      ...(this.recordedStart === undefined ? {} : { start: this.recordedStart }),
+    };
+  }
+
   /** Unmounts, and gives back what served it, whatever goes wrong. */
   async close(): Promise<void> {
     try {
@@ -190,44 +233,10 @@ export class LiveMount {
     }
   }
 
-  /** What it has done since it was opened; also once it is closed. */
+  /** What it has done, also by the servers before this one; also once it is closed. */
   stats(): MountStats {
-    const stats = this.content.stats();
-    return {
-      bytes_fetched: stats.totalBytesFetched,
-      bytes_fetched_by_cause: byCause(stats.bytesFetched),
-      requests: stats.totalRequests,
-      requests_by_cause: byCause(stats.requests),
-      fallbacks: stats.fallBacks.map(describeFallBack),
-      failures: { ...stats.failures },
-      ...(stats.lastFailure === undefined
-        ? {}
-        : { last_failure: `${stats.lastFailure.failure}: ${stats.lastFailure.message}` }),
-      waiting_reads: this.content.waitingReads,
-      fetch_limit_reached: stats.fetchLimitReached,
-    };
+    return mountStats(this.content.stats(), this.content.waitingReads, this.#before);
   }
-}
-
-const CAUSE_NAMES: Readonly<Record<FetchCause, string>> = {
-  demand: 'demand',
-  readAhead: 'read_ahead',
-  trace: 'trace',
-  background: 'background',
-};
-
-function byCause(counts: Readonly<Record<FetchCause, number>>): Record<string, number> {
-  return Object.fromEntries(FETCH_CAUSES.map((cause) => [CAUSE_NAMES[cause], counts[cause]]));
-}
-
-const FALL_BACKS: Readonly<Record<FallBack['reason'], string>> = {
-  'range-ignored': 'the registry ignores Range requests',
-  'no-random-access': 'the layer has no random access (one zstd frame, or one deflate block)',
-  'small-image': 'so little was missing that it was fetched at once',
-};
-
-function describeFallBack({ reason, layer, bytes }: Readonly<FallBack>): string {
-  return `${reason}${layer === undefined ? '' : ` (${layer})`}: ${FALL_BACKS[reason]}; ${bytes} bytes`;
 }
 
 function providerOf(registry: string, credential: Secret<string> | undefined): CredentialProvider {
@@ -282,17 +291,12 @@ async function mount(
   logger: Logger,
   descriptor: number | undefined,
 ): Promise<MountedFileSystem | KernelMount> {
-  if (context.driver === 'fuse-native') {
-    if (descriptor !== undefined) {
-      throw new ImgcredError('UNSUPPORTED', 'the fuse-native driver can’t take over a mount', {
-        hint: 'use --fuse-driver=kernel',
-      });
-    }
+  // What has a descriptor is the kernel driver's, whichever new mounts get.
+  if (context.driver === 'fuse-native' && descriptor === undefined) {
     clear(request.mountpoint, logger);
     mkdirSync(request.mountpoint, { recursive: true, mode: 0o700 });
     return mountFuseNative(fs, request.mountpoint, { logger });
   }
-  if (descriptor === undefined) clear(request.mountpoint, logger);
   const options = {
     logger,
     threadData: { indexPath: request.index_path, ...content.shared() },
@@ -301,6 +305,13 @@ async function mount(
     statePath: context.statePath(request.mount_id),
   };
   if (descriptor !== undefined) return resumeKernel(fs, request.mountpoint, descriptor, options);
+  clear(request.mountpoint, logger);
   mkdirSync(request.mountpoint, { recursive: true, mode: 0o700 });
   return mountKernel(fs, request.mountpoint, options);
+}
+
+function notHandedOver(): ImgcredError {
+  return new ImgcredError('UNSUPPORTED', 'the fuse-native driver can’t hand a mount over', {
+    hint: 'use --fuse-driver=kernel',
+  });
 }

@@ -23,16 +23,21 @@ export const mountServerSettingsSchema = z.strictObject({
   registry_client_cert: z.string().optional(),
   registry_client_key: z.string().optional(),
   log_level: z.enum(['debug', 'info', 'warn', 'error']),
+  /** Whether to go on with the mounts of the server that is on the socket now. */
+  take_over: z.boolean().optional(),
 });
 export type MountServerSettings = z.infer<typeof mountServerSettingsSchema>;
 
-/** Asks for a mount, or for one that is there already: then its credential is taken over. */
-export const mountRequestSchema = z.strictObject({
+/**
+ * Asks for a mount, or for one that is there already: then its credential is taken over. What is not known is left
+ * out: the other end may be of a newer version.
+ */
+export const mountRequestSchema = z.object({
   mount_id: z.string().regex(/^[a-z0-9_-]{1,80}$/),
   mountpoint: z.string().startsWith('/'),
   index_path: z.string().startsWith('/'),
   workspace_id: z.string(),
-  image: z.strictObject({
+  image: z.object({
     id: z.string(),
     reference: z.string(),
     registry: z.string(),
@@ -111,13 +116,42 @@ export const heldMountViewSchema = z.object({
   image_credentials: z.string().optional(),
 });
 
+/**
+ * What two builds of imgcred must agree on for one to take the mounts of the other: the messages of the hand-over
+ * below, the state file of a mount (`drivers/kernel/mount-state.ts`), and that FUSE nodes are the index's inodes. A
+ * change that a build with the same number would not understand takes the next number; new fields don't.
+ */
+export const HAND_OVER_VERSION = 1;
+
+/** Asks a server to let go of its mounts. It goes on with them when process `successor_pid` ends first. */
+export const handOverSchema = z.object({ successor_pid: z.int().positive() });
+
+/** A mount that waits for a successor: by its descriptor in the process that answered. */
+export const handedMountSchema = z.object({
+  request: plainMountRequestSchema,
+  image_credentials: z.string().optional(),
+  descriptor: z.int(),
+  /** What it has fetched until now. */
+  stats: mountStatsSchema,
+  /** What its start touched, where nobody has taken that yet. */
+  start: recordedStartSchema.optional(),
+});
+export type HandedMount = z.infer<typeof handedMountSchema>;
+
+export const handedOverSchema = z.object({ pid: z.int().positive(), mounts: z.array(handedMountSchema) });
+
+/** What every version of a mount server says of itself, and every version of a worker understands. */
 export const healthSchema = z.object({
   pid: z.int(),
   version: z.string(),
+  /** Tells builds of one version apart. */
+  build: z.string().optional(),
+  /** {@link HAND_OVER_VERSION} of the server, where its mounts can be taken over. */
+  hand_over: z.int().optional(),
   /** Images that are mounted, or being mounted. */
   mounts: z.int(),
-  /** What it was started with. */
-  settings: mountServerSettingsSchema.optional(),
+  /** What it was started with: another version may have other settings. */
+  settings: z.record(z.string(), z.unknown()).optional(),
   /** It is on its way out and takes no more mounts. */
   ending: z.boolean().optional(),
 });

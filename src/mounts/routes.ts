@@ -2,7 +2,13 @@ import { chmodSync, rmSync } from 'node:fs';
 import { z } from 'zod';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { pruneCacheSchema } from '../protocol/index.ts';
-import { holderSchema, imageContentSchema, mountRequestSchema, resumeSchema } from './messages.ts';
+import {
+  handOverSchema,
+  holderSchema,
+  imageContentSchema,
+  mountRequestSchema,
+  resumeSchema,
+} from './messages.ts';
 import type { MountServer } from './server.ts';
 
 const credentialSchema = z.strictObject({ image_credentials: z.string().optional() });
@@ -90,6 +96,9 @@ export function serveRoutes(server: MountServer, socket: string): { stop(force?:
         '/totals': { GET: () => answer(() => server.totals()) },
         '/holder': {
           PUT: (request) => answer(async () => server.hold(holderSchema.parse(await request.json()).pid)),
+        },
+        '/hand-over': {
+          POST: (request) => answer(async () => server.handOver(handOverSchema.parse(await request.json()))),
         },
         '/shutdown': { POST: () => answer(() => server.shutdown()) },
       },

@@ -1,14 +1,16 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { selfCommand, VERSION } from '../config/index.ts';
+import { BUILD, runningCommand, VERSION } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { type Logger, silentLogger } from '../observability/index.ts';
 import { MountClient } from './client.ts';
-import type { MountServerSettings } from './messages.ts';
-import { READY_LINE } from './server.ts';
+import { isAlive } from './holder-watch.ts';
+import { HAND_OVER_VERSION, type MountServerSettings } from './messages.ts';
+import { READY_LINE } from './run-server.ts';
 
 const START_TIMEOUT_MS = 20_000;
 const END_TIMEOUT_MS = 20_000;
+const LOOK_AGAIN_MS = 10;
 
 /** A mount server that was found running, or has been started. */
 export interface FoundMountServer {
@@ -19,8 +21,8 @@ export interface FoundMountServer {
 
 /**
  * Connects to the mount server on the settings' socket, or starts one that outlives this process. One of another
- * version, or with other settings, is replaced if it has no mounts; else it goes on, and that is said: its readers
- * must not notice an upgrade.
+ * build, or with other settings, is replaced: by a new one if it has no mounts, else by one that goes on with them.
+ * Where that can't be, it goes on itself, and that is said: its readers must not notice an upgrade.
  *
  * @throws ImgcredError MOUNT_FAILED when it does not come up, with the last line that it wrote
  */
@@ -30,22 +32,63 @@ export async function findOrStartMountServer(
   logger: Logger = silentLogger,
 ): Promise<FoundMountServer> {
   const client = new MountClient(settings.socket);
-  const health = await client.health();
-  if (health !== undefined && health.ending !== true) {
+  const health = await settled(client);
+  if (health !== undefined) {
     const differences = differencesOf(health, settings);
     if (differences.length === 0) return { client, pid: health.pid, adopted: true };
-    if (!(await endIfIdle(client))) {
-      logger.warn('the mount server of an earlier start goes on as it was started: it has mounts', {
-        pid: health.pid,
-        mounts: health.mounts,
-        differences,
-      });
-      return { client, pid: health.pid, adopted: true };
-    }
+    if (!(await endIfIdle(client)))
+      return replaceBusy(client, health, differences, settings, logFile, logger);
   }
-  await endOf(client);
   const pid = await startProcess({ ...settings, log_file: logFile }, logFile);
   return { client, pid, adopted: false };
+}
+
+type Health = NonNullable<Awaited<ReturnType<MountClient['health']>>>;
+
+/** Has a new server take the mounts of one that is of another build, or was started with other settings. */
+async function replaceBusy(
+  client: MountClient,
+  { pid, version, mounts, hand_over, settings: running }: Health,
+  differences: readonly string[],
+  settings: MountServerSettings,
+  logFile: string,
+  logger: Logger,
+): Promise<FoundMountServer> {
+  const found = { pid, version, mounts, differences };
+  // What a mount has to be resumed from lies in there.
+  const same = running?.state_directory === settings.state_directory;
+  if (hand_over !== HAND_OVER_VERSION || !same) {
+    logger.warn(
+      'the mount server of an earlier start goes on as it was started: its mounts can’t be taken',
+      found,
+    );
+    return { client, pid, adopted: true };
+  }
+  try {
+    const successor = await startProcess({ ...settings, log_file: logFile, take_over: true }, logFile);
+    logger.info('another mount server goes on with the mounts', { ...found, successor_pid: successor });
+    return { client, pid: successor, adopted: true };
+  } catch (thrown) {
+    // It has them again, or soon will.
+    if (!(await hasThemAgain(client, pid))) throw thrown;
+    const error = toImgcredError(thrown).message;
+    logger.error('the mount server of an earlier start goes on: another could not take its mounts', {
+      ...found,
+      error,
+    });
+    return { client, pid, adopted: true };
+  }
+}
+
+/** Waits for a server whose successor has failed to answer again; false when it has ended. */
+async function hasThemAgain(client: MountClient, pid: number): Promise<boolean> {
+  const until = performance.now() + END_TIMEOUT_MS;
+  while (isAlive(pid) && performance.now() < until) {
+    const health = await settled(client);
+    if (health?.pid === pid) return true;
+    await Bun.sleep(LOOK_AGAIN_MS);
+  }
+  return false;
 }
 
 /** Ends the mount server if nothing is mounted, and waits until it has ended. Answers whether it did. */
@@ -65,20 +108,31 @@ export async function endIfIdle(client: MountClient): Promise<boolean> {
 async function endOf(client: MountClient): Promise<void> {
   const until = performance.now() + END_TIMEOUT_MS;
   while ((await client.health()) !== undefined) {
-    if (performance.now() > until) {
-      throw new ImgcredError('MOUNT_FAILED', 'the mount server of an earlier start does not end', {
-        hint: 'see mount-server.log in the data directory',
-      });
-    }
-    await Bun.sleep(10);
+    if (performance.now() > until) throw doesNotEnd();
+    await Bun.sleep(LOOK_AGAIN_MS);
   }
 }
 
-function differencesOf(
-  health: { readonly version: string; readonly settings?: MountServerSettings | undefined },
-  wanted: MountServerSettings,
-): string[] {
+/** What answers on the socket and is not about to end; undefined where nobody does. */
+async function settled(client: MountClient): Promise<Health | undefined> {
+  const until = performance.now() + END_TIMEOUT_MS;
+  for (;;) {
+    const health = await client.health();
+    if (health?.ending !== true) return health;
+    if (performance.now() > until) throw doesNotEnd();
+    await Bun.sleep(LOOK_AGAIN_MS);
+  }
+}
+
+function doesNotEnd(): ImgcredError {
+  return new ImgcredError('MOUNT_FAILED', 'the mount server of an earlier start does not end', {
+    hint: 'see mount-server.log in the data directory',
+  });
+}
+
+function differencesOf(health: Health, wanted: MountServerSettings): string[] {
   if (health.version !== VERSION) return ['version'];
+  if (health.build !== BUILD) return ['build'];
   const running = new Map<string, unknown>(Object.entries(health.settings ?? {}));
   return (
     Object.entries(wanted)
@@ -91,8 +145,9 @@ function differencesOf(
 
 async function startProcess(settings: MountServerSettings, logFile: string): Promise<number> {
   const log = openSync(logFile, 'a', 0o600);
-  const [command = '', ...args] = selfCommand();
+  const [command = '', ...args] = runningCommand();
   const child = spawn(command, [...args, 'internal-mount-server'], {
+    argv0: 'imgcred',
     detached: true,
     stdio: ['pipe', 'pipe', log],
     // Nothing of the caller's environment is needed there but this; least of all what credentials came in.

@@ -1,27 +1,29 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
-import { VERSION } from '../config/index.ts';
+import { BUILD, VERSION } from '../config/index.ts';
 import { ContentStore, type ImageTrace, unpackTrace } from '../content/index.ts';
 import { Secret } from '../credentials/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import { duplicateDescriptorOf, forbidCoreDumps } from '../filesystem/index.ts';
+import { duplicateDescriptorOf } from '../filesystem/index.ts';
 import { openImageIndex } from '../index/index.ts';
-import { createLogger, type Logger } from '../observability/index.ts';
+import type { Logger } from '../observability/index.ts';
 import type { PinLine, PruneCache, RecordedStart } from '../protocol/index.ts';
 import { clientOptionsOf } from '../registry/index.ts';
 import { AccessProofs } from './access-proofs.ts';
-import { boundedLog } from './bounded-log.ts';
 import { cacheEntry, cacheStatus, contentState } from './content-views.ts';
 import { chooseDriver } from './driver.ts';
 import { HolderWatch } from './holder-watch.ts';
-import { LiveMount, type LiveMountContext } from './live-mount.ts';
+import { type EarlierMount, LiveMount, type LiveMountContext } from './live-mount.ts';
 import {
+  HAND_OVER_VERSION,
+  type HandedMount,
+  type handedOverSchema,
+  type handOverSchema,
   type healthSchema,
   type MountRequest,
   type MountServerSettings,
   type MountServerTotals,
-  mountServerSettingsSchema,
   type NamedContent,
   type resumeSchema,
 } from './messages.ts';
@@ -33,37 +35,10 @@ import { ServedTotals } from './served-totals.ts';
 import { Starts } from './starts.ts';
 import { Turns } from './turns.ts';
 
-/** Printed on standard output once the socket answers; nothing else ever is. */
-export const READY_LINE = 'ready\n';
-
-/**
- * The process that serves mounts: a read that waits for a registry blocks nobody but its reader, and the mounts
- * outlive the worker that asked for them. It speaks HTTP on a Unix socket that its own user alone may open, and
- * ends when it is told to.
- *
- * Nothing here may touch a path below a mount point: this process would wait for itself.
- *
- * @param input the settings, as JSON
- */
-export async function runMountServer(input: string): Promise<void> {
-  const settings = mountServerSettingsSchema.parse(JSON.parse(input));
-  const logger = createLogger({
-    level: settings.log_level,
-    write: boundedLog(settings.log_file),
-  }).with({ role: 'mount-server' });
-  // An ordinary user's worker must be able to duplicate the mounts' descriptors, and has no other right to.
-  const forbidden = forbidCoreDumps({ traceable: process.geteuid?.() !== 0 });
-  if (!forbidden) logger.warn('core dumps could not be forbidden: a crash may write credentials to disk');
-  const ended = Promise.withResolvers<void>();
-  const server = await MountServer.start(settings, logger, ended.resolve);
-  process.stdout.write(READY_LINE);
-  // A worker that goes away doesn't end us; a person who wants that says SIGTERM.
-  process.on('SIGHUP', () => {});
-  process.on('SIGINT', () => {});
-  process.on('SIGTERM', () => ended.resolve());
-  await ended.promise;
-  await server.stop();
-}
+/** Why a server is done: it was told to end, or a successor is to go on with its mounts. */
+export type ServerEnd =
+  | { readonly kind: 'told' }
+  | { readonly kind: 'handed-over'; readonly successorPid: number; readonly mounts: readonly HandedMount[] };
 
 /** The mounts of one process, and what belongs to their content. Its methods are the routes of `routes.ts`. */
 export class MountServer {
@@ -77,15 +52,14 @@ export class MountServer {
   readonly #prefetcher: Prefetcher;
   readonly #starts: Starts;
   readonly #pins: Pins;
-  readonly #end: () => void;
+  readonly #ended = Promise.withResolvers<ServerEnd>();
   readonly #watch: HolderWatch;
   #ending = false;
   #listener: { stop(force?: boolean): Promise<void> } | undefined;
 
-  private constructor(settings: MountServerSettings, context: LiveMountContext, end: () => void) {
+  private constructor(settings: MountServerSettings, context: LiveMountContext) {
     this.#settings = settings;
     this.#context = context;
-    this.#end = end;
     this.#watch = new HolderWatch(() => this.#endIfIdle());
     this.#starts = new Starts(join(settings.state_directory, 'traces'), context.logger);
     this.#prefetcher = new Prefetcher({
@@ -96,30 +70,34 @@ export class MountServer {
     this.#pins = new Pins(join(settings.state_directory, 'pins'), context.store, context.logger);
   }
 
-  /** Opens the store and listens on the settings' socket. `end` is called when it has been told to end. */
-  static async start(settings: MountServerSettings, logger: Logger, end: () => void): Promise<MountServer> {
+  /** Opens the store. Nobody can ask it anything before {@link listen}. */
+  static async open(settings: MountServerSettings, logger: Logger): Promise<MountServer> {
     mkdirSync(settings.state_directory, { recursive: true, mode: 0o700 });
     const store = await ContentStore.open(settings.cache_directory, {
       logger,
       ...(settings.cache_limit === undefined ? {} : { limitBytes: settings.cache_limit }),
     });
-    const server = new MountServer(
-      settings,
-      {
-        store,
-        registry: clientOptionsOf(settings, logger),
-        proofs: new AccessProofs(join(settings.state_directory, 'proofs'), {
-          deadlineMs: settings.read_timeout_ms,
-        }),
-        driver: chooseDriver(settings.fuse_driver).driver,
-        readTimeoutMs: settings.read_timeout_ms,
-        statePath: (mountId) => join(settings.state_directory, `${mountId}.mount`),
-        logger,
-      },
-      end,
-    );
-    server.#listener = serveRoutes(server, settings.socket);
-    return server;
+    return new MountServer(settings, {
+      store,
+      registry: clientOptionsOf(settings, logger),
+      proofs: new AccessProofs(join(settings.state_directory, 'proofs'), {
+        deadlineMs: settings.read_timeout_ms,
+      }),
+      driver: chooseDriver(settings.fuse_driver).driver,
+      readTimeoutMs: settings.read_timeout_ms,
+      statePath: (mountId) => join(settings.state_directory, `${mountId}.mount`),
+      logger,
+    });
+  }
+
+  /** Answers on the settings' socket from now on, in the place of whoever did before. */
+  listen(): void {
+    this.#listener = serveRoutes(this, this.#settings.socket);
+  }
+
+  /** Resolves when it has nothing more to do. */
+  get ended(): Promise<ServerEnd> {
+    return this.#ended.promise;
   }
 
   /** Ends what is under way, unmounts all, and gives the socket up last: who finds none may start anew. */
@@ -143,6 +121,8 @@ export class MountServer {
     return {
       pid: process.pid,
       version: VERSION,
+      build: BUILD,
+      ...(this.list().every((mount) => mount.canBeHandedOver) ? { hand_over: HAND_OVER_VERSION } : {}),
       mounts: Math.max(this.#inUse, this.#turns.busy),
       settings: this.#settings,
       ending: this.#ending,
@@ -156,7 +136,7 @@ export class MountServer {
     }
     this.#ending = true;
     // After the answer is on its way.
-    setTimeout(this.#end, 0);
+    setTimeout(() => this.#ended.resolve({ kind: 'told' }), 0);
   }
 
   list(): LiveMount[] {
@@ -189,8 +169,53 @@ export class MountServer {
       const known = this.#mounts.get(request.mount_id);
       if (known !== undefined) return known;
       const descriptor = duplicateDescriptorOf(holder_pid, holder_descriptor);
-      return this.#open(request.mount_id, request, secretOf(image_credentials), { descriptor });
+      return this.#open(request.mount_id, request, secretOf(image_credentials), { earlier: { descriptor } });
     });
+  }
+
+  /** Goes on with a mount that process `holder` has handed over. */
+  async goOnWith(handed: HandedMount, holder: number): Promise<void> {
+    const { request, image_credentials, stats, start } = handed;
+    const earlier = { descriptor: duplicateDescriptorOf(holder, handed.descriptor), stats };
+    const mount = await this.#open(request.mount_id, request, secretOf(image_credentials), { earlier });
+    mount.recordedStart = start;
+  }
+
+  /**
+   * Lets go of all mounts: what their readers ask for waits until a successor answers it.
+   *
+   * @throws ImgcredError UNSUPPORTED while a mount is served by a driver that can't do so
+   */
+  async handOver({
+    successor_pid,
+  }: z.infer<typeof handOverSchema>): Promise<z.infer<typeof handedOverSchema>> {
+    if (this.#ending) throw endingError();
+    if (this.list().some((mount) => !mount.canBeHandedOver)) {
+      throw new ImgcredError('UNSUPPORTED', 'some mounts can’t be handed over');
+    }
+    this.#ending = true;
+    await Promise.all([...this.#lingering.keys()].map((id) => this.#endLingering(id)));
+    await this.#turns.idle();
+    const leaving = this.list();
+    // Their end is not one that came from outside.
+    this.#mounts.clear();
+    const outcomes = await Promise.allSettled(
+      leaving.map(async (mount) => {
+        await this.#starts.end(mount);
+        return mount.handOver();
+      }),
+    );
+    const mounts = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    this.#ended.resolve({ kind: 'handed-over', successorPid: successor_pid, mounts });
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    return { pid: process.pid, mounts };
+  }
+
+  /** Gives back what it has but its mounts, which are another's or were let go of. */
+  async leave(): Promise<void> {
+    this.#watch[Symbol.dispose]();
+    await this.#listener?.stop(true);
+    await this.#context.store.close();
   }
 
   /** Gives a mount another credential, once that has been proved. */
@@ -212,7 +237,7 @@ export class MountServer {
     if (this.#inUse > 0 || this.#turns.busy > 0) return false;
     this.#context.logger.info('nobody uses this mount server any more: it ends');
     this.#ending = true;
-    this.#end();
+    this.#ended.resolve({ kind: 'told' });
     return true;
   }
 
@@ -329,9 +354,7 @@ export class MountServer {
   }
 
   #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    if (this.#ending) {
-      throw new ImgcredError('SERVER_UNREACHABLE', 'the mount server is ending', { hint: 'try again' });
-    }
+    if (this.#ending) throw endingError();
     return this.#turns.take(id, work);
   }
 
@@ -339,16 +362,16 @@ export class MountServer {
     id: string,
     request: LiveMount['request'],
     credential: Secret<string> | undefined,
-    { descriptor, trace }: { readonly descriptor?: number; readonly trace?: string | undefined },
+    { trace, earlier }: { readonly trace?: string | undefined; readonly earlier?: EarlierMount },
   ): Promise<LiveMount> {
-    const earlier = await this.#earlierStarts(request, trace);
-    const mount = await LiveMount.open(request, credential, this.#context, descriptor);
+    const starts = await this.#earlierStarts(request, trace);
+    const mount = await LiveMount.open(request, credential, this.#context, earlier);
     this.#mounts.set(id, mount);
     this.#totals.add(mount);
     // A mount that was taken over is in the middle of its life: it is no start.
-    if (descriptor === undefined) this.#starts.begin(mount, earlier);
+    if (earlier === undefined) this.#starts.begin(mount, starts);
     else mount.content.traceDone();
-    this.#prefetcher.begin(mount, earlier);
+    this.#prefetcher.begin(mount, starts);
     mount.ended?.then(() => this.#forget(id, mount)).catch(() => {});
     return mount;
   }
@@ -378,6 +401,10 @@ export class MountServer {
       await mount.close().finally(() => this.#totals.end(mount));
     });
   }
+}
+
+function endingError(): ImgcredError {
+  return new ImgcredError('SERVER_UNREACHABLE', 'the mount server is ending', { hint: 'try again' });
 }
 
 function secretOf(text: string | undefined): Secret<string> | undefined {

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { selfCommand } from '../config/index.ts';
+import { runningCommand } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import type { MountView } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
@@ -432,7 +432,7 @@ export class ContainerRun {
 
 /** What runs `superviseContainer`. */
 export function supervisorCommand(): string[] {
-  return [...selfCommand(), 'internal-container-supervisor'];
+  return [...runningCommand(), 'internal-container-supervisor'];
 }
 
 /** The run was ended before its command was started. */

@@ -5,7 +5,8 @@ import { toImgcredError } from '../errors/index.ts';
 import { MOUNT_FLAGS, mount, readMountTable, unmount } from '../filesystem/index.ts';
 import type { Logger } from '../observability/index.ts';
 
-const recordSchema = z.strictObject({
+// One that a newer version wrote may say more.
+const recordSchema = z.object({
   target: z.string(),
   mount_id: z.string(),
   reference: z.string(),

@@ -2,8 +2,11 @@ import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { z } from 'zod';
 
-/** What the next worker must know to take over a container: no credential, and nothing of the command. */
-const runRecordSchema = z.strictObject({
+/**
+ * What the next worker must know to take over a container: no credential, and nothing of the command. One of a newer
+ * version may have written more, which is left out.
+ */
+const runRecordSchema = z.object({
   container_id: z.string(),
   attempt: z.int(),
   mount_id: z.string(),

@@ -12,7 +12,13 @@ import type {
   WorkerWelcome,
 } from '../protocol/index.ts';
 import { ContainerRun, type RunContext, supervisorCommand } from './container-run.ts';
-import { cleanContainer, findRuntime, prepareCgroups, SpareSupervisors } from './containers/index.ts';
+import {
+  cleanContainer,
+  findRuntime,
+  prepareCgroups,
+  refuseUnknownSupervisors,
+  SpareSupervisors,
+} from './containers/index.ts';
 import { HostMounts } from './host-mounts.ts';
 import { ImageIndexes } from './image-indexes.ts';
 import { WorkerContainers } from './interactive.ts';
@@ -94,6 +100,7 @@ export class Worker {
     // Said here, where somebody reads it, rather than by the mount server at the first run.
     const choice = chooseDriver(config.fuse_driver);
     logger.debug('FUSE driver', { driver: choice.driver, reason: choice.reason });
+    refuseUnknownSupervisors(layout.containers);
     const records = findLeftRuns(layout.containers);
     for (const orphan of findOrphans(layout.containers, records)) await cleanContainer(orphan);
     const runs = new Map<string, ContainerRun>();

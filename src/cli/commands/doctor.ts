@@ -1,5 +1,6 @@
 import type { Config } from '../../config/index.ts';
-import { dataLayout } from '../../config/index.ts';
+import { BUILD, dataLayout } from '../../config/index.ts';
+import { MountClient } from '../../mounts/index.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS } from '../context.ts';
@@ -28,7 +29,12 @@ export const doctor: Command = {
     const config = configOf(invocation);
     // An ordinary user's containers would run in a name space: what counts is what can be done there.
     const lack = await tryRootless({ data_dir: config.data_dir, roles: ['worker'] });
-    const findings = [...(await findHost(config, lack)), ...findState(config), await findServer(config)];
+    const findings = [
+      ...(await findHost(config, lack)),
+      ...findState(config),
+      await findServer(config),
+      findMountServer(await new MountClient(dataLayout(config.data_dir).mountSocket).health()),
+    ];
     const ready = findings.every((finding) => finding.status !== 'fail');
     if (invocation.flag('json')) await printJson({ ready, findings });
     else await print(report(findings, ready));
@@ -44,6 +50,28 @@ async function findServer(config: Config): Promise<Finding> {
     status: 'ok',
     detail: alive ? `one answers at ${socket}` : 'none runs here: commands start their own',
     facts: { running: alive },
+  };
+}
+
+/** Which process serves the mounts, and whether it is of this build. */
+function findMountServer(health: Awaited<ReturnType<MountClient['health']>>): Finding {
+  const name = 'mount server';
+  if (health === undefined) {
+    return {
+      name,
+      status: 'ok',
+      detail: 'none runs here: a worker starts its own',
+      facts: { running: false },
+    };
+  }
+  const { pid, version, build, mounts } = health;
+  const same = build === BUILD;
+  return {
+    name,
+    status: same ? 'ok' : 'warn',
+    detail: `process ${pid} of imgcred ${build ?? version}, images mounted: ${mounts}`,
+    ...(same ? {} : { hint: 'restart imgcred serve: one of its own version takes the mounts over' }),
+    facts: { running: true, pid, version, build: build ?? null, mounts },
   };
 }
 

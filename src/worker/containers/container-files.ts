@@ -69,6 +69,8 @@ export interface ProcessIdentity {
 
 export interface ContainerState {
   readonly status: 'preparing' | 'prepared' | 'running';
+  /** The supervisor's `CONTROL_VERSION`; absent in states that were written before there was a second one. */
+  readonly control?: number;
   readonly supervisor: ProcessIdentity;
   /** The supervisor's own one, which the runtime's processes share: by it they are found. */
   readonly mountNamespace?: string;

@@ -1,6 +1,14 @@
 import { ContainerError } from './errors.ts';
 
 /**
+ * A supervisor lives as long as its container, so a worker meets those of earlier builds, and after a step back of
+ * later ones. This number, in the container's `state.json`, is of what they say to each other and of the files in the
+ * container's directory. It changes only where the other end would not understand: it ignores fields that it does not
+ * know, and answers an `op` that it does not know with an error.
+ */
+export const CONTROL_VERSION = 1;
+
+/**
  * What supervisor and worker say to each other over `control.sock`: frames of a length (u32, little-endian), a
  * kind (u8) and that many bytes.
  */

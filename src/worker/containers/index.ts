@@ -24,7 +24,7 @@ export type {
 export type { ContainerSecret } from './container-secrets.ts';
 export { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
 export { type HostFacts, prepareCgroups, readHostFacts } from './host-facts.ts';
-export { livingProcesses } from './living-processes.ts';
+export { livingProcesses, refuseUnknownSupervisors } from './living-processes.ts';
 export { mountOverlay, overlayOptions } from './overlay.ts';
 export { identifyProcess, isRunning } from './process-identity.ts';
 export type { ReadLogsOptions, StoredLogRecord } from './read-logs.ts';

@@ -3,6 +3,8 @@ export type SupervisorProcess = Bun.Subprocess<'pipe', 'pipe', 'ignore'>;
 /** Starts a supervisor in a session of its own. It waits for its instruction, and ends when its input does. */
 export function spawnSupervisor(command: readonly string[]): SupervisorProcess {
   const child = Bun.spawn([...command], {
+    // As people see it in a list of processes, whatever it is started by.
+    argv0: 'imgcred',
     cwd: '/',
     // Nothing of this process's environment: it may hold what no neighbour of a container should see.
     env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin' },

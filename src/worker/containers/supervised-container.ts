@@ -20,7 +20,7 @@ import { type ContainerPlan, planContainer, planExec } from './container-plan.ts
 import { ContainerProcess, runtimeCommand } from './container-process.ts';
 import type { ContainerSecret } from './container-secrets.ts';
 import { type ChannelHandler, type ControlChannel, listenForControl } from './control-channel.ts';
-import { decodeMessage, type Frame } from './control-protocol.ts';
+import { CONTROL_VERSION, decodeMessage, type Frame } from './control-protocol.ts';
 import { ContainerError } from './errors.ts';
 import { parseExecOptions } from './exec-options.ts';
 import { readHostFacts } from './host-facts.ts';
@@ -302,13 +302,14 @@ export class SupervisedContainer implements ChannelHandler {
   }
 }
 
-type SupervisorIdentity = Pick<ContainerState, 'supervisor' | 'mountNamespace'>;
+type SupervisorIdentity = Pick<ContainerState, 'control' | 'supervisor' | 'mountNamespace'>;
 
 function identifySelf(): SupervisorIdentity {
   const supervisor = identifyProcess(process.pid);
   if (supervisor === undefined) throw new ContainerError('the supervisor does not find itself in /proc');
   const own = mountNamespace(process.pid);
-  return own === undefined ? { supervisor } : { supervisor, mountNamespace: own };
+  const identity = { control: CONTROL_VERSION, supervisor };
+  return own === undefined ? identity : { ...identity, mountNamespace: own };
 }
 
 /** Passes all output on, in its order within each stream, and resolves when the process has ended after it. */

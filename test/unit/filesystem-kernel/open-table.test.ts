@@ -57,9 +57,15 @@ describe('the open table', () => {
     for (const slot of [-1, 1, 2, 1e9]) expect(table.released(slot, 9, 9)).toBe(0);
   });
 
-  test('starts anew over bytes that are no table', () => {
-    const table = new OpenTable(memory(2).fill(0xff));
-    expect(table.session).toBeUndefined();
-    expect(table.size).toBe(0);
+  test('refuses what another version has written, and leaves it to that version', () => {
+    const bytes = memory(4);
+    const table = new OpenTable(bytes);
+    table.session = { minor: 45, flags: -5, flags2: 0x1a0 };
+    new DataView(bytes.buffer).setUint32(4, 2, true);
+    for (const foreign of [bytes, memory(2).fill(0xff)]) {
+      const before = foreign.slice();
+      expect(() => new OpenTable(foreign)).toThrow('another version of imgcred');
+      expect(foreign).toEqual(before);
+    }
   });
 });

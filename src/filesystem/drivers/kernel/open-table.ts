@@ -1,3 +1,5 @@
+import { ImgcredError } from '../../../errors/index.ts';
+
 /**
  * Who has which large file open, and how. The kernel insists that all opens of an inode agree: once one went
  * through the page cache, no other may be a passthrough, and the reverse. A wrong answer is an EIO for the
@@ -6,7 +8,8 @@
  */
 
 const MAGIC = 0x4d4b_4349; // "ICKM"
-const VERSION = 1;
+/** Of the whole state file. Another one is another `HAND_OVER_VERSION` of the mount server too. */
+const STATE_VERSION = 1;
 const HEADER_SIZE = 64;
 const SLOT_SIZE = 16;
 
@@ -43,16 +46,27 @@ export class OpenTable {
     return HEADER_SIZE + slots * SLOT_SIZE;
   }
 
-  /** @param bytes zeros for a new table, or what a predecessor left; aligned to 4 */
+  /**
+   * @param bytes zeros for a new table, or what a predecessor left; aligned to 4
+   * @throws ImgcredError MOUNT_FAILED when they are neither: they are left as they are, for a build that knows them
+   */
   constructor(bytes: Uint8Array) {
     this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
     this.#slots = Math.floor((bytes.byteLength - HEADER_SIZE) / SLOT_SIZE);
-    if (this.#words[H_MAGIC] !== MAGIC || this.#words[H_VERSION] !== VERSION) {
+    if (this.#words[H_MAGIC] === 0) {
       // A new table is zeros already, and stays untouched memory until it is used.
-      if (this.#words[H_MAGIC] !== 0) this.#words.fill(0);
       this.#words[H_MAGIC] = MAGIC;
-      this.#words[H_VERSION] = VERSION;
+      this.#words[H_VERSION] = STATE_VERSION;
       return;
+    }
+    if (this.#words[H_MAGIC] !== MAGIC || this.#words[H_VERSION] !== STATE_VERSION) {
+      throw new ImgcredError(
+        'MOUNT_FAILED',
+        'the state of the mount was written by another version of imgcred',
+        {
+          hint: 'start that version again, or end the containers that use the mount',
+        },
+      );
     }
     for (let slot = 0; slot < this.#slots; slot++) {
       if (this.#get(slot, S_OPENS) > 0) {

@@ -51,6 +51,8 @@ export class Passthrough {
     let slot = table.find(ino);
     if (slot === UNTRACKED) {
       const path = this.#mayBegin() ? await this.#backingFile(ino) : undefined;
+      // A successor has the table now, and answers this.
+      if (this.#closed) return;
       // While we waited, another open of the same inode may have settled the matter.
       slot = table.find(ino);
       if (slot === UNTRACKED) {

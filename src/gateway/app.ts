@@ -68,6 +68,8 @@ export function createGateway(options: GatewayOptions): GatewayApp {
   app.use('/v1/*', async (c, next) => {
     c.set('identity', identify(c.req.header('authorization'), c.env, options.tokens));
     c.env.onIdentified?.();
+    // Hono would answer it by the route for GET, and leave the answer's body, an open log say, unread and unended.
+    if (c.req.method === 'HEAD') throw unknownRoute(c.req);
     await next();
   });
   for (const route of options.routes) {

@@ -257,3 +257,11 @@ describe('authentication', () => {
     expect(world.lines.join('')).not.toContain('imgcred_');
   });
 });
+
+test('HEAD, which no route has, does not open what GET would read', async () => {
+  for (const path of ['containers', 'events?follow=true', 'images']) {
+    expect((await world.request('socket', 'HEAD', `/v1/${path}`)).status).toBe(404);
+  }
+  expect((await world.request('nobody', 'HEAD', '/v1/images')).status).toBe(401);
+  expect((await world.request('nobody', 'HEAD', '/healthz')).status).toBe(200);
+});

@@ -193,9 +193,18 @@ class LostUpload extends RegistryError {
   }
 }
 
+/** @throws RegistryError where there is none, or one that is not spoken to: in the clear after TLS, or without HTTP */
 function locationOf(reply: Reply, fallback?: URL): URL {
   const header = reply.headers.get('location');
-  if (header !== null && URL.canParse(header, reply.url.href)) return new URL(header, reply.url);
+  if (header !== null && URL.canParse(header, reply.url.href)) {
+    const location = new URL(header, reply.url);
+    if (location.protocol === 'https:' || location.protocol === reply.url.protocol) return location;
+    throw new RegistryError(
+      'REGISTRY_ERROR',
+      `${reply.url.host} wants an upload to go on at an address of the kind ${location.protocol}: refused`,
+      { registry: reply.url.host },
+    );
+  }
   if (fallback !== undefined) return fallback;
   throw new RegistryError('REGISTRY_ERROR', `${reply.url.host} does not say where an upload goes on`, {
     registry: reply.url.host,

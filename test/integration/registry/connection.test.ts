@@ -5,6 +5,7 @@ import { type AddressInfo, connect as connectSocket } from 'node:net';
 import { anonymousProvider, createProviderFromCredentials } from '../../../src/credentials/index.ts';
 import { parseReference } from '../../../src/reference/index.ts';
 import { HostSlots, RegistryClient, type RegistryClientOptions } from '../../../src/registry/index.ts';
+import { BlobUploads } from '../../../src/registry/push/blob-upload.ts';
 import {
   type Certificates,
   makeCertificates,
@@ -125,6 +126,21 @@ describe('https', () => {
     });
     expect(plain.seen).toEqual([]);
   });
+
+  test.each(['file:///etc/hostname', 'data:text/plain,x', 'http://127.0.0.1:1/v2/up'])(
+    'an upload does not go on at %s',
+    async (location) => {
+      const registry = serve(
+        ({ method }) => new Response(null, { status: method === 'POST' ? 202 : 404, headers: { location } }),
+        pem(certificates),
+      );
+      using client = anonymous(registry.host, { caFiles: [certificates.caFile] });
+      const uploads = new BlobUploads(client.session, 'team/app');
+      await expect(uploads.push(new Uint8Array(8))).rejects.toThrow(
+        /wants an upload to go on at .*: refused/,
+      );
+    },
+  );
 
   test('does not send a login to a token server in the clear', async () => {
     const plain = serve(() => Response.json({ token: 'x' }));

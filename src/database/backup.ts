@@ -9,7 +9,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { systemErrorCode } from '../errors/index.ts';
@@ -270,7 +270,7 @@ function extractFile(connection: Connection, file: StoredFile, directory: string
       );
       if (bytes === undefined) break;
       hash.update(bytes);
-      writeSync(descriptor, bytes);
+      writeFileSync(descriptor, bytes);
       size += bytes.length;
     }
     fsyncSync(descriptor);

@@ -6,7 +6,7 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Secret } from '../credentials/index.ts';
@@ -53,7 +53,7 @@ function writeNew(path: string): Secret<string> {
   rmSync(temporary, { force: true });
   const descriptor = openSync(temporary, 'wx', 0o600);
   try {
-    writeSync(descriptor, `${token}\n`);
+    writeFileSync(descriptor, `${token}\n`);
     fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);

@@ -8,7 +8,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../database/index.ts';
@@ -155,7 +155,7 @@ function writeTemporary(path: string, text: string): string {
     throw unreadable(path, thrown, 'cannot be written');
   }
   try {
-    writeSync(descriptor, text);
+    writeFileSync(descriptor, text);
     fsyncSync(descriptor);
   } catch (thrown) {
     rmSync(temporary, { force: true });

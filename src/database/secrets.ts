@@ -145,7 +145,8 @@ export class SecretRepository {
 
   /**
    * Adds version `lastVersion + 1` and makes it the current one, if the row is still as `secret` says; then
-   * drops the oldest versions over `keep`. Returns the new row, or undefined when another change came first.
+   * drops the oldest versions over `keep`. Returns the new row and how many were dropped, or undefined when another
+   * change came first.
    */
   addVersion(
     secret: SealedSecretRow,
@@ -154,7 +155,7 @@ export class SecretRepository {
       readonly credentialType: string | undefined;
     },
     keep: number,
-  ): SealedSecretRow | undefined {
+  ): { readonly row: SealedSecretRow; readonly dropped: number } | undefined {
     return this.#connection.transaction(() => {
       const row = this.#connection.get(
         `UPDATE secrets SET current_version = last_version + 1, last_version = last_version + 1, seal = $seal,
@@ -174,12 +175,12 @@ export class SecretRepository {
       );
       if (row === undefined) return undefined;
       this.#insertVersion(row.id, row.currentVersion, next);
-      this.#connection.run(
+      const dropped = this.#connection.run(
         `DELETE FROM secret_versions WHERE secret_id = $id AND version <> $current AND version NOT IN
            (SELECT version FROM secret_versions WHERE secret_id = $id ORDER BY version DESC LIMIT $keep)`,
         { id: row.id, current: row.currentVersion, keep },
       );
-      return row;
+      return { row, dropped };
     });
   }
 

@@ -161,10 +161,14 @@ export class SecretStore {
           },
           this.#keepVersions,
         );
-        if (after !== undefined) this.#record('secret.set', after, by, { verified, proof: proofName(proof) });
+        if (after !== undefined)
+          this.#record('secret.set', after.row, by, { verified, proof: proofName(proof) });
         return after;
       });
-      if (changed !== undefined) return withoutSeal(changed);
+      if (changed === undefined) continue;
+      // What was dropped is to be nowhere, in the log neither.
+      if (changed.dropped > 0) this.#database.checkpoint();
+      return withoutSeal(changed.row);
     }
     throw contended(name);
   }

@@ -1,3 +1,4 @@
+import { Database as Sqlite } from 'bun:sqlite';
 import { expect, test } from 'bun:test';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -131,18 +132,57 @@ test('no value is found in the database, its log and index, or a backup, at any 
   }
 });
 
-test('a deleted secret leaves no ciphertext in the database, nor in its log', async () => {
-  using directory = temporaryDirectory();
-  using database = openDatabase(directory.path);
-  const secrets = await openSecrets(database, directory.path, { env: {} });
+/** The first of a secret's ciphertexts, and where it is to be found in the files of a directory. */
+async function withCiphertext(directory: string, keepVersions?: number) {
+  const database = openDatabase(directory);
+  const secrets = await openSecrets(database, directory, {
+    env: {},
+    ...(keepVersions === undefined ? {} : { keepVersions }),
+  });
   const { id } = await secrets.workspaces.create('tenant');
   const row = await secrets.store.create(id, { name: 'a', value: new Secret('hunter2') }, BY);
   const envelope = database.workspace(id).secrets.envelope(row.id, 1);
   if (envelope === undefined) throw new Error('no envelope');
-  secrets.store.delete(id, 'a', BY);
-  for (const name of readdirSync(directory.path)) {
-    // Salt, commitment, nonce and ciphertext: nothing of it may be left, not even the start.
-    expect(readFileSync(join(directory.path, name)).includes(envelope.subarray(40, 72)), name).toBe(false);
-    expect(readFileSync(join(directory.path, name)).includes(envelope.subarray(104)), name).toBe(false);
-  }
+  const places = () =>
+    readdirSync(directory).filter((name) => {
+      const bytes = readFileSync(join(directory, name));
+      // Salt, commitment, nonce and ciphertext: nothing of it may be left, not even the start.
+      return bytes.includes(envelope.subarray(40, 72)) || bytes.includes(envelope.subarray(104));
+    });
+  return { database, secrets, workspace: id, places, [Symbol.dispose]: () => database.close() };
+}
+
+test('a deleted secret leaves no ciphertext in the database, nor in its log', async () => {
+  using directory = temporaryDirectory();
+  using world = await withCiphertext(directory.path);
+  expect(world.places()).not.toEqual([]);
+  world.secrets.store.delete(world.workspace, 'a', BY);
+  expect(world.places()).toEqual([]);
+});
+
+test('a version that is dropped leaves no ciphertext in the database, nor in its log', async () => {
+  using directory = temporaryDirectory();
+  using world = await withCiphertext(directory.path, 2);
+  const set = (value: string) => world.secrets.store.set(world.workspace, 'a', new Secret(value), BY, 'none');
+  await set('second');
+  expect(world.places()).not.toEqual([]);
+  await set('third');
+  expect(world.secrets.store.history(world.workspace, 'a')).toHaveLength(2);
+  expect(world.places()).toEqual([]);
+});
+
+test('what was dropped while somebody read the database is gone soon after', async () => {
+  using directory = temporaryDirectory();
+  using world = await withCiphertext(directory.path);
+  const reader = new Sqlite(world.database.path, { readonly: true });
+  reader.run('BEGIN');
+  expect(reader.query('SELECT count(*) AS count FROM secrets').get()).toEqual({ count: 1 });
+  // Nobody waits for the reader.
+  const begun = performance.now();
+  world.secrets.store.delete(world.workspace, 'a', BY);
+  expect(performance.now() - begun).toBeLessThan(2_000);
+  expect(world.places()).not.toEqual([]);
+  reader.run('COMMIT');
+  reader.close();
+  while (world.places().length > 0) await Bun.sleep(20);
 });

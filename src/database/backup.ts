@@ -17,7 +17,7 @@ import { Connection } from './connection.ts';
 import { conflict, DatabaseError, unusable } from './errors.ts';
 import { createPrivateFile, prepareDataDirectory, syncDirectory } from './files.ts';
 import { MIGRATIONS } from './migrations.ts';
-import { DATABASE_FILE, type Database } from './open.ts';
+import { BUSY_TIMEOUT_MS, DATABASE_FILE } from './open.ts';
 import { Columns } from './rows.ts';
 
 const CHUNK_BYTES = 1 << 20;
@@ -47,6 +47,17 @@ export interface BackupFile {
   readonly path: string;
 }
 
+/** What to back up, and where to. */
+export interface BackupOrder {
+  /** The database's own file. */
+  readonly database: string;
+  /** The backup, which must not exist. */
+  readonly target: string;
+  readonly files: readonly BackupFile[];
+  /** When that is, ms since 1970. */
+  readonly now: number;
+}
+
 export interface BackupSummary {
   /** ms since 1970 */
   readonly createdAt: number;
@@ -63,18 +74,13 @@ const columns = new Columns('backup');
  *
  * @throws DatabaseError CONFLICT when `target` exists; DATA_DIR when it can't be written.
  */
-export function writeBackup(
-  database: Database,
-  target: string,
-  files: readonly BackupFile[],
-  now: () => number = Date.now,
-): BackupSummary {
+export function writeBackup({ database, target, files, now }: BackupOrder): BackupSummary {
   const path = resolve(target);
   if (existsSync(path)) throw targetExists(target);
   const temporary = `${path}.new-${crypto.randomUUID()}`;
   createPrivateFile(temporary);
   try {
-    database.copyTo(temporary);
+    copyDatabase(database, temporary);
     const connection = new Connection(temporary);
     try {
       connection.script('PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON');
@@ -82,7 +88,7 @@ export function writeBackup(
         connection.script(TABLES);
         connection.run('INSERT INTO backup (format, created_at) VALUES ($format, $now)', {
           format: FORMAT,
-          now: now(),
+          now,
         });
         for (const file of files) storeFile(connection, file);
       });
@@ -100,6 +106,17 @@ export function writeBackup(
   }
   syncDirectory(dirname(path));
   return readBackup(path);
+}
+
+/** Writes a consistent copy of a database, while others read and write it. */
+function copyDatabase(path: string, copy: string): void {
+  const connection = new Connection(path, { readonly: true });
+  try {
+    connection.script(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA temp_store = MEMORY`);
+    connection.run('VACUUM INTO $copy', { copy });
+  } finally {
+    connection.close();
+  }
 }
 
 /** @throws DatabaseError INVALID_INPUT when the file is no backup; DATABASE when it is damaged. */

@@ -1,5 +1,13 @@
 export type { AuditEvent, AuditFilter, AuditRepository, AuditRow } from './audit-log.ts';
-export { type BackupFile, type BackupSummary, readBackup, restoreBackup, writeBackup } from './backup.ts';
+export { backUp } from './background-backup.ts';
+export {
+  type BackupFile,
+  type BackupOrder,
+  type BackupSummary,
+  readBackup,
+  restoreBackup,
+  writeBackup,
+} from './backup.ts';
 export type { ContainerEvent, ContainerEventRepository } from './container-events.ts';
 export {
   CONTAINER_STATES,

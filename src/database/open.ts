@@ -21,9 +21,12 @@ import { WorkerRepository } from './workers.ts';
 import { WorkspaceRepository } from './workspaces.ts';
 
 export const DATABASE_FILE = 'imgcred.db';
+/** How long a statement waits for another connection's lock, ms. */
+export const BUSY_TIMEOUT_MS = 5_000;
+const CHECKPOINT_AGAIN_MS = 250;
 
 export interface DatabaseOptions {
-  /** How long a statement waits for another process's lock, ms; 5000 unless told. */
+  /** How long a statement waits for another process's lock, ms; `BUSY_TIMEOUT_MS` unless told. */
   readonly busyTimeoutMs?: number;
   readonly now?: () => number;
   readonly random?: (bytes: Uint8Array) => Uint8Array;
@@ -54,7 +57,7 @@ export function openDatabase(dataDirectory: string, options: DatabaseOptions = {
   const now = options.now ?? Date.now;
   const connection = new Connection(path);
   try {
-    connection.script(`PRAGMA busy_timeout = ${options.busyTimeoutMs ?? 5000}`);
+    connection.script(`PRAGMA busy_timeout = ${options.busyTimeoutMs ?? BUSY_TIMEOUT_MS}`);
     connection.script('PRAGMA journal_mode = WAL');
     // An answer that was given must survive a power cut.
     connection.script('PRAGMA synchronous = FULL');
@@ -82,6 +85,17 @@ function checkIntegrity(connection: Connection): void {
   });
 }
 
+/** Answers false where a reader or writer is in the way: nobody waits here for it to end. */
+function emptyLog(connection: Connection): boolean {
+  const waits = connection.one('PRAGMA busy_timeout', {}, (row) => columns.integer(row, 'timeout'));
+  connection.script('PRAGMA busy_timeout = 0');
+  try {
+    return connection.one('PRAGMA wal_checkpoint(TRUNCATE)', {}, (row) => !columns.boolean(row, 'busy'));
+  } finally {
+    connection.script(`PRAGMA busy_timeout = ${waits}`);
+  }
+}
+
 /** The database of one data directory. */
 export class Database implements Disposable {
   readonly path: string;
@@ -96,6 +110,7 @@ export class Database implements Disposable {
   readonly #newId: IdentifierSource;
   readonly #now: () => number;
   readonly #byWorkspace = new Map<WorkspaceId, WorkspaceDatabase>();
+  #checkpointing: NodeJS.Timeout | undefined;
 
   constructor(connection: Connection, newId: IdentifierSource, now: () => number) {
     this.path = connection.path;
@@ -140,17 +155,20 @@ export class Database implements Disposable {
     return indexDigestsInUse(this.#connection);
   }
 
-  /** Moves the write-ahead log into the database and empties it, so that what was deleted is in neither. */
+  /**
+   * Moves the write-ahead log into the database and empties it, so that what was deleted is in neither. While somebody
+   * reads an older state (a backup that is being written) that can't be: it is tried again until it is done.
+   */
   checkpoint(): void {
-    this.#connection.get('PRAGMA wal_checkpoint(TRUNCATE)', {}, (row) => row);
-  }
-
-  /** Writes a consistent copy of the database to `path`, which must not exist, while requests run. */
-  copyTo(path: string): void {
-    this.#connection.run('VACUUM INTO $path', { path });
+    clearTimeout(this.#checkpointing);
+    this.#checkpointing = undefined;
+    if (emptyLog(this.#connection)) return;
+    this.#checkpointing = setTimeout(() => this.checkpoint(), CHECKPOINT_AGAIN_MS);
+    this.#checkpointing.unref();
   }
 
   close(): void {
+    clearTimeout(this.#checkpointing);
     this.#connection.close();
   }
 

@@ -7,6 +7,7 @@ import {
   type SpanInfo,
 } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
+import { startThread } from '../threads/index.ts';
 import type { IndexedLayer, IndexingCommand, IndexingReport } from './layer-index-messages.ts';
 
 export interface LayerIndexing {
@@ -15,12 +16,6 @@ export interface LayerIndexing {
   readonly signal: AbortSignal;
 }
 
-// Where `bun build --compile` puts the thread's own bundle: under the common folder of the entry points given to it,
-// which is `src` as scripts/build calls it, and the repository when a test compiles something of its own.
-const COMPILED_ENTRIES = [
-  '/$bunfs/root/gateway/layer-index-thread.js',
-  '/$bunfs/root/src/gateway/layer-index-thread.js',
-];
 // A layer below this is read before a thread would have started, compressed bytes.
 const SMALL_LAYER = 512 * 1024;
 // What one message carries, bytes: enough that messages cost nothing beside the work.
@@ -79,22 +74,15 @@ export class LayerIndexThreads {
       return idle.thread;
     }
     if (this.#unavailable) return undefined;
-    const entries = import.meta.url.startsWith('file:///$bunfs/')
-      ? COMPILED_ENTRIES
-      : [new URL('./layer-index-thread.ts', import.meta.url).href];
-    let failure: unknown;
-    for (const entry of entries) {
-      try {
-        return await IndexingThread.start(entry);
-      } catch (error) {
-        failure = error;
-      }
+    try {
+      return await startThread('gateway/layer-index-thread', (entry) => IndexingThread.start(entry));
+    } catch (thrown) {
+      this.#unavailable = true;
+      this.#logger.warn('no thread could be started: layers are indexed one after the other', {
+        error: thrown instanceof Error ? thrown.message : String(thrown),
+      });
+      return undefined;
     }
-    this.#unavailable = true;
-    this.#logger.warn('no thread could be started: layers are indexed one after the other', {
-      error: failure instanceof Error ? failure.message : String(failure),
-    });
-    return undefined;
   }
 
   #giveBack(thread: IndexingThread): void {

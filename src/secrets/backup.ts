@@ -1,4 +1,4 @@
-import { type BackupFile, type BackupSummary, type Database, writeBackup } from '../database/index.ts';
+import { type BackupFile, type BackupSummary, backUp, type Database } from '../database/index.ts';
 import { SecretError } from './errors.ts';
 import { MASTER_KEY_FILE } from './key-source.ts';
 import type { Secrets } from './open.ts';
@@ -17,13 +17,13 @@ export interface BackupOptions {
  *
  * @throws DatabaseError CONFLICT when `target` exists; DATA_DIR when it can't be written.
  */
-export function createBackup(
+export async function createBackup(
   database: Database,
   secrets: Pick<Secrets, 'audit' | 'keyring'>,
   target: string,
   by: Actor,
   options: BackupOptions = {},
-): BackupSummary {
+): Promise<BackupSummary> {
   const includeMasterKey = options.includeMasterKey ?? false;
   const files = [...(options.files ?? [])];
   if (files.some((file) => file.name === MASTER_KEY_FILE)) {
@@ -31,5 +31,5 @@ export function createBackup(
   }
   if (includeMasterKey) files.push({ name: MASTER_KEY_FILE, path: secrets.keyring.source.path });
   secrets.audit.append({ ...by, action: 'backup.create', detail: { includeMasterKey } });
-  return writeBackup(database, target, files);
+  return await backUp({ database: database.path, target, files, now: Date.now() });
 }

@@ -42,7 +42,7 @@ export function backupRoutes(database: Database, secrets: Secrets): Route[] {
         const path = join(layout.root, `${PREFIX}${crypto.randomUUID()}${SUFFIX}`);
         let file: FileHandle;
         try {
-          createBackup(database, secrets, path, identity, {
+          await createBackup(database, secrets, path, identity, {
             includeMasterKey: include_master_key,
             files: present.map((digest) => ({
               name: `indexes/${digest}`,

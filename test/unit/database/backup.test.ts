@@ -2,7 +2,7 @@ import { Database as Sqlite } from 'bun:sqlite';
 import { expect, test } from 'bun:test';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openDatabase, readBackup, restoreBackup, writeBackup } from '../../../src/database/index.ts';
+import { backUp, openDatabase, readBackup, restoreBackup, writeBackup } from '../../../src/database/index.ts';
 import { addImage, addWorkspace, errorOf, openWorld, temporaryDirectory } from './world.ts';
 
 const LARGE = new Uint8Array(3_000_000).map((_, i) => (i * 2_654_435_761) >>> 24);
@@ -15,13 +15,16 @@ function setUp() {
   writeFileSync(join(world.directory, 'indexes', 'abc'), LARGE);
   writeFileSync(join(world.directory, 'master-key'), '');
   const files = ['indexes/abc', 'master-key'].map((name) => ({ name, path: join(world.directory, name) }));
-  return { ...world, workspace, image, files, target: join(world.directory, 'backup.imgcred') };
+  const target = join(world.directory, 'backup.imgcred');
+  const backUp = (wanted = files, now = 1) =>
+    writeBackup({ database: world.database.path, target, files: wanted, now });
+  return { ...world, workspace, image, files, target, backUp };
 }
 
 test('a restored directory has the same rows and files, and nothing of the backup', () => {
   using world = setUp();
   using restored = temporaryDirectory();
-  const made = writeBackup(world.database, world.target, world.files, () => 5);
+  const made = world.backUp(world.files, 5);
   expect(made).toEqual({
     createdAt: 5,
     files: [
@@ -45,7 +48,7 @@ test('a restored directory has the same rows and files, and nothing of the backu
 test('a backup holds what was committed before it, not after, and leaves nothing beside it', () => {
   using world = setUp();
   using restored = temporaryDirectory();
-  writeBackup(world.database, world.target, []);
+  world.backUp([]);
   addImage(world.database, world.workspace, 'later');
   restoreBackup(world.target, restored.path);
   using database = openDatabase(restored.path);
@@ -56,8 +59,8 @@ test('a backup holds what was committed before it, not after, and leaves nothing
 test('nothing that exists is overwritten', async () => {
   using world = setUp();
   using restored = temporaryDirectory();
-  writeBackup(world.database, world.target, world.files);
-  expect(await errorOf(() => writeBackup(world.database, world.target, []))).toMatchObject({
+  world.backUp();
+  expect(await errorOf(() => world.backUp([]))).toMatchObject({
     code: 'CONFLICT',
   });
   expect(await errorOf(() => restoreBackup(world.target, world.directory))).toMatchObject({
@@ -71,13 +74,29 @@ test('nothing that exists is overwritten', async () => {
 test('a restore that was interrupted can be run again', () => {
   using world = setUp();
   using restored = temporaryDirectory();
-  writeBackup(world.database, world.target, world.files);
+  world.backUp();
   mkdirSync(join(restored.path, 'indexes'));
   writeFileSync(join(restored.path, 'indexes', 'abc'), LARGE);
   writeFileSync(join(restored.path, 'master-key.restore'), 'half');
   writeFileSync(join(restored.path, 'imgcred.db.restore'), 'half');
   restoreBackup(world.target, restored.path);
   expect(readdirSync(restored.path).sort()).toEqual(['imgcred.db', 'indexes', 'master-key']);
+});
+
+test('a backup by a thread is the same, and fails the same', async () => {
+  using world = setUp();
+  using restored = temporaryDirectory();
+  const order = { database: world.database.path, target: world.target, files: world.files, now: 5 };
+  expect(await backUp(order)).toEqual(readBackup(world.target));
+  restoreBackup(world.target, restored.path);
+  expect(readFileSync(join(restored.path, 'indexes', 'abc')).equals(LARGE)).toBe(true);
+  expect(await errorOf(() => backUp(order))).toMatchObject({
+    code: 'CONFLICT',
+    message: expect.stringContaining('exists already'),
+    hint: expect.stringContaining('another name'),
+  });
+  const nowhere = { ...order, target: join(world.directory, 'none', 'backup') };
+  expect(await errorOf(() => backUp(nowhere))).toMatchObject({ code: 'DATA_DIR' });
 });
 
 const BAD: readonly [title: string, code: string, spoil: (file: string) => void][] = [
@@ -103,7 +122,7 @@ for (const [title, code, spoil] of BAD) {
   test(`a backup with ${title} is refused, and no database appears`, async () => {
     using world = setUp();
     using restored = temporaryDirectory();
-    writeBackup(world.database, world.target, world.files);
+    world.backUp();
     spoil(world.target);
     const target = join(restored.path, 'data');
     expect(await errorOf(() => restoreBackup(world.target, target))).toMatchObject({ code });

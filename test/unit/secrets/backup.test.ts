@@ -16,7 +16,7 @@ test('a backup without the key opens with the key from elsewhere, and with none 
   const { world, target } = await withSecret();
   await using _ = world;
   using restored = temporaryDirectory();
-  createBackup(world.database, world.secrets, target, ME);
+  await createBackup(world.database, world.secrets, target, ME);
   const key = readFileSync(join(world.directory, 'master-key'), 'utf8').split(' ').at(-1)?.trim() ?? '';
   const stored = readFileSync(target);
   expect(stored.includes(key)).toBe(false);
@@ -37,7 +37,7 @@ test('a backup with the key opens by itself, and the restored key is 0600', asyn
   const { world, target } = await withSecret();
   await using _ = world;
   using restored = temporaryDirectory();
-  createBackup(world.database, world.secrets, target, ME, { includeMasterKey: true });
+  await createBackup(world.database, world.secrets, target, ME, { includeMasterKey: true });
   expect(readBackup(target).files.map((file) => file.name)).toEqual(['master-key']);
   restoreBackup(target, restored.path);
   expect(statSync(join(restored.path, 'master-key')).mode & 0o777).toBe(0o600);
@@ -61,7 +61,7 @@ test('a restored server knows its admin token still, and makes no new one', asyn
   const { world, target } = await withSecret();
   await using _ = world;
   using restored = temporaryDirectory();
-  createBackup(world.database, world.secrets, target, ME, { includeMasterKey: true });
+  await createBackup(world.database, world.secrets, target, ME, { includeMasterKey: true });
   restoreBackup(target, restored.path);
   writeFileSync(join(restored.path, 'unrelated'), '');
   using database = openDatabase(restored.path);

@@ -1,5 +1,6 @@
 import { ptr } from 'bun:ffi';
 import { ImgcredError } from '../../../errors/index.ts';
+import { startThread } from '../../../threads/index.ts';
 import { checked, libc } from './libc.ts';
 import type { Connection, ThreadCommand, ThreadReport, ThreadStart } from './thread-messages.ts';
 import { COUNTERS } from './thread-messages.ts';
@@ -23,12 +24,6 @@ interface ServerThread {
 }
 
 const EFD_CLOEXEC = 0o2000000;
-// Where `bun build --compile` puts the thread's own bundle: under the common folder of the entry points given
-// to it, which is `src` as scripts/build calls it, and the repository when a test compiles something of its own.
-const COMPILED_ENTRIES = [
-  '/$bunfs/root/filesystem/drivers/kernel/server-thread.js',
-  '/$bunfs/root/src/filesystem/drivers/kernel/server-thread.js',
-];
 
 /**
  * The threads that serve all mounts of a process, so that a further mount costs a few kilobytes and not a
@@ -98,23 +93,17 @@ export class ServerThreads {
   }
 
   async #start(): Promise<ServerThread[]> {
-    const url = import.meta.url.startsWith('file:///$bunfs/')
-      ? undefined
-      : new URL('./server-thread.ts', import.meta.url).href;
-    const entries = url === undefined ? COMPILED_ENTRIES : [url];
-    let failure: unknown;
-    for (const entry of entries) {
-      try {
-        return await Promise.all(Array.from({ length: this.#count }, () => this.#startThread(entry)));
-      } catch (error) {
-        failure = error;
-      }
+    try {
+      return await startThread('filesystem/drivers/kernel/server-thread', (entry) =>
+        Promise.all(Array.from({ length: this.#count }, () => this.#startThread(entry))),
+      );
+    } catch (cause) {
+      this.#threads = undefined;
+      throw new ImgcredError('FUSE_UNAVAILABLE', 'the FUSE server threads could not be started', {
+        cause,
+        hint: 'choose the other driver with --fuse-driver=fuse-native',
+      });
     }
-    this.#threads = undefined;
-    throw new ImgcredError('FUSE_UNAVAILABLE', 'the FUSE server threads could not be started', {
-      cause: failure,
-      hint: 'choose the other driver with --fuse-driver=fuse-native',
-    });
   }
 
   #startThread(entry: string): Promise<ServerThread> {

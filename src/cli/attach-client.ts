@@ -30,7 +30,13 @@ export type AttachEnd =
   /** The detach keys were typed: the process goes on. */
   | { readonly kind: 'detached' }
   /** The server said why there is no connection, or none any more. */
-  | { readonly kind: 'failed'; readonly error: ImgcredError; readonly exitCode: number | undefined }
+  | {
+      readonly kind: 'failed';
+      readonly error: ImgcredError;
+      readonly exitCode: number | undefined;
+      /** Whether there was one: then the process goes on. */
+      readonly connected: boolean;
+    }
   /** The connection broke: what became of the process is not known. */
   | { readonly kind: 'lost' };
 
@@ -59,6 +65,7 @@ class AttachConnection {
   readonly #started = Promise.withResolvers<void>();
   readonly #end = Promise.withResolvers<AttachEnd>();
   #output: Promise<void> = Promise.resolve();
+  #connected = false;
 
   private constructor(socket: WebSocket) {
     this.#socket = socket;
@@ -118,6 +125,7 @@ class AttachConnection {
   #obey(message: ServerMessage): void {
     switch (message.event) {
       case 'started':
+        this.#connected = true;
         this.#started.resolve();
         return;
       case 'taken':
@@ -129,7 +137,8 @@ class AttachConnection {
       case 'failed': {
         const { code, message: text, hint } = message.error;
         const error = new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', text, { hint });
-        void this.#settle({ kind: 'failed', error, exitCode: message.exit_code });
+        const connected = this.#connected;
+        void this.#settle({ kind: 'failed', error, exitCode: message.exit_code, connected });
       }
     }
   }

@@ -1,6 +1,7 @@
 import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
-import type { GatewayApp, SocketSession } from '../gateway/index.ts';
+import type { GatewayApp } from '../gateway/index.ts';
+import type { SocketSession } from '../protocol/index.ts';
 
 /** An HTTP server of the API, and how busy it is. */
 export interface HttpServer {

@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Config, dataLayout, prepareDataDirectory, type Role } from '../config/index.ts';
 import type { CredentialProvider } from '../credentials/index.ts';
 import { type Database, type DataDirectoryLock, lockDataDirectory, openDatabase } from '../database/index.ts';
@@ -16,12 +16,14 @@ import {
   indexPushRoutes,
   interactiveRoutes,
   type LayerIndexes,
+  type MountedApp,
   metricsRoutes,
   nodeRoutes,
   type Route,
   secretRoutes,
   serverMetrics,
   versionMetric,
+  WorkerSessions,
 } from '../gateway/index.ts';
 import { LogStore } from '../logs/index.ts';
 import type { Logger, MetricFamily } from '../observability/index.ts';
@@ -30,14 +32,18 @@ import {
   type NodeServices,
   ordersSignal,
   QUEUE_SIGNAL,
+  ROLE_LINK_PATH,
+  type SocketSession,
+  WORKER_PATHS,
   type WorkerLink,
 } from '../protocol/index.ts';
 import { clientOptionsOf, RegistryClient, type RegistryClientOptions } from '../registry/index.ts';
-import { Scheduler, workerRoutes } from '../scheduler/index.ts';
+import { GatewayLink, Scheduler, workerRoutes } from '../scheduler/index.ts';
 import { openSecrets, type Secrets } from '../secrets/index.ts';
 import { HttpWorkerLink, Worker } from '../worker/index.ts';
 import { readTokenFile } from './api-client.ts';
 import { forwardTo } from './forward.ts';
+import { ForwardedSession } from './forward-session.ts';
 import {
   type HttpServer,
   serveOnAddress,
@@ -48,6 +54,7 @@ import {
 import { openLayerIndexes } from './layer-indexing.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { refuseForeignNamespace } from './rootless-namespace.ts';
+import { SchedulerLink } from './scheduler-link.ts';
 
 /** The roles that run in this process. */
 export interface RunningServer {
@@ -187,6 +194,15 @@ async function openControlPlane(
       : undefined;
     const layers = openLayerIndexes(config, layout, logger.with({ role: 'gateway' }));
     const containers = worker.then((here) => here?.containers);
+    const workerName = (id: string) => database.workers.find(id)?.name;
+    const link =
+      scheduler === undefined
+        ? new SchedulerLink(layout.schedulerSocket, signals, logger.with({ role: 'gateway' }))
+        : undefined;
+    const calls = link ?? scheduler?.calls;
+    if (calls === undefined)
+      throw new ImgcredError('INTERNAL', 'there is neither a scheduler nor a link to one');
+    const sessions = new WorkerSessions({ calls, workerName });
     const app = createGateway({
       database,
       tokens: secrets.tokens,
@@ -195,25 +211,13 @@ async function openControlPlane(
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
             ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
             ...metricsRoutes(async () => collectMetrics(database, (await worker)?.node)),
-            ...containerRoutes({
-              logs,
-              signals,
-              queueLimit: config.queue_limit,
-              containers,
-              workerName: (id) => database.workers.find(id)?.name,
-            }),
-            ...interactiveRoutes({ containers, signals }),
+            ...containerRoutes({ logs, signals, queueLimit: config.queue_limit, workerName }),
+            ...interactiveRoutes({ containers, sessions, signals }),
             ...eventRoutes(signals),
           ]
         : [],
       logger: logger.with({ role: 'gateway' }),
-      mounted: [
-        {
-          prefix: '/v1/worker',
-          app:
-            scheduler === undefined ? forwardTo(layout.schedulerSocket) : workerRoutes(scheduler, database),
-        },
-      ],
+      mounted: mountedApps(config, scheduler, database, signals),
     });
     const busy = () => {
       const counts = database.queue.counts();
@@ -222,6 +226,7 @@ async function openControlPlane(
       );
     };
     const close = async () => {
+      link?.close();
       await layers.close();
       database.close();
     };
@@ -275,6 +280,45 @@ function gatewayRoutes(
     }),
     ...administrationRoutes(database, secrets, logs),
   ];
+}
+
+/** What workers, and the gateway of another process, call. */
+function mountedApps(
+  config: Config,
+  scheduler: Scheduler | undefined,
+  database: Database,
+  signals: ChangeSignals,
+): MountedApp[] {
+  const layout = dataLayout(config.data_dir);
+  if (scheduler === undefined) return [{ prefix: '/v1/worker', app: forwardTo(layout.schedulerSocket) }];
+  const workers = { prefix: '/v1/worker', app: workerRoutes(scheduler, database) };
+  if (config.roles.includes('gateway')) return [workers];
+  return [
+    {
+      prefix: WORKER_PATHS.session,
+      app: socketApp(
+        ({ url, headers }) =>
+          new ForwardedSession(layout.socket, new URL(url).pathname, headers.get('authorization')),
+      ),
+    },
+    {
+      prefix: dirname(ROLE_LINK_PATH),
+      local: true,
+      app: socketApp(() => new GatewayLink(signals, scheduler.calls)),
+    },
+    workers,
+  ];
+}
+
+/** Routes of WebSockets alone. */
+function socketApp(sessionOf: (request: Request) => SocketSession): MountedApp['app'] {
+  return {
+    fetch(request, { upgrade }) {
+      if (request.headers.get('upgrade') !== null && upgrade?.(sessionOf(request)) === true)
+        return new Response(null);
+      throw new ImgcredError('UNSUPPORTED', 'this route speaks WebSocket only');
+    },
+  };
 }
 
 /** The figures of the roles that are here. */

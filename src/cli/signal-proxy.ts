@@ -33,7 +33,7 @@ export class SignalProxy implements Disposable {
       if (this.#requests > PATIENCE && ending) await this.#stop();
       else await this.#client.fetch('POST', `${this.#path}/kill`, { signal });
     } catch {
-      // Not started yet, or on a worker that signals do not reach: to end it can be asked for all the same.
+      // Not started yet, or on a worker that is cut off: to end it can be asked for all the same.
       if (ending) await this.#stop().catch(() => {});
     }
   }

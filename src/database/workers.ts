@@ -51,13 +51,14 @@ export class WorkerRepository {
     this.#now = now;
   }
 
-  /** Adds a worker, or brings the one of that name up to date; its id stays, and it drains no longer. */
+  /** Adds a worker, or brings the one of that name up to date; its id stays, and it drains on if it was told to. */
   register(worker: NewWorker): WorkerRow {
     return this.#connection.one(
       `INSERT INTO workers (id, name, public_key, capacity, labels, version, instance, last_heartbeat, created_at)
        VALUES ($id, $name, $publicKey, $capacity, $labels, $version, $instance, $now, $now)
        ON CONFLICT (name) DO UPDATE SET public_key = excluded.public_key, capacity = excluded.capacity,
-         labels = excluded.labels, version = excluded.version, instance = excluded.instance, draining = 0, last_heartbeat = excluded.last_heartbeat
+         labels = excluded.labels, version = excluded.version, instance = excluded.instance,
+         last_heartbeat = excluded.last_heartbeat
        RETURNING *`,
       {
         id: this.#newId('wrk'),

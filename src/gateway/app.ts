@@ -13,11 +13,17 @@ export interface GatewayOptions {
   readonly tokens: TokenStore;
   readonly routes: readonly Route[];
   readonly logger: Logger;
-  /** Routes of other roles, behind the same authentication: path prefix, needed role, handler. */
-  readonly mounted?: readonly {
-    prefix: string;
-    app: { fetch: (request: Request) => Response | Promise<Response> };
-  }[];
+  /** Routes of other roles, behind the same authentication with a token of role `worker`. */
+  readonly mounted?: readonly MountedApp[];
+}
+
+export interface MountedApp {
+  readonly prefix: string;
+  /** Whether it is there for processes on this data directory alone, over the Unix socket. */
+  readonly local?: boolean;
+  readonly app: {
+    fetch(request: Request, env: GatewayEnvironment['Bindings']): Response | Promise<Response>;
+  };
 }
 
 const LONGEST_LOGGED_PATH = 200;
@@ -80,13 +86,13 @@ export function createGateway(options: GatewayOptions): GatewayApp {
       return route.handle(c, { identity, workspace: options.database.workspace(id) });
     });
   }
-  for (const { prefix, app: other } of options.mounted ?? []) {
+  for (const { prefix, local = false, app: other } of options.mounted ?? []) {
     app.all(`${prefix}/*`, async (c) => {
       const identity = c.get('identity');
       requireRole(identity, 'worker');
       // These routes hand out requests of every workspace, with the credentials of their images.
-      if (identity.workspaceId !== undefined) throw unknownRoute(c.req);
-      return other.fetch(c.req.raw);
+      if (identity.workspaceId !== undefined || (local && !c.env.local)) throw unknownRoute(c.req);
+      return other.fetch(c.req.raw, c.env);
     });
   }
   return app;

@@ -1,5 +1,4 @@
-export { createGateway, type GatewayOptions } from './app.ts';
-export type { SessionSocket, SocketSession } from './attach-session.ts';
+export { createGateway, type GatewayOptions, type MountedApp } from './app.ts';
 export { DEFAULT_WORKSPACE } from './identity.ts';
 export { ImageRegistration, type RegisteredImage } from './image-registration.ts';
 export { IndexPublication } from './index-publication.ts';
@@ -17,3 +16,4 @@ export { type NodeRoutesOptions, nodeRoutes } from './routes/node.ts';
 export { secretRoutes } from './routes/secrets.ts';
 export type { GatewayApp, Route } from './routing.ts';
 export { serverMetrics, versionMetric } from './server-metrics.ts';
+export { WorkerSessions, type WorkerSessionsOptions } from './worker-sessions.ts';

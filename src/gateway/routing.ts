@@ -2,7 +2,7 @@ import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { WorkspaceDatabase } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import type { SocketSession } from './attach-session.ts';
+import type { SocketSession } from '../protocol/index.ts';
 import type { Identity, Role } from './identity.ts';
 
 /** What the authentication put into a request's context. */
@@ -123,5 +123,13 @@ export function requireUnbound(identity: Identity): void {
   if (identity.workspaceId === undefined) return;
   throw new ImgcredError('NOT_FOUND', 'a token that is bound to a workspace can’t see to the whole server', {
     hint: 'use an admin token that is not bound to a workspace',
+  });
+}
+
+/** Turns a request into a WebSocket. @throws ImgcredError UNSUPPORTED where it asks for none */
+export function upgrade(c: GatewayContext, session: SocketSession): Response {
+  if (c.env.upgrade?.(session) === true) return new Response(null);
+  throw new ImgcredError('UNSUPPORTED', 'this route speaks WebSocket only', {
+    hint: 'send Connection: Upgrade and Upgrade: websocket',
   });
 }

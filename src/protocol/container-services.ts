@@ -23,12 +23,13 @@ export interface ContainerUsage {
   readonly processes: number | undefined;
 }
 
-/** What a worker offers to the API of its own process for a container that it holds. */
+/**
+ * What a worker offers to the API for a container that it holds. In one process it is the worker itself; between
+ * processes the gateway's end of sessions, with the same methods, which also throw SERVER_UNREACHABLE.
+ */
 export interface ContainerServices {
   /** The worker's id; another one after it had to register again. */
   readonly workerId: string;
-  /** The value of the label `worker` by which requests are bound to it. */
-  readonly workerName: string;
   /**
    * Connects to a container's own process, also before it is started: then nothing of its output is missed.
    *
@@ -40,5 +41,5 @@ export interface ContainerServices {
   /** Sends a signal to a container's first process. @throws ImgcredError INVALID_INPUT, CONTAINER_FAILED */
   kill(containerId: string, signal: string): Promise<void>;
   /** Undefined when it does not run or is not counted. @throws ImgcredError NOT_FOUND */
-  usage(containerId: string): ContainerUsage | undefined;
+  usage(containerId: string): Promise<ContainerUsage | undefined>;
 }

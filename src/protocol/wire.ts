@@ -3,6 +3,7 @@ import { Secret } from '../credentials/index.ts';
 import { type ContainerRequest, containerOrderSchema } from './container-request.ts';
 import { sealBinding, sealToWorker, type WorkerKey } from './sealing.ts';
 import { type CredentialUpdate, type UrgentOrders, workerOrdersSchema } from './worker-link.ts';
+import { sessionIdSchema } from './worker-session.ts';
 
 /** A request as it crosses a network: its credential and its secrets sealed to the one worker that may open them. */
 export const sealedRequestSchema = containerOrderSchema.extend({
@@ -81,6 +82,7 @@ export const sealedOrdersSchema = workerOrdersSchema.extend({
       sealed_image_credentials: z.base64().optional(),
     }),
   ),
+  sessions: z.array(sessionIdSchema).max(65_536),
 });
 export type SealedOrders = z.infer<typeof sealedOrdersSchema>;
 
@@ -94,7 +96,11 @@ export async function sealOrders(orders: UrgentOrders, workerPublicKey: string):
       sealed_image_credentials: await sealToWorker(workerPublicKey, image_credentials, binding),
     };
   };
-  return { ...orders, credentials: await Promise.all(orders.credentials.map(seal)) };
+  return {
+    ...orders,
+    credentials: await Promise.all(orders.credentials.map(seal)),
+    sessions: [...orders.sessions],
+  };
 }
 
 /** Opens what `sealOrders` made. @throws ImgcredError INVALID_CREDENTIALS when it is not for this worker */
@@ -126,4 +132,6 @@ export const WORKER_PATHS = {
   report: '/v1/worker/report',
   log: '/v1/worker/log',
   index: '/v1/worker/index',
+  /** A WebSocket, by GET: `/v1/worker/session/ID`. */
+  session: '/v1/worker/session',
 } as const;

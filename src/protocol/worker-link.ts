@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Secret } from '../credentials/index.ts';
 import type { ContainerReport, NumberedLogChunk } from './container-report.ts';
 import type { ContainerRequest } from './container-request.ts';
+import { sessionIdSchema } from './worker-session.ts';
 
 /** A container under one attempt. */
 export const heldContainerSchema = z.strictObject({ container_id: z.string(), attempt: z.int().min(1) });
@@ -42,7 +43,7 @@ export const workerWelcomeSchema = z.object({
 export type WorkerWelcome = z.infer<typeof workerWelcomeSchema>;
 
 /** Raised with each change of the messages that an older worker or scheduler would not understand. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /** What a worker tells with each heartbeat. */
 export const workerStatusSchema = z.strictObject({
@@ -73,6 +74,8 @@ export type CredentialMark = z.infer<typeof credentialMarkSchema>;
 export const ordersDoneSchema = z.strictObject({
   stopping: z.array(stopOrderSchema).max(65_536),
   credentials: z.array(credentialMarkSchema).max(65_536),
+  /** Sessions that it comes for, or has come for. */
+  sessions: z.array(sessionIdSchema).max(65_536),
 });
 export type OrdersDone = z.infer<typeof ordersDoneSchema>;
 
@@ -86,6 +89,8 @@ export interface CredentialUpdate extends CredentialMark {
 /** Orders that do not wait for the next heartbeat. */
 export interface UrgentOrders extends WorkerOrders {
   readonly credentials: readonly CredentialUpdate[];
+  /** Sessions to come for (`worker-session.ts`). */
+  readonly sessions: readonly string[];
 }
 
 /**
@@ -117,4 +122,6 @@ export interface WorkerLink {
   ): Promise<void>;
   /** The image index file with this sha256 (hexadecimal), for a worker with a data directory of its own. */
   fetchIndex(workerId: string, indexDigest: string, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Comes for a session. Absent in one process: nobody is called there. */
+  joinSession?(sessionId: string): WebSocket;
 }

@@ -27,6 +27,7 @@ import {
   PROTOCOL_VERSION,
   QUEUE_SIGNAL,
   type UrgentOrders,
+  type WorkerCalls,
   type WorkerDescription,
   type WorkerLink,
   type WorkerOrders,
@@ -39,6 +40,7 @@ import { Dispatcher } from './dispatcher.ts';
 import { applyReport, endLost, isKnown } from './endings.ts';
 import { Fleet } from './fleet.ts';
 import { imageRequestOf } from './request.ts';
+import { SessionCalls } from './session-calls.ts';
 import { noteStart } from './traces.ts';
 
 export interface SchedulerOptions {
@@ -55,7 +57,7 @@ export interface SchedulerOptions {
 }
 
 const DEFAULT_LEASE_MS = 30_000;
-// How long a waiter sleeps at most: another process on the same database can't signal us.
+// How long a waiter sleeps at most: what a gateway in another process signals may get lost with the link to it.
 const QUEUE_POLL_MS = 200;
 const ORDERS_POLL_MS = 500;
 const SWEEP_EVERY_MS = 1000;
@@ -77,6 +79,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
   readonly #leaseMs: number;
   readonly #fleet: Fleet;
   readonly #deliveries = new CredentialDeliveries();
+  readonly #calls: SessionCalls;
   readonly #dispatcher: Dispatcher;
   #sweptAt = 0;
 
@@ -89,6 +92,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
     this.#logger = options.logger;
     this.#now = options.now ?? Date.now;
     this.#leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS;
+    this.#calls = new SessionCalls(this.#now, (workerId) => this.#signals.signal(ordersSignal(workerId)));
     this.#fleet = new Fleet(this.#database, this.#leaseMs);
     this.#dispatcher = new Dispatcher({
       ...options,
@@ -177,6 +181,11 @@ export class Scheduler implements WorkerLink, ImageRequests {
     }
   }
 
+  /** How a gateway has workers come for sessions. */
+  get calls(): WorkerCalls {
+    return this.#calls;
+  }
+
   async requestImage(
     workspaceId: string,
     imageId: string,
@@ -203,21 +212,25 @@ export class Scheduler implements WorkerLink, ImageRequests {
   ): Promise<UrgentOrders> {
     const until = this.#now() + waitMs;
     for (const mark of done.credentials) this.#deliveries.done(workerId, mark);
+    for (const sessionId of done.sessions) this.#calls.recall(workerId, sessionId);
     const stopping = new Map(done.stopping.map((order) => [order.container_id, order.kill]));
     for (;;) {
       const worker = this.#worker(workerId);
-      const orders = this.#orders(worker);
       const inUse = this.#database.queue.credentialsInUse(worker.id);
       const due = this.#deliveries.due(worker.id, inUse, this.#now());
       const credentials = (await Promise.all(due.map((each) => this.#updateOf(each)))).filter(
         (update) => update !== undefined,
       );
+      // Without a pause from here to the wait: what is signalled in between would not wake it.
+      const orders = this.#orders(worker);
       const news = orders.stop.some(({ container_id, kill }) => {
         const known = stopping.get(container_id);
         return known === undefined || (kill && !known);
       });
+      const sessions = this.#calls.due(worker.id);
       const left = until - this.#now();
-      if (news || credentials.length > 0 || left <= 0 || signal?.aborted) return { ...orders, credentials };
+      if (news || credentials.length > 0 || sessions.length > 0 || left <= 0 || signal?.aborted)
+        return { ...orders, credentials, sessions };
       await this.#signals.wait([ordersSignal(workerId)], Math.min(left, ORDERS_POLL_MS), signal);
     }
   }

@@ -115,6 +115,13 @@ export class HttpWorkerLink implements WorkerLink {
     );
   }
 
+  joinSession(sessionId: string): WebSocket {
+    return new WebSocket(`${this.#url.replace(/^http/, 'ws')}${WORKER_PATHS.session}/${sessionId}`, {
+      ...(this.#token === undefined ? {} : { headers: { authorization: `Bearer ${this.#token}` } }),
+      ...(this.#ca === undefined ? {} : { tls: { ca: this.#ca } }),
+    });
+  }
+
   async #call<T>(
     path: string,
     body: unknown,

@@ -26,7 +26,8 @@ import { LiveMounts } from './live-mounts.ts';
 import { WorkerNode } from './node-services.ts';
 import { BackOff, pause } from './patience.ts';
 import { findLeftRuns, findOrphans, type RunRecord } from './run-record.ts';
-import { cachedLayers, describeWorker, workerName } from './worker-identity.ts';
+import { SessionVisits } from './session-visits.ts';
+import { cachedLayers, describeWorker } from './worker-identity.ts';
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -52,6 +53,7 @@ export class Worker {
   readonly #hostMounts: HostMounts;
   readonly #node: WorkerNode;
   readonly #containers: WorkerContainers;
+  readonly #visits: SessionVisits;
   readonly #runs: Map<string, ContainerRun>;
   readonly #stopping = new AbortController();
   // What of the scheduler's orders is done, or being done.
@@ -81,11 +83,9 @@ export class Worker {
       hostMounts: this.#hostMounts,
       indexes: parts.context.indexes,
     });
-    this.#containers = new WorkerContainers(
-      workerName(parts.options.config),
-      parts.context.workerId,
-      parts.runs,
-    );
+    this.#containers = new WorkerContainers(parts.context.workerId, parts.runs);
+    const { link } = parts.options;
+    this.#visits = new SessionVisits((sessionId) => link.joinSession?.(sessionId), this.#containers, logger);
   }
 
   /**
@@ -167,6 +167,7 @@ export class Worker {
     this.#stopping.abort();
     this.#slotFreed.resolve();
     await this.#loops;
+    this.#visits.end();
     for (const run of this.#runs.values()) run.leave();
     this.#context.spares[Symbol.dispose]();
     await this.#mounts.stop(true);
@@ -194,6 +195,7 @@ export class Worker {
   #track(run: ContainerRun): void {
     const earlier = this.#runs.get(run.containerId);
     this.#runs.set(run.containerId, run);
+    this.#containers.taken(run.containerId);
     // A restart that comes back here waits until the run before it is out of the container's directory.
     if (earlier !== undefined) {
       earlier.abandon();
@@ -238,10 +240,13 @@ export class Worker {
       const done = {
         stopping: [...this.#stops.values()],
         credentials: [...this.#credentials].map(([image_id, version]) => ({ image_id, version })),
+        sessions: this.#visits.begun(),
       };
       const orders = await link.nextOrders(this.#welcome.worker_id, done, this.#waitMs, signal);
       for (const { image_id } of done.credentials) this.#credentials.delete(image_id);
+      this.#visits.told(done.sessions);
       for (const update of orders.credentials) void this.#useCredential(update);
+      for (const sessionId of orders.sessions) this.#visits.begin(sessionId);
       this.#obey(orders, asked);
     });
   }

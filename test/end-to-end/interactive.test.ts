@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { Cluster, freePort } from '../fixtures/cluster/index.ts';
 import { EXECUTABLE, firstOutput, Sandbox, type Server } from '../fixtures/executable/index.ts';
 import { TerminalProgram } from '../fixtures/executable/terminal.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
@@ -318,26 +317,6 @@ describe('over the network', () => {
     const admin = await sandbox.run(['exec', id, '--', '/bin/true']);
     expect(admin).toEqual({ code: 0, stdout: '', stderr: '' });
   });
-
-  test('a server without a worker of its own says so, and leaves nothing running', async () => {
-    await using cluster = await Cluster.make('--insecure-registry', registry.host);
-    const port = await freePort();
-    await cluster.start('gateway,scheduler', { args: ['--listen', `127.0.0.1:${port}`] });
-    await cluster.start('worker', {
-      data: 'worker',
-      args: ['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()],
-    });
-    await cluster.call('POST', '/v1/images', { reference: image.reference });
-    const data = ['--data-dir', cluster.path('data')];
-    const run = await sandbox.run(['run', '-i', ...data, ...shell('cat')]);
-    expect(run).toMatchObject({ code: 8, stdout: '' });
-    expect(run.stderr).toContain('no worker in its own process');
-    const { id } = await cluster.run(image.reference, ['/bin/sleep', '600']);
-    await cluster.until(id, ({ state }) => state === 'running');
-    const exec = await sandbox.run(['exec', ...data, id, '--', '/bin/true']);
-    expect(exec.code).toBe(125);
-    expect(exec.stderr).toContain('no worker in its own process');
-  }, 30_000);
 });
 
 describe('signals that imgcred run gets', () => {

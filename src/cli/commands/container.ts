@@ -126,7 +126,6 @@ export const containerKill: Command = {
   words: ['container', 'kill'],
   summary: 'Send a signal to the first process of containers',
   usage: 'CONTAINER…',
-  description: 'For containers on a worker in the server’s own process; `container stop --kill` reaches all.',
   examples: ['imgcred container kill --signal HUP web'],
   options: { signal: { value: 'SIGNAL', short: 's', help: 'name or number (KILL)' }, ...CONNECTION_OPTIONS },
   positionals: [1, 1000],

@@ -124,7 +124,7 @@ async function converse(
   let end: Awaited<ReturnType<typeof attach>>;
   try {
     end = await attach(client, { path: `${path}/attach`, input, terminal, detachKeys });
-    if (end.kind === 'failed' && end.error.code !== 'CONTAINER_FAILED') throw end.error;
+    if (end.kind === 'failed' && !end.connected && end.error.code !== 'CONTAINER_FAILED') throw end.error;
   } catch (thrown) {
     // It waits for us, and we can't come.
     await client.fetch('POST', `${path}/stop`, { kill: true }).catch(() => {});
@@ -135,6 +135,8 @@ async function converse(
     return undefined;
   }
   if (end.kind === 'lost') throw connectionLost(id);
+  // It goes on, and we have lost sight of it.
+  if (end.kind === 'failed' && end.error.code === 'SERVER_UNREACHABLE') throw end.error;
   return await client.json(containerShape, 'GET', `${path}?wait=true`);
 }
 

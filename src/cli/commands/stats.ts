@@ -30,7 +30,7 @@ export const containerStats: Command = {
   usage: '[CONTAINER…]',
   description:
     'Once a second until the containers have ended; all that run, where none is named. CPU is that of the last second,\n' +
-    'and with --no-stream that since the start. For containers on a worker in the server’s own process.',
+    'and with --no-stream that since the start.',
   examples: ['imgcred container stats', 'imgcred container stats --no-stream --json web'],
   options: { 'no-stream': { help: 'print once' }, ...CONNECTION_OPTIONS },
   positionals: [0, 1000],
@@ -69,8 +69,10 @@ async function take(client: ApiClient, named: readonly string[], again: boolean)
     } catch (thrown) {
       const passing = named.length === 0 || again;
       const gone = thrown instanceof ImgcredError && ['CONTAINER_FAILED', 'NOT_FOUND'].includes(thrown.code);
-      const elsewhere = thrown instanceof ImgcredError && thrown.code === 'UNSUPPORTED' && named.length === 0;
-      if ((passing && gone) || elsewhere) return undefined;
+      // A worker that is cut off keeps nobody from seeing the others' containers.
+      const cutOff =
+        thrown instanceof ImgcredError && thrown.code === 'SERVER_UNREACHABLE' && named.length === 0;
+      if ((passing && gone) || cutOff) return undefined;
       throw thrown;
     }
   };

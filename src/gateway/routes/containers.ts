@@ -10,7 +10,6 @@ import { ImgcredError } from '../../errors/index.ts';
 import type { LogStore } from '../../logs/index.ts';
 import {
   type ChangeSignals,
-  type ContainerServices,
   type CreateContainer,
   containerSignal,
   createContainerSchema,
@@ -22,9 +21,8 @@ import { requireHostAccess } from '../host-access.ts';
 import { parameter, queryFlag, type Route, readBody, readQuery } from '../routing.ts';
 import { ndjson } from '../streams.ts';
 import { containerView } from '../views.ts';
-import { requireWorker } from './interactive.ts';
 
-// How long a waiter sleeps at most: a scheduler in another process can't signal us.
+// How long a waiter sleeps at most: what a scheduler in another process signals may get lost with the link to it.
 const POLL_MS = 500;
 const LONGEST_KEY = 255;
 // A queue that is full drains at the pace of its containers; nobody gains by asking more often.
@@ -35,14 +33,12 @@ export interface ContainerRouteOptions {
   readonly signals: ChangeSignals;
   /** Requests that one workspace may have waiting and running at once; 10,000 unless told. */
   readonly queueLimit?: number;
-  /** The worker of this process, to which a request is bound that somebody wants to attach to. */
-  readonly containers?: Promise<ContainerServices | undefined>;
   /** How a worker is called. */
   readonly workerName?: (id: WorkerId) => string | undefined;
 }
 
 export function containerRoutes(options: ContainerRouteOptions): Route[] {
-  const { logs, signals, queueLimit = 10_000, containers = Promise.resolve(undefined) } = options;
+  const { logs, signals, queueLimit = 10_000 } = options;
   const view = (row: ContainerRow) =>
     containerView(row, row.workerId === undefined ? undefined : options.workerName?.(row.workerId));
   return [
@@ -56,9 +52,6 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
         requireHostAccess(identity, spec);
         requireSecrets(workspace, spec);
         const image = findImage(workspace, named);
-        const labels = spec.overrides.start_when_attached
-          ? { ...spec.worker_labels, worker: (await requireWorker(containers)).workerName }
-          : spec.worker_labels;
         if (workspace.containers.countLive() >= queueLimit) {
           const error = new ImgcredError(
             'QUEUE_FULL',
@@ -79,7 +72,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
           imageId: image.id,
           imageReference: image.reference,
           name,
-          spec: JSON.parse(JSON.stringify({ ...spec, worker_labels: labels })),
+          spec: JSON.parse(JSON.stringify(spec)),
           restartPolicy: policy === 'always' || policy === 'on-failure' ? policy : 'no',
           restartLimit: limit === undefined ? undefined : Number(limit),
           idempotencyKey: key,

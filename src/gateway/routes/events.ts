@@ -5,7 +5,7 @@ import { queryFlag, type Route, readQuery } from '../routing.ts';
 import { ndjson } from '../streams.ts';
 import { iso } from '../views.ts';
 
-// How long a follower sleeps at most: a scheduler in another process can't signal us.
+// How long a follower sleeps at most: what a scheduler in another process signals may get lost with the link to it.
 const POLL_MS = 500;
 const AT_ONCE = 256;
 

@@ -1,43 +1,48 @@
 import { z } from 'zod';
-import { type ContainerRow, isFinal, type WorkspaceDatabase } from '../../database/index.ts';
+import { type ContainerRow, isFinal, type WorkerId, type WorkspaceDatabase } from '../../database/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
 import {
+  AttachSession,
   type ChangeSignals,
   type ContainerServices,
   containerOverridesSchema,
   containerSignal,
   type ProcessStreams,
+  sessionIdSchema,
+  WORKER_PATHS,
 } from '../../protocol/index.ts';
-import { AttachSession, type SocketSession } from '../attach-session.ts';
 import { requireHostAccess } from '../host-access.ts';
 import type { Identity } from '../identity.ts';
-import { type GatewayContext, parameter, type Route, readBody } from '../routing.ts';
+import { parameter, type Route, readBody, requireUnbound, upgrade } from '../routing.ts';
+import type { WorkerSessions } from '../worker-sessions.ts';
 
 export interface InteractiveRoutesOptions {
   /** The worker of this process, once it is there; undefined where there will be none. */
   readonly containers: Promise<ContainerServices | undefined>;
+  /** Those of other processes. */
+  readonly sessions: WorkerSessions;
   readonly signals: ChangeSignals;
 }
 
-// How long a waiter sleeps at most: a scheduler in another process can't signal us.
+// How long a waiter sleeps at most: what a scheduler in another process signals may get lost with the link to it.
 const POLL_MS = 500;
 // Between a request's dispatch and the worker having it in its hands.
 const HAND_OVER_MS = 20;
 
-/** Attach, exec, signals and usage: what needs the worker itself, and so one in this process. */
-export function interactiveRoutes({ containers, signals }: InteractiveRoutesOptions): Route[] {
+/** Attach, exec, signals and usage: what needs the worker that has the container. */
+export function interactiveRoutes({ containers, sessions, signals }: InteractiveRoutesOptions): Route[] {
+  const servicesOf = async (workerId: WorkerId): Promise<ContainerServices> => {
+    const here = await containers;
+    return here?.workerId === workerId ? here : sessions.of(workerId);
+  };
   /** The worker that holds a container. */
   const workerOf = async (workspace: WorkspaceDatabase, id: string): Promise<ContainerServices> => {
-    const services = await requireWorker(containers);
     const row = workspace.containers.get(id);
     if (isFinal(row.state)) throw ended(row.id, row.state);
-    if (row.workerId === undefined) {
-      throw new ImgcredError('CONTAINER_FAILED', `the container ${row.id} does not run yet`, {
-        hint: `see imgcred container show ${row.id}`,
-      });
-    }
-    if (row.workerId !== services.workerId) throw elsewhere(row.id);
-    return services;
+    if (row.workerId !== undefined) return servicesOf(row.workerId);
+    throw new ImgcredError('CONTAINER_FAILED', `the container ${row.id} does not run yet`, {
+      hint: `see imgcred container show ${row.id}`,
+    });
   };
   /** Connects to a container as soon as a worker has it. */
   const attach = async (
@@ -45,21 +50,18 @@ export function interactiveRoutes({ containers, signals }: InteractiveRoutesOpti
     id: string,
     signal: AbortSignal,
   ): Promise<ProcessStreams> => {
-    const services = await requireWorker(containers);
     for (;;) {
       signal.throwIfAborted();
       const row = workspace.containers.get(id);
       if (isFinal(row.state)) throw ended(row.id, row.state);
-      if (row.workerId === services.workerId) {
+      if (row.workerId === undefined) await signals.wait([containerSignal(row.id)], POLL_MS, signal);
+      else {
         try {
-          return await services.attach(row.id, signal);
+          return await (await servicesOf(row.workerId)).attach(row.id, signal);
         } catch (thrown) {
           if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
           await Bun.sleep(HAND_OVER_MS);
         }
-      } else {
-        if (row.workerId !== undefined) throw elsewhere(row.id);
-        await signals.wait([containerSignal(row.id)], POLL_MS, signal);
       }
     }
   };
@@ -73,7 +75,6 @@ export function interactiveRoutes({ containers, signals }: InteractiveRoutesOpti
         const row = workspace.containers.get(parameter(c, 'id'));
         requireSameAccess(identity, row);
         if (isFinal(row.state)) throw ended(row.id, row.state);
-        await requireWorker(containers);
         return upgrade(c, new AttachSession('attach', (_, signal) => attach(workspace, row.id, signal)));
       },
     },
@@ -113,7 +114,7 @@ export function interactiveRoutes({ containers, signals }: InteractiveRoutesOpti
       summary: 'What a container uses now: processor time, memory, processes',
       async handle(c, { workspace }) {
         const row = workspace.containers.get(parameter(c, 'id'));
-        const usage = (await workerOf(workspace, row.id)).usage(row.id);
+        const usage = await (await workerOf(workspace, row.id)).usage(row.id);
         return c.json({
           id: row.id,
           name: row.name ?? null,
@@ -124,6 +125,17 @@ export function interactiveRoutes({ containers, signals }: InteractiveRoutesOpti
           memory_limit_bytes: usage?.memoryLimitBytes ?? null,
           processes: usage?.processes ?? null,
         });
+      },
+    },
+    {
+      method: 'get',
+      path: `${WORKER_PATHS.session}/:id`,
+      role: 'worker',
+      summary: 'WebSocket of a worker that comes for a session',
+      handle(c, { identity }) {
+        requireUnbound(identity);
+        const id = sessionIdSchema.safeParse(parameter(c, 'id'));
+        return upgrade(c, sessions.take(id.data ?? ''));
       },
     },
   ];
@@ -139,31 +151,6 @@ function requireSameAccess(identity: Identity, row: ContainerRow): void {
   requireHostAccess(identity, { overrides });
 }
 
-/** @throws ImgcredError UNSUPPORTED where no worker is in this process */
-export async function requireWorker(
-  containers: Promise<ContainerServices | undefined>,
-): Promise<ContainerServices> {
-  const services = await containers;
-  if (services !== undefined) return services;
-  throw new ImgcredError('UNSUPPORTED', 'this server has no worker in its own process', {
-    hint: 'attach and exec work where server and worker are one: imgcred serve --role=all, or no server at all',
-  });
-}
-
-/** @throws ImgcredError UNSUPPORTED where the request asks for no WebSocket */
-function upgrade(c: GatewayContext, session: SocketSession): Response {
-  if (c.env.upgrade?.(session) === true) return new Response(null);
-  throw new ImgcredError('UNSUPPORTED', 'this route speaks WebSocket only', {
-    hint: 'send Connection: Upgrade and Upgrade: websocket',
-  });
-}
-
 function ended(id: string, state: string): ImgcredError {
   return new ImgcredError('CONTAINER_FAILED', `the container ${id} does not run: it is '${state}'`);
-}
-
-function elsewhere(id: string): ImgcredError {
-  return new ImgcredError('UNSUPPORTED', `the container ${id} runs on a worker in another process`, {
-    hint: 'attach, exec, signals and stats work for workers in the server’s own process only',
-  });
 }

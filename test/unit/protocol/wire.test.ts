@@ -100,6 +100,7 @@ describe('orders on the wire', () => {
       { ...mark, image_credentials: new Secret(secret) },
       { ...mark, image_id: 'img_2', version: 'none', image_credentials: undefined },
     ],
+    sessions: ['5e'.repeat(32)],
   };
 
   test('carry their credentials sealed, and open to what they were', async () => {

@@ -11,7 +11,7 @@ import { errorOf } from '../database/world.ts';
 import { ME } from '../secrets/world.ts';
 import { describeWorker, LEASE_MS, loginOf, openSchedulerWorld, SECRET_NAME } from './world.ts';
 
-const NOTHING_DONE = { stopping: [], credentials: [] };
+const NOTHING_DONE = { stopping: [], credentials: [], sessions: [] };
 const passwordOf = (request: { image_credentials?: { reveal(): string } | undefined } | null) =>
   request?.image_credentials === undefined
     ? undefined
@@ -89,6 +89,17 @@ describe('dispatch', () => {
     world.queue();
     expect(await world.scheduler.nextRequest(worker, 0)).toBeNull();
     expect((await world.heartbeat(worker)).drain).toBe(true);
+  });
+
+  test('gives a worker that drains nothing either when it registers again', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await world.register();
+    world.database.workers.setDraining(world.database.workers.get(worker).id, true);
+    expect(await world.register()).toBe(worker);
+    const queued = world.queue();
+    expect(await world.scheduler.nextRequest(worker, 0)).toBeNull();
+    world.database.workers.setDraining(world.database.workers.get(worker).id, false);
+    expect((await world.scheduler.nextRequest(worker, 0))?.container_id).toBe(queued.id);
   });
 
   test('is written to the audit log with the version used and the container', async () => {
@@ -366,6 +377,36 @@ test('output is kept once, however often it is sent', async () => {
   expect(read.map(({ data }) => atob(data)).join('')).toBe('abc');
 });
 
+describe('a session', () => {
+  const SESSION = '5e'.repeat(32);
+
+  test('is told to the worker that waits for orders at once, and again until it says that it comes', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await world.register();
+    const waiting = world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000);
+    world.scheduler.calls.call(worker, SESSION);
+    expect((await waiting).sessions).toEqual([SESSION]);
+    expect((await world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000)).sessions).toEqual([SESSION]);
+    const done = { ...NOTHING_DONE, sessions: [SESSION] };
+    expect((await world.scheduler.nextOrders(worker, done, 0)).sessions).toEqual([]);
+    expect((await world.scheduler.nextOrders(worker, NOTHING_DONE, 0)).sessions).toEqual([]);
+  });
+
+  test('is told to no other worker, and to nobody once it is recalled or a minute old', async () => {
+    await using world = await openSchedulerWorld();
+    const [a, b] = [await world.register('a'), await world.register('b')];
+    const sessionsOf = async (worker: string) =>
+      (await world.scheduler.nextOrders(worker, NOTHING_DONE, 0)).sessions;
+    world.scheduler.calls.call(a, SESSION);
+    expect(await sessionsOf(b)).toEqual([]);
+    world.scheduler.calls.recall(a, SESSION);
+    expect(await sessionsOf(a)).toEqual([]);
+    world.scheduler.calls.call(a, SESSION);
+    world.clock.now += 60_001;
+    expect(await sessionsOf(a)).toEqual([]);
+  });
+});
+
 describe('a stop', () => {
   test('reaches the worker at once, as an order', async () => {
     await using world = await openSchedulerWorld();
@@ -380,6 +421,7 @@ describe('a stop', () => {
       held: [{ container_id, attempt }],
       drain: false,
       credentials: [],
+      sessions: [],
     });
   });
 

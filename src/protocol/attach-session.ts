@@ -1,4 +1,5 @@
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
+import type { ProcessStreams } from './container-services.ts';
 import {
   type ClientMessage,
   clientMessageSchema,
@@ -6,23 +7,10 @@ import {
   type ExecRequest,
   encodeOutput,
   FlowWindow,
-  type ProcessStreams,
   type ServerMessage,
   WINDOW_BYTES,
-} from '../protocol/index.ts';
-
-/** The server's end of a WebSocket, as a session needs it. */
-export interface SessionSocket {
-  send(message: string | Uint8Array): void;
-  close(code: number, reason: string): void;
-}
-
-/** What a WebSocket of the API is handed to: the HTTP server calls these, in this order. */
-export interface SocketSession {
-  opened(socket: SessionSocket): void;
-  received(message: string | Uint8Array): void;
-  closed(): void;
-}
+} from './interactive.ts';
+import { parseJson, type SessionSocket, type SocketSession } from './socket-session.ts';
 
 /** Connects to the process that a session is for. */
 export type OpenStreams = (request: ExecRequest | undefined, signal: AbortSignal) => Promise<ProcessStreams>;
@@ -31,7 +19,9 @@ const FIRST_MESSAGE_MS = 10_000;
 const NORMAL = 1000;
 const REFUSED = 1008;
 
-/** Joins a WebSocket to a process: input and window size one way, output and the exit code the other. */
+/**
+ * Joins a WebSocket to a process, at the end where the process is: input and window size one way, output and the exit code the other.
+ */
 export class AttachSession implements SocketSession {
   readonly #kind: 'attach' | 'exec';
   readonly #open: OpenStreams;
@@ -148,13 +138,5 @@ export class AttachSession implements SocketSession {
 
   #refuse(reason: string): void {
     this.#socket?.close(REFUSED, reason);
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }

@@ -20,7 +20,6 @@ const imageConfigSchema = z.looseObject({
       WorkingDir: z.string().nullish(),
       User: z.string().nullish(),
       StopSignal: z.string().nullish(),
-      Labels: z.record(z.string(), z.string()).nullish(),
     })
     .nullish(),
 });
@@ -54,7 +53,6 @@ export function containerOptions(request: ContainerRequest): {
       readOnly: overrides.read_only,
       capAdd: overrides.cap_add,
       capDrop: overrides.cap_drop,
-      labels: overrides.labels,
       stopTimeoutMs: overrides.stop_timeout === undefined ? undefined : overrides.stop_timeout * 1000,
       limits: { memoryBytes: overrides.memory_bytes, cpus: overrides.cpus, pids: overrides.pids_limit },
       terminal: overrides.terminal,

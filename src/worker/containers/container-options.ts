@@ -10,7 +10,6 @@ export interface ImageProcessConfig {
   readonly WorkingDir?: string | null | undefined;
   readonly User?: string | null | undefined;
   readonly StopSignal?: string | null | undefined;
-  readonly Labels?: Readonly<Record<string, string>> | null | undefined;
 }
 
 export type ContainerMount =
@@ -92,7 +91,6 @@ export interface ContainerOptions {
   readonly capAdd?: readonly string[] | undefined;
   readonly capDrop?: readonly string[] | undefined;
   readonly noNewPrivileges?: boolean | undefined;
-  readonly labels?: Readonly<Record<string, string>> | undefined;
   readonly mounts?: readonly ContainerMount[] | undefined;
   readonly limits?: ResourceLimits | undefined;
   readonly rlimits?: readonly ResourceLimit[] | undefined;

@@ -101,11 +101,9 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
     root: { path: 'rootfs', readonly: options.readOnly === true },
     hostname,
     mounts: specMounts(options, host, input.files),
-    annotations: {
-      ...(image.Labels ?? {}),
-      ...(options.labels ?? {}),
-      'org.opencontainers.image.stopSignal': String(stopSignal(image, options)),
-    },
+    // No labels among them: crun takes orders by annotations, such as another seccomp filter (`run.oci.seccomp_bpf_data`),
+    // and whoever made the image would give them.
+    annotations: { 'org.opencontainers.image.stopSignal': String(stopSignal(image, options)) },
     linux: {
       namespaces: ['pid', 'mount', 'ipc', 'uts', ...(ownNetwork ? ['network'] : [])].map((type) => ({
         type,

@@ -207,6 +207,15 @@ for (const name of ['crun', 'runc'] as const) {
       });
     });
 
+    test('keeps its filter of system calls, whatever its image’s labels say', async () => {
+      lab.compile('probe', PROBE);
+      // A filter that allows everything, as crun takes it.
+      const filter = Buffer.from([6, 0, 0, 0, 0, 0, 0xff, 0x7f]).toString('base64');
+      const image = { Cmd: ['/bin/probe'], Labels: { 'run.oci.seccomp_bpf_data': filter } };
+      const { stdout } = await run(lab, runtime, { image });
+      expect(stdout).toContain('personality_without_randomisation ENOSYS');
+    });
+
     test('gives a secret as a file and as a variable, and keeps neither on the disk', async () => {
       const value = `s3cret-${crypto.randomUUID()}`;
       const place = lab.next();

@@ -68,12 +68,9 @@ describe('the runtime spec', () => {
     expect(spec.linux.sysctl).toEqual({});
   });
 
-  test('carries labels as annotations, the given ones over the image’s', () => {
-    const spec = build({
-      image: { Cmd: ['x'], Labels: { a: 'image', b: 'image' }, StopSignal: 'SIGINT' },
-      options: { labels: { b: 'given' } },
-    });
-    expect(spec.annotations).toEqual({ a: 'image', b: 'given', 'org.opencontainers.image.stopSignal': '2' });
+  test('says nothing of the image’s labels, by which crun would take orders', () => {
+    const image = { Cmd: ['x'], Labels: { 'run.oci.keep_original_groups': '1' }, StopSignal: 'SIGINT' };
+    expect(build({ image }).annotations).toEqual({ 'org.opencontainers.image.stopSignal': '2' });
   });
 
   test('takes its limits', () => {

@@ -1,4 +1,4 @@
-import { chownSync, readFileSync } from 'node:fs';
+import { chownSync, closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { systemErrorCode } from '../../errors/index.ts';
 import { isMapped } from '../../filesystem/index.ts';
 import { capabilitySets } from './capabilities.ts';
@@ -21,6 +21,10 @@ import {
 } from './runtime-spec.ts';
 
 const DEFAULT_STOP_TIMEOUT_MS = 10_000;
+// Only names a file: nothing of what it is is begun. @see open(2)
+const O_PATH = 0o10000000;
+/** Bytes of an image's passwd or group that are read; a million users have less. */
+const LARGEST_USER_FILE = 64 << 20;
 
 /** All that the supervisor has to know of a container to run it. */
 export interface ContainerPlan {
@@ -170,12 +174,29 @@ function prepareWorkingDirectory(
   if (made) chownSync(path, identity.uid, identity.gid);
 }
 
+/**
+ * A small file of the image as text; empty where there is none. Only what is a file is opened for reading: a pipe would
+ * make this process wait for ever, and a device node would be the host's device.
+ *
+ * @throws ContainerInputError for one of absurd size
+ */
 function readInRootfs(root: string, inside: string): string {
+  let descriptor: number;
   try {
-    return readFileSync(resolveInRootfs(root, inside).path, 'utf8');
+    descriptor = openSync(resolveInRootfs(root, inside).path, O_PATH | constants.O_NOFOLLOW);
   } catch (error) {
     const code = systemErrorCode(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EISDIR') return '';
+    if (code === 'ENOENT' || code === 'ENOTDIR') return '';
     throw error;
+  }
+  try {
+    const stat = fstatSync(descriptor);
+    if (!stat.isFile()) return '';
+    if (stat.size > LARGEST_USER_FILE) {
+      throw new ContainerInputError(`the image's ${inside} has ${stat.size} bytes: it is no list of names`);
+    }
+    return readFileSync(`/proc/self/fd/${descriptor}`, 'utf8');
+  } finally {
+    closeSync(descriptor);
   }
 }

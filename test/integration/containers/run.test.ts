@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Secret } from '../../../src/credentials/index.ts';
 import { ContainerStartError, findRuntime } from '../../../src/worker/containers/index.ts';
@@ -128,6 +128,23 @@ for (const name of ['crun', 'runc'] as const) {
         code: 'INVALID_INPUT',
         message: expect.stringContaining('/absent'),
       });
+    });
+
+    // runc itself reads the file, within the container: there it may wait.
+    test.if(name === 'crun')('does not wait for what only looks like a list of users', async () => {
+      const layer = join(lab.directory, 'odd-users');
+      mkdirSync(join(layer, 'etc'), { recursive: true });
+      const passwd = join(layer, 'etc/passwd');
+      await Bun.$`mkfifo ${passwd}`.quiet();
+      const lower = [layer, lab.rootfs];
+      const { exit } = await run(lab, runtime, { lower, options: shell('true') });
+      expect(exit).toMatchObject({ exitCode: 0, reason: 'exited' });
+      rmSync(passwd);
+      writeFileSync(passwd, '');
+      truncateSync(passwd, 1 << 30);
+      await expect(create(lab, runtime, { lower, options: shell('true') })).rejects.toThrow(
+        /etc\/passwd has 1073741824 bytes/,
+      );
     });
 
     test('refuses a user that the image does not have, and leaves nothing', async () => {

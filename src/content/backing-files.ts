@@ -58,9 +58,10 @@ export class BackingFiles {
     return undefined;
   }
 
-  async verify(ino: number): Promise<'good' | 'damaged' | 'not-local'> {
+  async verify(ino: number): Promise<'good' | 'damaged' | 'not-local' | 'no-digest'> {
     if (!this.#local(ino)) return 'not-local';
     const name = this.#name(ino);
+    if (name === undefined) return 'no-digest';
     if ((await this.#digest(ino, () => Promise.resolve())) === name) return 'good';
     await this.#dropDamagedSpans(ino);
     return 'damaged';
@@ -147,6 +148,7 @@ export class BackingFiles {
       const last = this.index.spanAt(layer, layerOffset + length - 1);
       for (let n = this.index.spanAt(layer, layerOffset); n <= last; n += 1) {
         const span = this.index.span(layer, n);
+        if (span.provedBy !== 'content') continue;
         const hash = new Bun.CryptoHasher('sha256');
         let readable = true;
         for (let at = 0; at < span.uncompressedLength && readable; at += PIECE_BYTES) {

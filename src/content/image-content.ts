@@ -276,8 +276,11 @@ export class ImageContent {
     return path;
   }
 
-  /** Reads a wholly local file from disk and compares its sha256. Damaged spans are dropped, to be fetched again. */
-  verifyFile(ino: number): Promise<'good' | 'damaged' | 'not-local'> {
+  /**
+   * Reads a wholly local file from disk and compares its sha256, where the index has it. Damaged spans are dropped, to be
+   * fetched again.
+   */
+  verifyFile(ino: number): Promise<'good' | 'damaged' | 'not-local' | 'no-digest'> {
     return this.#backing.verify(ino);
   }
 

@@ -4,6 +4,7 @@ import type { ImageIndex } from '../index/index.ts';
 export interface SpanOutline {
   readonly uncompressedOffset: number;
   readonly uncompressedLength: number;
+  /** Of the uncompressed bytes; where that is not known, of everything that decides them (`spanIdentity`). */
   readonly sha256: Uint8Array;
 }
 
@@ -11,7 +12,8 @@ export interface SpanOutline {
  * What the stored bytes of one layer are, span by span. Two images share stored bytes exactly when their
  * indexes agree on the layer's digest *and* on each span's place and sha256. The second half matters: a span
  * is verified against the index it was asked for through, so an index that lies about a layer (from a registry
- * of a stranger's) must never fill what an honest index of the same layer reads from.
+ * of a stranger's) must never fill what an honest index of the same layer reads from. Spans that are proved by their
+ * compressed bytes have other sums than any bytes' own, so they are never shared with spans that are not.
  */
 export interface LayerLayout {
   /** The digest of the compressed layer. */
@@ -33,7 +35,10 @@ export function layoutOfLayer(index: ImageIndex, layer: number): LayerLayout {
   const source = index.layers[layer];
   if (source === undefined) throw new RangeError(`the image has no layer number ${layer}`);
   const count = index.spanCount(layer);
-  return layoutOfSpans(source.digest, count, (n) => index.span(layer, n));
+  return layoutOfSpans(source.digest, count, (n) => {
+    const { uncompressedOffset, uncompressedLength } = index.span(layer, n);
+    return { uncompressedOffset, uncompressedLength, sha256: index.spanIdentity(layer, n) };
+  });
 }
 
 /** The layout that a list of spans in order makes. */

@@ -76,7 +76,8 @@ export async function readForeignIndexes(
   return { layers: found, refused };
 }
 
-function rangesOf(
+/** Reads parts of a layer. A registry that has none to give is not made to send all of it. */
+export function rangesOf(
   client: RegistryClient,
   repository: string,
   layer: LayerSource,

@@ -25,11 +25,12 @@ import type { RegistryClient, ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
 import { writeDurably } from './durable-file.ts';
 import { normalReference } from './find-image.ts';
-import { type AnnotatedLayer, readForeignIndexes, type TableIndexes } from './foreign-indexes.ts';
+import type { AnnotatedLayer } from './foreign-indexes.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import { provePossession } from './layer-possession.ts';
 import { readLayers } from './layer-reading.ts';
+import { type FoundTables, findTables, NO_TABLES } from './layer-tables.ts';
 import { providerOfGiven, providerOfValue } from './registration-credentials.ts';
 
 export interface ImageRegistrationOptions {
@@ -176,7 +177,7 @@ export class ImageRegistration {
     const missing = layers.filter((_, at) => known[at] === undefined);
     // Who writes a digest says which bytes it must be, whoever may push: only the bytes themselves prove that.
     const trusted = mode === 'require' || (mode === 'auto' && reference.digest === undefined);
-    let tables: TableIndexes = { layers: new Map(), refused: [] };
+    let tables = NO_TABLES;
     if (missing.length > 0 && trusted) {
       onProgress({ kind: 'step', step: 'looking for an index in the registry' });
       const { manifestDigest } = resolved;
@@ -193,11 +194,17 @@ export class ImageRegistration {
         if (signal.aborted) throw thrown;
         failure = thrown;
       }
-      tables = await readForeignIndexes(client, repository, annotatedLayers(resolved, missing), signal);
+      const { annotations = {} } = resolved.manifest;
+      tables = await findTables(
+        client,
+        { repository, manifestDigest, annotations, layers: annotatedLayers(resolved, missing) },
+        signal,
+      );
       const complete = missing.every((layer) => tables.layers.has(layer.digest));
-      if (mode === 'require' && !complete) throw failure ?? noIndex(reference, tables.refused);
-      const instead = complete ? 'the layers’ own tables of contents are used' : 'the layers are read';
+      if (mode === 'require' && !complete) throw failure ?? tables.failure ?? noIndex(reference, tables);
+      const instead = complete ? 'the layers’ tables of contents are used' : 'the layers are read';
       if (failure !== undefined) warn(`${reasonOf(failure)}; ${instead} instead`);
+      if (tables.failure !== undefined) warn(`${reasonOf(tables.failure)}; the layers are read instead`);
       for (const why of tables.refused) warn(`${why}; the layer is read instead`);
     }
     const read = (ready: readonly (LayerIndex | undefined)[]): Promise<LayerIndex[]> =>
@@ -205,8 +212,7 @@ export class ImageRegistration {
     if (tables.layers.size > 0) {
       const all = await read(layers.map((layer, at) => known[at] ?? tables.layers.get(layer.digest)));
       try {
-        // The tables are parts of the layers that the manifest names: it is where this index is from.
-        return { ...merged(all, true), artifact: resolved.manifestDigest };
+        return { ...merged(all, true), artifact: tables.artifact };
       } catch (thrown) {
         if (mode === 'require') throw thrown;
         warn(`${reasonOf(thrown)}; the layers are read instead of their tables of contents`);
@@ -330,8 +336,9 @@ function reasonOf(thrown: unknown): string {
   return thrown instanceof ImgcredError ? thrown.message : `it can't be used (${String(thrown)})`;
 }
 
-function noIndex(reference: Reference, refused: readonly string[]): ImgcredError {
-  const [why] = refused;
+function noIndex(reference: Reference, { refused, without }: FoundTables): ImgcredError {
+  const [small] = without;
+  const [why = small === undefined ? undefined : `the SOCI index has no table of layer ${small}`] = refused;
   return new ImgcredError(
     'NOT_FOUND',
     why === undefined

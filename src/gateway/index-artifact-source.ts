@@ -1,5 +1,4 @@
 import { unpackTrace } from '../content/index.ts';
-import { ImgcredError } from '../errors/index.ts';
 import type { LayerIndex, LayerSource } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
 import { type Descriptor, listReferrers, type RegistryClient, readArtifact } from '../registry/index.ts';
@@ -10,6 +9,7 @@ import {
   traceEntryOf,
   unpackLayerIndex,
 } from './index-artifact.ts';
+import { readWholeBlob } from './whole-blob.ts';
 
 /** Indexes of layers that came from a registry. */
 export interface ForeignIndexes {
@@ -95,16 +95,5 @@ async function fetchIndex(
   entry: IndexEntry,
   signal: AbortSignal,
 ): Promise<LayerIndex> {
-  const packed = new Uint8Array(entry.descriptor.size);
-  let filled = 0;
-  for await (const chunk of client.streamBlob(repository, entry.descriptor, { signal })) {
-    packed.set(chunk, filled);
-    filled += chunk.length;
-  }
-  if (filled !== packed.length) {
-    throw new ImgcredError('CORRUPT', `the index in the registry is cut off`, {
-      hint: 'push it again with `imgcred index push`',
-    });
-  }
-  return unpackLayerIndex(entry, packed);
+  return unpackLayerIndex(entry, await readWholeBlob(client, repository, entry.descriptor, signal));
 }

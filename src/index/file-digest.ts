@@ -5,6 +5,11 @@ const ZEROS = new Uint8Array(1024 * 1024);
 /** sha256 of no bytes at all. */
 export const EMPTY_SHA256: Uint8Array = new Bun.CryptoHasher('sha256').digest();
 
+/** Stands for the sha256 of a file that nobody has hashed. */
+export function isUnknownDigest(digest: Uint8Array): boolean {
+  return digest.every((byte) => byte === 0);
+}
+
 /** The sha256 of a file whose bytes come in pieces; holes are hashed as the zeros that they read as. */
 export class FileDigest {
   private readonly hasher = new Bun.CryptoHasher('sha256');

@@ -3,7 +3,10 @@
  */
 
 export const MAGIC = 'imgcredX';
+/** What most indexes are: every span and every file has the sha256 of its content. */
 export const FORMAT_VERSION = 1;
+/** An index with spans that their compressed bytes prove, or with files of which no sha256 is known. */
+export const FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS = 2;
 
 /** Offsets in the header. */
 export const HEADER = {
@@ -79,6 +82,9 @@ export const INODE = {
 
 /** In `b` of a regular file: its one extent is in the record itself (layer in `a`, offset in `d`). */
 export const INLINE_EXTENT = 0xffff_ffff;
+
+/** In `c` of a regular file: the sha256 of its content is not known. */
+export const NO_DIGEST = 0xffff_ffff;
 
 /** Offsets in a directory entry. */
 export const ENTRY = { prefix: 0, inode: 4, nameOffset: 8, nameLength: 12, type: 14 } as const;

@@ -7,6 +7,7 @@ import {
   INLINE_EXTENT,
   INODE,
   LAYER,
+  NO_DIGEST,
   namePrefix,
   RECORD_BYTES,
   S_IFDIR,
@@ -16,7 +17,14 @@ import {
 } from './format.ts';
 import { readI64 } from './growable-bytes.ts';
 import { readSections, type Sections } from './sections.ts';
-import { readSpanInfo, readSpanRecord, SPAN_CROSSES_MEMBERS, SPAN_ENDS_STREAM } from './span-table.ts';
+import {
+  identityOfCompressed,
+  readSpanInfo,
+  readSpanRecord,
+  SPAN_CROSSES_MEMBERS,
+  SPAN_ENDS_STREAM,
+  type SpanRecord,
+} from './span-table.ts';
 import type {
   Attributes,
   DirectoryEntry,
@@ -279,8 +287,9 @@ class MappedImageIndex implements ImageIndex {
 
   fileDigest(ino: number): Uint8Array {
     if (!this.isType(ino, S_IFREG)) return NOTHING;
-    const start =
-      this.sections.digests.offset + this.view.getUint32(this.at(ino) + INODE.c, true) * RECORD_BYTES.digests;
+    const number = this.view.getUint32(this.at(ino) + INODE.c, true);
+    if (number === NO_DIGEST) return NOTHING;
+    const start = this.sections.digests.offset + number * RECORD_BYTES.digests;
     return this.bytes.subarray(start, start + RECORD_BYTES.digests);
   }
 
@@ -315,12 +324,22 @@ class MappedImageIndex implements ImageIndex {
     return low;
   }
 
+  spanIdentity(layer: number, number: number): Uint8Array {
+    const at = this.spanRecord(layer, number);
+    const { sha256, provedBy } = readSpanInfo(this.view, at, layer, number);
+    if (provedBy === 'content') return sha256;
+    return identityOfCompressed(this.view, at, this.storedWindow(readSpanRecord(this.view, at)));
+  }
+
+  private storedWindow({ windowOffset, windowLength }: SpanRecord): Uint8Array {
+    if (windowLength === 0) return NOTHING;
+    const start = this.sections.windows.offset + windowOffset;
+    return this.bytes.subarray(start, start + windowLength);
+  }
+
   spanContext(layer: number, number: number): SpanContext {
     const record = readSpanRecord(this.view, this.spanRecord(layer, number));
-    const start = this.sections.windows.offset + record.windowOffset;
-    const compressed =
-      record.windowLength === 0 ? NOTHING : this.bytes.subarray(start, start + record.windowLength);
-    const expanded = expandWindow(compressed, record.prefixBits);
+    const expanded = expandWindow(this.storedWindow(record), record.prefixBits);
     if (expanded === undefined) {
       throw new IndexError('CORRUPT', `the image index is corrupt: the window of span ${number} is broken`);
     }

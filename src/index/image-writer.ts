@@ -1,10 +1,13 @@
 import { IndexError } from './error.ts';
+import { isUnknownDigest } from './file-digest.ts';
 import {
   COMPRESSIONS,
   FORMAT_VERSION,
+  FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS,
   HEADER,
   INLINE_EXTENT,
   MAGIC,
+  NO_DIGEST,
   namePrefix,
   RECORD_BYTES,
   S_IFDIR,
@@ -22,7 +25,12 @@ import { type ImageLayout, type InodeSource, inodeSource, layOut } from './image
 import { IMPLICIT } from './image-tree.ts';
 import { contentDigest } from './index-digest.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
-import { patchWindowOffset, readSpanRecord, SPAN_RECORD_BYTES } from './span-table.ts';
+import {
+  patchWindowOffset,
+  readSpanRecord,
+  SPAN_PROVED_COMPRESSED,
+  SPAN_RECORD_BYTES,
+} from './span-table.ts';
 import type { LayerIndex } from './types.ts';
 
 const LARGEST_HEAP = 0xffff_ffff;
@@ -41,6 +49,7 @@ class ImageWriter {
   private readonly sections: Record<SectionName, GrowableBytes>;
   private readonly xattrSets = new Map<string, number>();
   private totalFileBytes = 0;
+  private version: number = FORMAT_VERSION;
 
   constructor(
     private readonly merged: MergedImage,
@@ -156,8 +165,7 @@ class ImageWriter {
       b = source.size;
       this.sections.names.bytes(reader.link(entry));
     } else if (type === S_IFREG && reader !== undefined) {
-      c = this.sections.digests.length / RECORD_BYTES.digests;
-      this.sections.digests.bytes(reader.digest(entry));
+      c = this.digestNumber(reader.digest(entry));
       this.totalFileBytes += source.size;
       ({ a, b, d } = this.writeExtents(source, entry));
     }
@@ -166,6 +174,16 @@ class ImageWriter {
     out.u32(xattrs);
     out.u32(c);
     out.i64(d);
+  }
+
+  private digestNumber(digest: Uint8Array): number {
+    if (isUnknownDigest(digest)) {
+      this.version = FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS;
+      return NO_DIGEST;
+    }
+    const number = this.sections.digests.length / RECORD_BYTES.digests;
+    this.sections.digests.bytes(digest);
+    return number;
   }
 
   private writeExtents(source: InodeSource, entry: number): { a: number; b: number; d: number } {
@@ -234,7 +252,9 @@ class ImageWriter {
       const copy = table.slice();
       const view = new DataView(copy.buffer);
       for (let at = 0; at < copy.length; at += SPAN_RECORD_BYTES) {
-        patchWindowOffset(view, at, readSpanRecord(view, at).windowOffset + windows.length);
+        const { windowOffset, flags } = readSpanRecord(view, at);
+        patchWindowOffset(view, at, windowOffset + windows.length);
+        if ((flags & SPAN_PROVED_COMPRESSED) !== 0) this.version = FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS;
       }
       spans.bytes(copy);
       windows.bytes(own);
@@ -251,7 +271,7 @@ class ImageWriter {
     }
     const header = new GrowableBytes(512);
     header.bytes(Buffer.from(MAGIC, 'latin1'));
-    header.u32(FORMAT_VERSION);
+    header.u32(this.version);
     header.u32(SECTION_NAMES.length);
     header.i64(length);
     header.u32(this.layout.inodes.length);

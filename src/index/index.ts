@@ -1,5 +1,5 @@
 export { IndexError } from './error.ts';
-export { type AnnouncedTable, announcedTable, type ReadBytes } from './foreign/index.ts';
+export { type AnnouncedTable, announcedTable, type ReadBytes, readZtoc } from './foreign/index.ts';
 export { openImageIndex } from './image-reader.ts';
 export { buildImageIndex } from './image-writer.ts';
 export { inflateSpan } from './inflate-span.ts';

@@ -1,4 +1,4 @@
-import { zstdDecompressSync } from 'node:zlib';
+import { inflateRawSync, zstdDecompressSync } from 'node:zlib';
 import { DeflateReader, INPUT_BYTES } from './deflate-reader.ts';
 import { spliceDeflate } from './deflate-splice.ts';
 import { IndexError } from './error.ts';
@@ -10,38 +10,71 @@ import { zstdContentSize } from './zstd-frames.ts';
 const OUTPUT_BYTES = 1024 * 1024;
 
 /**
- * The uncompressed bytes of a span, checked against its sha256 before they are returned.
+ * The uncompressed bytes of a span, checked against its sha256 before they are returned; where that is the sum of the
+ * compressed bytes, these are checked before they are inflated.
  * @param compressed exactly the `compressedLength` bytes of the layer from `compressedOffset` on
  * @throws IndexError CORRUPT when they are not what was indexed
  */
 export function inflateSpan(index: ImageIndex, span: SpanInfo, compressed: Uint8Array): Uint8Array {
   const layer = index.layers[span.layer];
   if (layer === undefined) throw new RangeError(`the image has no layer ${span.layer}`);
+  if (compressed.length !== span.compressedLength) throw corruptSpan(index, span);
+  if (span.provedBy === 'compressed') return inflateProved(index, span, compressed);
   const bytes =
-    compressed.length !== span.compressedLength
-      ? undefined
-      : layer.compression === 'gzip'
-        ? inflateGzipSpan(span, compressed, index.spanContext(span.layer, span.number))
-        : layer.compression === 'zstd'
-          ? inflateZstdSpan(compressed, span.uncompressedLength)
-          : compressed;
-  const intact =
-    bytes !== undefined &&
-    bytes.length === span.uncompressedLength &&
-    Buffer.from(span.sha256.buffer, span.sha256.byteOffset, 32).equals(
-      new Bun.CryptoHasher('sha256').update(bytes).digest(),
-    );
-  if (!intact) throw corruptSpan(index, span);
+    layer.compression === 'gzip'
+      ? inflateGzipSpan(span, compressed, index.spanContext(span.layer, span.number))
+      : layer.compression === 'zstd'
+        ? inflateZstdSpan(compressed, span.uncompressedLength)
+        : compressed;
+  if (bytes?.length !== span.uncompressedLength || !hasSum(bytes, span.sha256))
+    throw corruptSpan(index, span);
   return bytes;
+}
+
+function hasSum(bytes: Uint8Array, sha256: Uint8Array): boolean {
+  const sum = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.length);
+  return sum.equals(new Bun.CryptoHasher('sha256').update(bytes).digest());
+}
+
+function inflateProved(index: ImageIndex, span: SpanInfo, compressed: Uint8Array): Uint8Array {
+  if (!hasSum(compressed, span.sha256)) throw corruptSpan(index, span);
+  const context = index.spanContext(span.layer, span.number);
+  const deflate = spliceDeflate({ ...context, data: compressed, bits: span.bits, endBits: span.endBits });
+  const total = context.window.length + span.uncompressedLength;
+  // What ends in the middle of the data ended its gzip member there.
+  const bytes = inflateRaw(deflate, total) ?? inflateByHand(deflate, total);
+  if (bytes !== undefined) return bytes.subarray(context.window.length);
+  throw new IndexError(
+    'CORRUPT',
+    `span ${span.number} of layer ${layerName(index, span)} does not inflate to what its SOCI index says`,
+    { hint: 'the SOCI index in the registry is wrong: register the image with --index=local' },
+  );
+}
+
+/** By the platform's zlib; undefined where it refuses, or ends before or behind `length` bytes. */
+function inflateRaw(deflate: Uint8Array, length: number): Uint8Array | undefined {
+  try {
+    const bytes = inflateRawSync(deflate, { chunkSize: Math.max(64, length), maxOutputLength: length });
+    return bytes.length === length ? bytes : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The error for bytes that are not those of the span. */
 export function corruptSpan(index: ImageIndex, span: SpanInfo, cause?: unknown): IndexError {
-  const layer = index.layers[span.layer]?.digest ?? 'unknown';
-  return new IndexError('CORRUPT', `span ${span.number} of layer ${layer} is not what was indexed`, {
-    cause,
-    hint: 'the registry, or something on the way to it, served wrong bytes',
-  });
+  return new IndexError(
+    'CORRUPT',
+    `span ${span.number} of layer ${layerName(index, span)} is not what was indexed`,
+    {
+      cause,
+      hint: 'the registry, or something on the way to it, served wrong bytes',
+    },
+  );
+}
+
+function layerName(index: ImageIndex, span: SpanInfo): string {
+  return index.layers[span.layer]?.digest ?? 'unknown';
 }
 
 function inflateGzipSpan(

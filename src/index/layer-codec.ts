@@ -1,6 +1,7 @@
 import { parseDigest } from '../reference/index.ts';
 import { normalisePath } from './entry-name.ts';
 import { IndexError } from './error.ts';
+import { isUnknownDigest } from './file-digest.ts';
 import { COMPRESSIONS } from './format.ts';
 import { GrowableBytes, readI64 } from './growable-bytes.ts';
 import { EntryReader, EntryType } from './layer-entries.ts';
@@ -16,7 +17,8 @@ const DIGEST_AT = 64;
 
 /**
  * One layer's index as a file, to be kept by the layer's digest: what a registration that was interrupted, or
- * another image with the same layer, need not do again. docs/index-format.md, "Layer index".
+ * another image with the same layer, need not do again. docs/index-format.md, "Layer index". It is for indexes that
+ * have the digest of every span's and every file's content: others do not decode.
  */
 export function encodeLayerIndex(layer: LayerIndex): Uint8Array {
   const { source } = layer;
@@ -129,6 +131,7 @@ function checkEntries(layer: LayerIndex): void {
       reader.mtimeNanoseconds(at) < 1e9 &&
       Number.isSafeInteger(reader.mtimeSeconds(at)) &&
       Number.isSafeInteger(reader.size(at)) &&
+      (type !== EntryType.file || !isUnknownDigest(reader.digest(at))) &&
       isNormal(reader.path(at)) &&
       (type !== EntryType.hardLink || isNormal(reader.link(at))) &&
       (xattrs.length === 0 ||

@@ -1,6 +1,7 @@
 import { IndexError } from './error.ts';
 import {
   FORMAT_VERSION,
+  FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS,
   HEADER,
   LAYER,
   MAGIC,
@@ -44,10 +45,10 @@ export function readSections(bytes: Uint8Array): Sections {
     if (bytes[HEADER.magic + i] !== MAGIC.charCodeAt(i)) throw corrupt('it does not begin as an index does');
   }
   const version = view.getUint32(HEADER.version, true);
-  if (version !== FORMAT_VERSION) {
+  if (version < FORMAT_VERSION || version > FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS) {
     throw new IndexError(
       'UNSUPPORTED',
-      `the image index has format version ${version}, not ${FORMAT_VERSION}`,
+      `the image index has format version ${version}, not ${FORMAT_VERSION} or ${FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS}`,
       {
         hint: 'it was written by another version of imgcred: remove the image and add it again',
       },

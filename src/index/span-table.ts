@@ -9,7 +9,10 @@ export const SPAN_ENDS_STREAM = 1;
 /** The span runs over the end of a gzip member into the next. */
 export const SPAN_CROSSES_MEMBERS = 2;
 export const SPAN_MATERIALISED = 4;
-export const SPAN_FLAGS = SPAN_ENDS_STREAM | SPAN_CROSSES_MEMBERS | SPAN_MATERIALISED;
+/** The sha256 is that of the span's compressed bytes; what they unpack to nobody has hashed. */
+export const SPAN_PROVED_COMPRESSED = 8;
+export const SPAN_FLAGS =
+  SPAN_ENDS_STREAM | SPAN_CROSSES_MEMBERS | SPAN_MATERIALISED | SPAN_PROVED_COMPRESSED;
 
 /** A span as its table holds it: `SpanInfo` and where its window lies. */
 export interface SpanRecord {
@@ -84,8 +87,27 @@ export function readSpanInfo(view: DataView, at: number, layer: number, number: 
     uncompressedOffset: readI64(view, at + 16),
     uncompressedLength: readI64(view, at + 24),
     sha256: new Uint8Array(view.buffer, view.byteOffset + at + 48, 32),
+    provedBy: (view.getUint8(at + 46) & SPAN_PROVED_COMPRESSED) === 0 ? 'content' : 'compressed',
     materialised: (view.getUint8(at + 46) & SPAN_MATERIALISED) !== 0,
   };
+}
+
+/**
+ * What a span that its compressed bytes prove is known by: the sum of everything that decides what it inflates to. The
+ * compressed bytes alone do not: whoever writes the index chooses the window that they are inflated with.
+ *
+ * @param window as it is stored
+ */
+export function identityOfCompressed(view: DataView, at: number, window: Uint8Array): Uint8Array {
+  // All of the record but where the span lies: its flags and bits, its lengths, prefix, suffix and sha256.
+  const record = new Uint8Array(view.buffer, view.byteOffset + at, SPAN_RECORD_BYTES);
+  return new Bun.CryptoHasher('sha256')
+    .update('imgcred span of compressed bytes 1\n')
+    .update(record.subarray(8, 16))
+    .update(record.subarray(24, 32))
+    .update(record.subarray(40))
+    .update(window)
+    .digest();
 }
 
 /** The spans of a layer that is not merged yet, in their order; `layer` is 0. */

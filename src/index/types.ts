@@ -67,8 +67,13 @@ export interface SpanInfo {
   readonly endBits: number;
   readonly uncompressedOffset: number;
   readonly uncompressedLength: number;
-  /** sha256 of the uncompressed bytes. */
+  /** sha256 of the uncompressed bytes, or of the compressed ones: see `provedBy`. */
   readonly sha256: Uint8Array;
+  /**
+   * What `sha256` is the sum of. `compressed` is for gzip whose index was made of a SOCI table: the compressed bytes
+   * and the window that inflating starts from are proved, and so is what they inflate to, but nobody knows its sum.
+   */
+  readonly provedBy: 'content' | 'compressed';
   /**
    * The layer gave no place to cut within these bytes (one huge zstd frame, one huge deflate block): to read
    * any of them, all must be fetched. Far larger than the span size asked for; see `inflateSpanStream`.
@@ -152,13 +157,18 @@ export interface ImageIndex {
 
   /** Sorted by `fileOffset`, not overlapping, of at least one byte each. Empty for what is no file. */
   extents(ino: number): Extent[];
-  /** sha256 of a regular file's content, holes as zeros; empty for what is no file. */
+  /** sha256 of a regular file's content, holes as zeros; empty where it is not known, and for what is no file. */
   fileDigest(ino: number): Uint8Array;
 
   spanCount(layer: number): number;
   span(layer: number, number: number): SpanInfo;
   /** The number of the span that holds the byte at `uncompressedOffset` of the layer's tar. */
   spanAt(layer: number, uncompressedOffset: number): number;
+  /**
+   * 32 bytes that two spans have in common only if they inflate to the same bytes: the sha256 of these, or, where that
+   * is not known, of all that they come from.
+   */
+  spanIdentity(layer: number, number: number): Uint8Array;
   /** What inflating the span takes besides its bytes; see `inflateSpan`. @throws IndexError CORRUPT */
   spanContext(layer: number, number: number): SpanContext;
 }

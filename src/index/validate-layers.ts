@@ -1,8 +1,21 @@
 import { isDigest } from '../reference/index.ts';
-import { COMPRESSIONS, HEADER, LAYER, RECORD_BYTES } from './format.ts';
+import {
+  COMPRESSIONS,
+  FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS,
+  HEADER,
+  LAYER,
+  RECORD_BYTES,
+} from './format.ts';
 import { readI64 } from './growable-bytes.ts';
 import { corrupt, type Sections } from './sections.ts';
-import { readSpanRecord, SPAN_FLAGS, SPAN_RECORD_BYTES, type SpanRecord } from './span-table.ts';
+import {
+  readSpanRecord,
+  SPAN_FLAGS,
+  SPAN_MATERIALISED,
+  SPAN_PROVED_COMPRESSED,
+  SPAN_RECORD_BYTES,
+  type SpanRecord,
+} from './span-table.ts';
 import type { LayerCompression } from './types.ts';
 import { LONGEST_PREFIX_BITS, WINDOW_BYTES } from './window.ts';
 
@@ -43,6 +56,7 @@ export function validateLayers(bytes: Uint8Array, view: DataView, sections: Sect
       size,
       uncompressedSize,
       windows: sections.windows.length,
+      compressedProofs: view.getUint32(HEADER.version, true) === FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS,
     });
     if (problem !== undefined) throw corrupt(`layer ${layer}: ${problem}`);
     if (view.getUint32(at + LAYER.earlySpans, true) > count)
@@ -61,6 +75,8 @@ export interface SpanBounds {
   readonly uncompressedSize: number;
   /** Bytes of the windows that the spans may refer to. */
   readonly windows: number;
+  /** Whether spans may be proved by their compressed bytes. Default: no. */
+  readonly compressedProofs?: boolean;
 }
 
 /** What is wrong with the `count` spans at `table`, or undefined. */
@@ -99,6 +115,10 @@ export function spanProblem(
 
 function kindProblem(span: SpanRecord, bounds: SpanBounds): string | undefined {
   if ((span.flags & ~SPAN_FLAGS) !== 0) return 'has unknown flags';
+  if ((span.flags & SPAN_PROVED_COMPRESSED) !== 0) {
+    const fits = bounds.compressedProofs === true && bounds.compression === 'gzip';
+    if (!fits || (span.flags & SPAN_MATERIALISED) !== 0) return 'has no proof of its content';
+  }
   if (bounds.compression === 'none' && span.compressedLength !== span.uncompressedLength)
     return 'has two lengths';
   if (bounds.compression !== 'gzip') {

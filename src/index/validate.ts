@@ -2,9 +2,11 @@ import { LONGEST_NAME, LONGEST_TARGET } from './entry-name.ts';
 import {
   DIGEST_BYTES,
   ENTRY,
+  FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS,
   HEADER,
   INLINE_EXTENT,
   INODE,
+  NO_DIGEST,
   namePrefix,
   RECORD_BYTES,
   S_IFBLK,
@@ -45,6 +47,7 @@ class TreeCheck {
   /** Names that lead to each inode; for directories also their subdirectories. */
   private readonly links: Uint32Array;
   private entriesSeen = 0;
+  private readonly mayLackDigests: boolean;
 
   constructor(
     private readonly bytes: Uint8Array,
@@ -54,6 +57,7 @@ class TreeCheck {
   ) {
     this.inodeCount = view.getUint32(HEADER.inodeCount, true);
     this.links = new Uint32Array(this.inodeCount + 1);
+    this.mayLackDigests = view.getUint32(HEADER.version, true) === FORMAT_VERSION_WITHOUT_CONTENT_DIGESTS;
   }
 
   run(): void {
@@ -228,7 +232,9 @@ class TreeCheck {
     const size = readI64(view, at + INODE.size);
     const a = view.getUint32(at + INODE.a, true);
     const count = view.getUint32(at + INODE.b, true);
-    if ((view.getUint32(at + INODE.c, true) + 1) * RECORD_BYTES.digests > sections.digests.length) {
+    const digest = view.getUint32(at + INODE.c, true);
+    const without = this.mayLackDigests && digest === NO_DIGEST;
+    if (!without && (digest + 1) * RECORD_BYTES.digests > sections.digests.length) {
       throw corrupt(`file ${ino} has no digest`);
     }
     if (count === INLINE_EXTENT) {

@@ -1,2 +1,3 @@
 export { type AnnouncedTable, announcedTable } from './announced.ts';
 export type { ReadBytes } from './estargz.ts';
+export { readZtoc } from './ztoc.ts';

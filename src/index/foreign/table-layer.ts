@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import { type Digest, digestHex, isDigest } from '../../reference/index.ts';
 import { EntryNameError, printableName } from '../entry-name.ts';
 import { IndexError } from '../error.ts';
@@ -15,6 +14,7 @@ import { spanProblem } from '../validate-layers.ts';
 import { XattrError } from '../xattr-set.ts';
 import { tableMetadata } from './table-metadata.ts';
 import { type TableEntry, TableError, tableEntry } from './table-schema.ts';
+import { Turns } from './turns.ts';
 
 /** A piece of a file, compressed so that it can be unpacked alone. */
 export interface TableChunk {
@@ -48,9 +48,6 @@ const EARLY = '.prefetch.landmark';
 /** Says that nothing is. */
 const NONE_EARLY = '.no.prefetch.landmark';
 
-// How long the event loop waits for its turn at most.
-const TURN_MILLISECONDS = 10;
-
 interface MutableChunk {
   readonly offset: number;
   end: number;
@@ -83,16 +80,13 @@ export async function layerFromTable(
 ): Promise<LayerIndex> {
   const builder = new TableLayerBuilder(source, form, limits);
   let current: TableEntry | undefined;
-  let turn = performance.now();
+  const turns = new Turns();
   try {
     for (const [number, value] of entries.entries()) {
       current = undefined;
       current = tableEntry(value, number);
       builder.entry(current);
-      if (performance.now() - turn > TURN_MILLISECONDS) {
-        await setImmediate();
-        turn = performance.now();
-      }
+      if (turns.over) await turns.next();
     }
     current = undefined;
     return builder.finish();
@@ -101,8 +95,8 @@ export async function layerFromTable(
   }
 }
 
-/** Says of which layer a table can't be used. */
-export function explained(thrown: unknown, source: LayerSource, name?: string): unknown {
+/** Says of which layer a table can't be used. `name` is that of the entry at fault, as text or as it is. */
+export function explained(thrown: unknown, source: LayerSource, name?: string | Uint8Array): unknown {
   const known =
     thrown instanceof TableError ||
     thrown instanceof EntryNameError ||
@@ -110,7 +104,8 @@ export function explained(thrown: unknown, source: LayerSource, name?: string): 
     thrown instanceof PaxError ||
     thrown instanceof XattrError;
   if (!known) return thrown;
-  const entry = name === undefined ? '' : `entry '${printableName(Buffer.from(name))}' is refused: `;
+  const bytes = typeof name === 'string' ? Buffer.from(name) : name;
+  const entry = bytes === undefined ? '' : `entry '${printableName(bytes)}' is refused: `;
   return new IndexError(
     'CORRUPT',
     `the table of contents of layer ${shortDigest(source.digest)} can't be used: ${entry}${thrown.message}`,
@@ -152,7 +147,7 @@ class TableLayerBuilder {
   finish(): LayerIndex {
     this.closeFile();
     const { source, form, writer } = this;
-    this.checkExpansion();
+    checkExpansion(source, this.position, this.limits);
     const table = new GrowableBytes((this.spans + 1) * SPAN_RECORD_BYTES);
     let uncompressedOffset = 0;
     this.chunks.forEach((chunk, at) => {
@@ -265,13 +260,13 @@ class TableLayerBuilder {
       throw new TableError('it has more entries than any layer');
     return writer.append({ ...tableMetadata({ ...entry, type: entry.type }), size, extents });
   }
+}
 
-  private checkExpansion(): void {
-    const { limits, position, source } = this;
-    const much = position > limits.ratioFloorBytes && position > source.size * limits.ratio;
-    if (position > limits.uncompressedBytes || much)
-      throw new TableError('the layer would unpack to more than its bytes can hold');
-  }
+/** @throws TableError */
+export function checkExpansion(source: LayerSource, uncompressed: number, limits: IndexLimits): void {
+  const much = uncompressed > limits.ratioFloorBytes && uncompressed > source.size * limits.ratio;
+  if (uncompressed > limits.uncompressedBytes || much)
+    throw new TableError('the layer would unpack to more than its bytes can hold');
 }
 
 function isFile(entry: TableEntry): entry is TableEntry & { type: 'reg' } {

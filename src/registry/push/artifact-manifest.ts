@@ -3,10 +3,11 @@ import { type Digest, isDigest } from '../../reference/index.ts';
 import { CorruptError } from '../errors.ts';
 import { type Descriptor, parseJson, parseManifest } from '../manifest.ts';
 
-/** An OCI manifest that is no image but says something about one, its `subject`. */
+/** An OCI manifest that is no image but says something about one. */
 export interface ArtifactManifest {
   readonly artifactType: string;
-  readonly subject: Digest;
+  /** The image; undefined where it is the image that names the artifact. */
+  readonly subject: Digest | undefined;
   readonly layers: readonly Descriptor[];
   readonly annotations: Readonly<Record<string, string>>;
 }
@@ -47,7 +48,7 @@ export function encodeArtifact(artifact: NewArtifact): Uint8Array<ArrayBuffer> {
   );
 }
 
-const subjectOf = z.object({ subject: z.object({ digest: z.string().refine(isDigest) }) });
+const subjectOf = z.object({ subject: z.object({ digest: z.string().refine(isDigest) }).nullish() });
 
 /**
  * Reads an artifact's manifest.
@@ -57,12 +58,12 @@ const subjectOf = z.object({ subject: z.object({ digest: z.string().refine(isDig
 export function parseArtifact(bytes: Uint8Array, contentType: string, name: string): ArtifactManifest {
   const parsed = parseManifest(bytes, contentType, name);
   const subject = subjectOf.safeParse(parseJson(bytes, name));
-  if (parsed.kind !== 'manifest' || !subject.success) throw new CorruptError(`${name} refers to no image`);
+  if (parsed.kind !== 'manifest' || !subject.success) throw new CorruptError(`${name} is no artifact`);
   const { artifactType, config, layers, annotations } = parsed.manifest;
   return {
     // Before there was the field, the config's media type said what an artifact is.
     artifactType: artifactType ?? config.mediaType,
-    subject: subject.data.subject.digest,
+    subject: subject.data.subject?.digest,
     layers,
     annotations: annotations ?? {},
   };

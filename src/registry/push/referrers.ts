@@ -33,7 +33,7 @@ export async function listReferrers(
 }
 
 /**
- * An artifact's manifest, which says itself whom it is about.
+ * An artifact's manifest.
  *
  * @throws CorruptError, NotAnImageError, RegistryError
  */

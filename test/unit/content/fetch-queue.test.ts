@@ -12,6 +12,7 @@ const layer = (): LayerContent =>
       uncompressedOffset: 0,
       uncompressedLength: 0,
       sha256: new Uint8Array(32),
+      provedBy: 'content',
     })),
     undefined,
     {
@@ -36,6 +37,7 @@ function flight(content: LayerContent, number: number, cause: FetchCause, materi
     uncompressedOffset: number * 200,
     uncompressedLength: 200,
     sha256: new Uint8Array(32),
+    provedBy: 'content' as const,
     materialised,
   };
   return new SpanFlight(content, span, cause);

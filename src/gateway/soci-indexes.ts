@@ -9,6 +9,7 @@ import {
   readArtifact,
 } from '../registry/index.ts';
 import { rangesOf, type TableIndexes } from './foreign-indexes.ts';
+import { provePossession } from './layer-possession.ts';
 import { readWholeBlob } from './whole-blob.ts';
 
 /** A SOCI index that refers to its image: whoever may push to the repository may push one. */
@@ -77,7 +78,10 @@ export async function readSociIndexes(
       if (ztoc === undefined) continue;
       try {
         const bytes = await readWholeBlob(client, repository, ztoc, signal);
-        found.set(layer.digest, await readZtoc(layer, bytes, rangesOf(client, repository, layer, signal)));
+        const made = await readZtoc(layer, bytes, rangesOf(client, repository, layer, signal));
+        // The sum of the only span may be the layer's own digest, which says nothing of who may read it.
+        if (made.spanCount === 1) await provePossession(client, repository, made, signal);
+        found.set(layer.digest, made);
       } catch (thrown) {
         signal.throwIfAborted();
         refused.push(thrown instanceof ImgcredError ? thrown.message : String(thrown));

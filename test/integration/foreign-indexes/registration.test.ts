@@ -1,10 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { gzipSync } from 'node:zlib';
-import { type BlobSource, ContentStore, ImageContent } from '../../../src/content/index.ts';
-import { anonymousProvider } from '../../../src/credentials/index.ts';
 import { type ImageIndex, ROOT_INODE } from '../../../src/index/index.ts';
 import { digestOf, parseDigest } from '../../../src/reference/index.ts';
-import { RegistryClient } from '../../../src/registry/index.ts';
 import {
   type FaultProxy,
   isBlob,
@@ -16,6 +13,7 @@ import {
 import { differences, snapshotIndex, tarOf } from '../../fixtures/tree/index.ts';
 import { type Annotations, type TableVector, tableVector } from '../../unit/index-foreign/vectors.ts';
 import { openNode } from '../index-artifact/node.ts';
+import { openContent } from './content.ts';
 
 const REPOSITORY = 'team/tables';
 const ESTARGZ = 'containerd.io/snapshot/stargz/toc.digest';
@@ -78,21 +76,8 @@ const names = (index: ImageIndex): string[] =>
     Buffer.from(index.entry(ROOT_INODE, at).name).toString(),
   );
 
-async function openContent(cache: string, index: ImageIndex, fetchTogetherBytes = 0) {
-  const store = await ContentStore.open(cache);
-  const client = new RegistryClient(proxy.host, anonymousProvider(proxy.host));
-  const readRange: BlobSource['readRange'] = (layer, offset, length, options) =>
-    client.readRange(REPOSITORY, { ...layer, digest: parseDigest(layer.digest) }, offset, length, options);
-  const content = new ImageContent(index, store, { readRange }, { fetchTogetherBytes });
-  return {
-    content,
-    [Symbol.asyncDispose]: async () => {
-      await content.close();
-      await store.close();
-      client.close();
-    },
-  };
-}
+const open = (cache: string, index: ImageIndex, fetchTogetherBytes = 0) =>
+  openContent({ host: proxy.host, repository: REPOSITORY, cache }, index, fetchTogetherBytes);
 
 describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image with the layer %s', (name) => {
   test('is registered without reading the layer, and all its files read as they should', async () => {
@@ -110,7 +95,7 @@ describe.each(['estargz.tar.gz', 'zstd-chunked.tar.zst'] as const)('an image wit
     expect(await node.knownLayers()).toEqual([]);
 
     const index = await node.index(image.indexDigest);
-    await using opened = await openContent(node.layout.cache, index);
+    await using opened = await open(node.layout.cache, index);
     const { content } = opened;
     let files = 0;
     for (let ino = 1; ino <= index.inodeCount; ino++) {
@@ -170,7 +155,7 @@ test('what stands before the landmark is what a first start fetches ahead', asyn
   await using node = await openNode();
   const { image } = await node.register({ reference });
   const index = await node.index(image.indexDigest);
-  await using opened = await openContent(node.layout.cache, index);
+  await using opened = await open(node.layout.cache, index);
   const { content } = opened;
   expect(await content.prefetch(content.announcedTrace())).toMatchObject({ fetched: 2, missing: 0 });
   const inside = (directory: string, name: string) =>
@@ -186,7 +171,7 @@ test('small files behind the one that is read come along in its request', async 
   await using node = await openNode();
   const { image } = await node.register({ reference });
   const index = await node.index(image.indexDigest);
-  await using opened = await openContent(node.layout.cache, index, 5_000);
+  await using opened = await open(node.layout.cache, index, 5_000);
   const { content } = opened;
   const small = (n: number) =>
     index.lookup(index.lookup(ROOT_INODE, Buffer.from('var')), Buffer.from(`small-${n}`));

@@ -76,8 +76,8 @@ export function startModernRegistry(options: ModernRegistryOptions = {}) {
     const found = [...manifests].flatMap(([key, { bytes, type: mediaType }]) => {
       if (!key.startsWith(`${repository} sha256:`)) return [];
       const json = JSON.parse(new TextDecoder().decode(bytes));
-      if (json.subject?.digest !== subject || (type !== null && json.artifactType !== type)) return [];
-      const { artifactType, annotations } = json;
+      const { annotations, artifactType = json.config?.mediaType } = json;
+      if (json.subject?.digest !== subject || (type !== null && artifactType !== type)) return [];
       return [{ mediaType, digest: digestOf(bytes), size: bytes.length, artifactType, annotations }];
     });
     const from = Number(url.searchParams.get('from') ?? 0);

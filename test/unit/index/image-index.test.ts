@@ -265,8 +265,8 @@ describe('a mutated index is refused or harmless', () => {
 
   test('of another version: told as such', async () => {
     const other = await imageOf(...rich);
-    other[8] = 2;
-    expect(() => openImageIndex(other)).toThrow('format version 2');
+    other[8] = 3;
+    expect(() => openImageIndex(other)).toThrow('format version 3');
   });
 });
 

@@ -20,6 +20,8 @@ import { openContent } from './content.ts';
 
 /** Each test has a repository of its own: what one pushes beside an image, another would find. */
 const repositoryOf = (tag: string) => `team/soci-${tag}`;
+/** What `soci` converted; the machine may be another. */
+const PLATFORM = 'linux/amd64';
 const LAYER_DIGEST = 'com.amazon.soci.image-layer-digest';
 
 let registry: RegistryFixture;
@@ -68,7 +70,7 @@ describe.each(KINDS)('an image with a SOCI index that %s', (kind, push) => {
     const pushed = await push('both');
     await using node = await openNode();
     const before = proxy.requests.length;
-    const { image, warnings } = await node.register({ reference: referenceTo('both') });
+    const { image, warnings } = await node.register({ platform: PLATFORM, reference: referenceTo('both') });
     expect(warnings).toEqual([]);
     expect(image).toMatchObject({ indexArtifact: pushed.sociDigest, manifestDigest: pushed.manifestDigest });
     expect(rangesOf(pushed.lower.digest, before)).toEqual([]);
@@ -83,8 +85,12 @@ describe.each(KINDS)('an image with a SOCI index that %s', (kind, push) => {
     await push('same');
     await using node = await openNode();
     await using other = await openNode();
-    const { image } = await node.register({ reference: referenceTo('same') });
-    const local = await other.register({ reference: referenceTo('same'), index: 'local' });
+    const { image } = await node.register({ platform: PLATFORM, reference: referenceTo('same') });
+    const local = await other.register({
+      platform: PLATFORM,
+      reference: referenceTo('same'),
+      index: 'local',
+    });
     expect(local.image.indexArtifact).toBeUndefined();
     const [index, expected] = [
       await node.index(image.indexDigest),
@@ -111,10 +117,14 @@ describe.each(KINDS)('an image with a SOCI index that %s', (kind, push) => {
     const { manifestDigest } = await push('pinned');
     await using node = await openNode();
     const reference = `${proxy.host}/${repositoryOf('pinned')}@${manifestDigest}`;
-    const pinned = await node.register({ reference });
+    const pinned = await node.register({ platform: PLATFORM, reference });
     expect(pinned.image.indexArtifact).toBeUndefined();
     await using other = await openNode();
-    const local = await other.register({ reference: referenceTo('pinned'), index: 'local' });
+    const local = await other.register({
+      platform: PLATFORM,
+      reference: referenceTo('pinned'),
+      index: 'local',
+    });
     expect(local.image.indexDigest).toBe(pinned.image.indexDigest);
   });
 
@@ -122,7 +132,9 @@ describe.each(KINDS)('an image with a SOCI index that %s', (kind, push) => {
     const { upper } = await push('required');
     await using node = await openNode();
     const before = proxy.requests.length;
-    const refused = expect(node.register({ reference: referenceTo('required'), index: 'require' })).rejects;
+    const refused = expect(
+      node.register({ platform: PLATFORM, reference: referenceTo('required'), index: 'require' }),
+    ).rejects;
     await refused.toMatchObject({
       code: 'NOT_FOUND',
       message: `the SOCI index has no table of layer ${upper.digest}, and the layers are not to be read`,
@@ -134,12 +146,12 @@ describe.each(KINDS)('an image with a SOCI index that %s', (kind, push) => {
     const tag = `pushed-${kind.split(' ')[0]}`;
     const pushed = await push(tag);
     await using node = await openNode();
-    const { image } = await node.register({ reference: referenceTo(tag) });
+    const { image } = await node.register({ platform: PLATFORM, reference: referenceTo(tag) });
     const before = proxy.requests.length;
     const artifact = await node.publication.push(image, {}, ME);
     expect(rangesOf(pushed.lower.digest, before)).toEqual([undefined]);
     await using other = await openNode();
-    const again = await other.register({ reference: referenceTo(tag), index: 'require' });
+    const again = await other.register({ platform: PLATFORM, reference: referenceTo(tag), index: 'require' });
     expect(again.image.indexArtifact).toBe(artifact.digest);
     const index = await other.index(again.image.indexDigest);
     for (const ino of filesOf(index).values()) expect(index.fileDigest(ino)).toHaveLength(32);
@@ -154,7 +166,11 @@ test('“require” is met by a SOCI index that has all layers', async () => {
   });
   await using node = await openNode();
   const before = proxy.requests.length;
-  const { image } = await node.register({ reference: referenceTo('lower'), index: 'require' });
+  const { image } = await node.register({
+    platform: PLATFORM,
+    reference: referenceTo('lower'),
+    index: 'require',
+  });
   expect(image.indexArtifact).toBe(pushed.sociDigest);
   expect(rangesOf(pushed.lower.digest, before)).toEqual([]);
   expect(await node.knownLayers()).toEqual([]);
@@ -165,7 +181,10 @@ test('a SOCI index is found by the referrers API too', async () => {
   const there = new Pusher(modern);
   const pushed = await pushReferred(there, { repository: repositoryOf('api'), tag: 'api', layers: 'lower' });
   await using node = await openNode();
-  const { image, warnings } = await node.register({ reference: referenceTo('api', modern.host) });
+  const { image, warnings } = await node.register({
+    platform: PLATFORM,
+    reference: referenceTo('api', modern.host),
+  });
   expect(warnings).toEqual([]);
   expect(image.indexArtifact).toBe(pushed.sociDigest);
   expect(
@@ -176,8 +195,8 @@ test('a SOCI index is found by the referrers API too', async () => {
 test('content of an index by bytes and of a SOCI index of the same layer is never mixed', async () => {
   await pushReferred(pusher, { repository: repositoryOf('apart'), tag: 'apart', layers: 'lower' });
   await using node = await openNode();
-  const soci = await node.register({ reference: referenceTo('apart') });
-  const bytes = await node.register({ reference: referenceTo('apart'), index: 'local' });
+  const soci = await node.register({ platform: PLATFORM, reference: referenceTo('apart') });
+  const bytes = await node.register({ platform: PLATFORM, reference: referenceTo('apart'), index: 'local' });
   const place = { host: proxy.host, repository: repositoryOf('apart'), cache: node.layout.cache };
   for (const { image } of [soci, bytes]) {
     const index = await node.index(image.indexDigest);
@@ -193,7 +212,7 @@ test('content of an index by bytes and of a SOCI index of the same layer is neve
 test('a file without digest has no copy under one, and is not said to be good', async () => {
   await pushReferred(pusher, { repository: repositoryOf('undigested'), tag: 'undigested', layers: 'lower' });
   await using node = await openNode();
-  const { image } = await node.register({ reference: referenceTo('undigested') });
+  const { image } = await node.register({ platform: PLATFORM, reference: referenceTo('undigested') });
   const index = await node.index(image.indexDigest);
   const place = { host: proxy.host, repository: repositoryOf('undigested'), cache: node.layout.cache };
   await using opened = await openContent(place, index);
@@ -212,7 +231,10 @@ test('a registry that sends layers as a whole only serves the spans in one trans
   });
   await using deaf = await startFaultProxy(registry.url, { fault: () => ({ ignoreRange: true }) });
   await using node = await openNode();
-  const { image, warnings } = await node.register({ reference: referenceTo('whole', deaf.host) });
+  const { image, warnings } = await node.register({
+    platform: PLATFORM,
+    reference: referenceTo('whole', deaf.host),
+  });
   expect(warnings).toEqual([]);
   expect(image.indexArtifact).toBe(pushed.sociDigest);
   const index = await node.index(image.indexDigest);
@@ -242,7 +264,10 @@ test('compressed bytes that are others are asked for again, and never handed out
         : undefined,
   });
   await using node = await openNode();
-  const { image } = await node.register({ reference: referenceTo('damaged', broken.host) });
+  const { image } = await node.register({
+    platform: PLATFORM,
+    reference: referenceTo('damaged', broken.host),
+  });
   const index = await node.index(image.indexDigest);
   const { cache } = node.layout;
   await using opened = await openContent(
@@ -300,11 +325,13 @@ describe('a SOCI index that can’t be used', () => {
     const tag = why.replaceAll(' ', '-');
     await pushReferred(pusher, { repository: repositoryOf(tag), tag, index: await index(tag) });
     await using node = await openNode();
-    const { image, warnings } = await node.register({ reference: referenceTo(tag) });
+    const { image, warnings } = await node.register({ platform: PLATFORM, reference: referenceTo(tag) });
     expect(warnings).toEqual([expect.stringContaining(reason)]);
     expect(image.indexArtifact).toBeUndefined();
     await using strict = await openNode();
-    const refused = expect(strict.register({ reference: referenceTo(tag), index: 'require' })).rejects;
+    const refused = expect(
+      strict.register({ platform: PLATFORM, reference: referenceTo(tag), index: 'require' }),
+    ).rejects;
     await refused.toThrow(reason.split(';')[0] ?? '');
   });
 
@@ -316,7 +343,10 @@ describe('a SOCI index that can’t be used', () => {
     };
     await pushReferred(pusher, { repository: repositoryOf('prefetch'), tag: 'prefetch', index });
     await using node = await openNode();
-    const { image, warnings } = await node.register({ reference: referenceTo('prefetch') });
+    const { image, warnings } = await node.register({
+      platform: PLATFORM,
+      reference: referenceTo('prefetch'),
+    });
     expect(warnings).toEqual([]);
     expect(image.indexArtifact).toBeUndefined();
   });

@@ -203,8 +203,9 @@ export class ImageRegistration {
       const complete = missing.every((layer) => tables.layers.has(layer.digest));
       if (mode === 'require' && !complete) throw failure ?? tables.failure ?? noIndex(reference, tables);
       const instead = complete ? 'the layers’ tables of contents are used' : 'the layers are read';
-      if (failure !== undefined) warn(`${reasonOf(failure)}; ${instead} instead`);
-      if (tables.failure !== undefined) warn(`${reasonOf(tables.failure)}; the layers are read instead`);
+      // A list of referrers that is broken is so for both that are looked for in it.
+      const reasons = [failure, tables.failure].filter((reason) => reason !== undefined).map(reasonOf);
+      for (const reason of new Set(reasons)) warn(`${reason}; ${instead} instead`);
       for (const why of tables.refused) warn(`${why}; the layer is read instead`);
     }
     const read = (ready: readonly (LayerIndex | undefined)[]): Promise<LayerIndex[]> =>

@@ -10,6 +10,9 @@ const LARGEST_ID = 0xffff_fffe;
 const LARGEST_MAJOR = 0xfff;
 const LARGEST_MINOR = 0xf_ffff;
 
+/** Each entry that has records of its own goes through all global ones; tools write one or two. */
+const MOST_GLOBAL_RECORDS = 64;
+
 /**
  * The PAX records that count for one entry: the global ones, overridden by its own. A record without value
  * takes back what a global one said.
@@ -20,11 +23,15 @@ export class PaxState {
   private effective: Map<string, Uint8Array> = new Map();
   private stale = false;
 
+  /** @throws MetadataError when there come to be too many */
   addGlobal(records: readonly PaxRecord[]): void {
     for (const { key, value } of records) {
       if (value.length === 0) this.global.delete(key);
-      else this.global.set(key, value);
+      // A copy: as a view it would keep all of its header in memory.
+      else this.global.set(key, value.slice());
     }
+    if (this.global.size > MOST_GLOBAL_RECORDS)
+      throw new MetadataError(`more than ${MOST_GLOBAL_RECORDS} global attributes stand before it`);
     this.stale = true;
   }
 

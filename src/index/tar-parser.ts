@@ -62,6 +62,8 @@ export class TarParser {
   /** Uncompressed bytes before the piece that is being read. */
   private base = 0;
   private readonly pax = new PaxState();
+  /** Bytes of the extended headers before the entry to come: any number of them may stand there. */
+  private metaBytes = 0;
   private longName: Uint8Array | undefined;
   private longLink: Uint8Array | undefined;
   private holes = 0;
@@ -153,8 +155,11 @@ export class TarParser {
 
   private beginMeta(header: TarHeader): void {
     const { size } = header;
-    if (size < 0 || size > this.limits.headerBytes) {
-      throw new TarHeaderError(`its extended header has ${size} bytes, more than ${this.limits.headerBytes}`);
+    this.metaBytes += size;
+    if (size < 0 || this.metaBytes > this.limits.headerBytes) {
+      throw new TarHeaderError(
+        `its extended headers have ${this.metaBytes} bytes, more than ${this.limits.headerBytes}`,
+      );
     }
     this.state = {
       kind: 'meta',
@@ -364,6 +369,7 @@ export class TarParser {
 
   private endEntry(): void {
     this.pax.endEntry();
+    this.metaBytes = 0;
     this.longName = undefined;
     this.longLink = undefined;
   }

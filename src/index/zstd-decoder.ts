@@ -101,7 +101,9 @@ export class ZstdDecoder implements LayerDecoder {
     this.heldFrames = this.held.length;
     this.heldContent += promised;
     this.groupEnd = this.position;
-    if (this.recorder.pending + this.heldContent >= this.spanSize) await this.flush();
+    // Frames that promise little, or nothing, may be many.
+    if (this.recorder.pending + this.heldContent >= this.spanSize || this.heldFrames >= this.capacity)
+      await this.flush();
   }
 
   /** Decompresses the whole frames that are held, and ends the span if it is large enough. */

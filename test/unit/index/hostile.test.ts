@@ -4,6 +4,7 @@ import {
   bytesOf,
   concat,
   indexTestLayer,
+  paxData,
   type TarSpec,
   tarOf,
   testLayer,
@@ -120,12 +121,26 @@ const REFUSED: readonly Refusal[] = [
   {
     name: 'an extended header of gigabytes',
     specs: [{ name: 'p', type: 'x', sizeField: 2 ** 32 }],
-    message: 'its extended header has 4294967296 bytes',
+    message: 'its extended headers have 4294967296 bytes',
   },
   {
     name: 'a long name of gigabytes',
     specs: [{ name: 'p', type: 'L', sizeField: 2 ** 32 }],
-    message: 'its extended header has',
+    message: 'its extended headers have',
+  },
+  {
+    name: 'many extended headers before one entry, which are too much together',
+    specs: Array.from({ length: 40 }, (_, i) => ({
+      name: 'p',
+      type: 'x',
+      data: paxData([[`SCHILY.xattr.user.${i}`, 'v'.repeat(30_000)]]),
+    })),
+    message: 'its extended headers have',
+  },
+  {
+    name: 'more global attributes than anybody writes',
+    specs: Array.from({ length: 100 }, (_, i) => ({ name: 'g', type: 'g', pax: [[`comment.${i}`, 'x']] })),
+    message: 'more than 64 global attributes',
   },
   { name: 'a wrong checksum', specs: [], message: 'checksum' },
   {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { inflateSpanStream } from '../../../src/index/index.ts';
+import { SpanRecorder } from '../../../src/index/span-recorder.ts';
+import { ZstdDecoder } from '../../../src/index/zstd-decoder.ts';
 import { bytesOf, concat, inChunks, indexTestLayer, tarOf, testLayer } from '../../fixtures/tree/index.ts';
 import { noise, sampleBytes } from './support/data.ts';
 import { expectSpansToInflate, openLayer } from './support/spans.ts';
@@ -69,6 +71,20 @@ describe('a zstd layer is cut into groups of whole frames', () => {
       expect(Buffer.from(pieces.entries).equals(whole.entries)).toBe(true);
     }
   });
+});
+
+test('frames of nothing, however many, are not piled up', async () => {
+  const capacity = 64 * 1024;
+  const recorder = new SpanRecorder({ consume: () => {}, largestSpan: capacity, withCrc32: false });
+  const decoder = new ZstdDecoder(recorder, SPAN, capacity, 'of nothing');
+  const many = concat(Array.from({ length: 2000 }, () => Bun.zstdCompressSync('')));
+  for (let i = 0; i < 20; i++) await decoder.push(many);
+  expect(many.length * 20).toBeGreaterThan(4 * capacity);
+  // biome-ignore lint/complexity/useLiteralKeys: what is held is the decoder's own, and what this is about
+  expect(decoder['held'].length).toBeLessThan(2 * capacity);
+  await decoder.push(Bun.zstdCompressSync('at last'));
+  await decoder.finish();
+  expect([recorder.position, recorder.spanCount]).toEqual([7, 1]);
 });
 
 describe('a frame too large to be held', () => {

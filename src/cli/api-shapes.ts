@@ -30,6 +30,8 @@ export const containerShape = z.looseObject({
   worker: z.string().nullable(),
   exit_code: z.number().nullable(),
   reason: z.string().nullable(),
+  /** Why no worker has taken it yet. */
+  waiting_reason: z.string().nullish(),
   error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }).nullable(),
   fetch: fetchReportSchema.nullable(),
   created_at: z.string(),

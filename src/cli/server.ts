@@ -10,6 +10,7 @@ import {
   createGateway,
   DEFAULT_WORKSPACE,
   eventRoutes,
+  fleetOf,
   ImageRegistration,
   IndexPublication,
   imageRoutes,
@@ -211,7 +212,14 @@ async function openControlPlane(
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
             ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
             ...metricsRoutes(async () => collectMetrics(database, (await worker)?.node)),
-            ...containerRoutes({ logs, signals, queueLimit: config.queue_limit, workerName }),
+            ...containerRoutes({
+              logs,
+              signals,
+              queueLimit: config.queue_limit,
+              workerName,
+              fleet: () => fleetOf(database, Date.now()),
+              leaseMs: config.lease_ms,
+            }),
             ...interactiveRoutes({ containers, sessions, signals }),
             ...eventRoutes(signals),
           ]

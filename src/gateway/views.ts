@@ -39,8 +39,9 @@ export function traceView(trace: TraceRow) {
  * What the API shows of a container: its request, its state, and what its image cost.
  *
  * @param worker the name of the worker that has it, or had it
+ * @param waiting why no worker has taken it yet
  */
-export function containerView(row: ContainerRow, worker: string | undefined) {
+export function containerView(row: ContainerRow, worker: string | undefined, waiting: string | undefined) {
   return {
     id: row.id,
     name: row.name ?? null,
@@ -56,6 +57,7 @@ export function containerView(row: ContainerRow, worker: string | undefined) {
     attempt: row.attempt,
     exit_code: row.exitCode ?? null,
     reason: row.reason ?? null,
+    waiting_reason: waiting ?? null,
     error: row.state === 'failed' ? (row.error ?? unexplained(row.reason)) : null,
     restart: row.restartLimit === undefined ? row.restartPolicy : `${row.restartPolicy}:${row.restartLimit}`,
     restart_count: row.restartCount,

@@ -4,6 +4,7 @@ export * from './change-signals.ts';
 export * from './container-report.ts';
 export * from './container-request.ts';
 export * from './container-services.ts';
+export * from './fitting.ts';
 export * from './interactive.ts';
 export * from './node-services.ts';
 export * from './role-link.ts';

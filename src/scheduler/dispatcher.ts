@@ -2,12 +2,12 @@ import type { ContainerRow, Database, WorkerRow } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { LogStore } from '../logs/index.ts';
 import type { Logger } from '../observability/index.ts';
-import { type ChangeSignals, type ContainerRequest, containerSignal } from '../protocol/index.ts';
+import { type ChangeSignals, type ContainerRequest, containerSignal, demandOf } from '../protocol/index.ts';
 import type { SecretStore } from '../secrets/index.ts';
 import { failure } from './endings.ts';
 import type { Fleet } from './fleet.ts';
 import { judge, type Need, type Offer } from './placement.ts';
-import { requestOf, storedSpecSchema } from './request.ts';
+import { requestOf } from './request.ts';
 
 export interface DispatcherOptions {
   readonly database: Database;
@@ -61,13 +61,10 @@ export class Dispatcher {
   }
 
   #needOf(row: ContainerRow): Need {
-    const spec = storedSpecSchema.safeParse(row.spec).data;
     const { images } = this.#options.database.workspace(row.workspaceId);
     const image = row.imageId === undefined ? undefined : images.find(row.imageId);
     return {
-      cpus: spec?.overrides.cpus ?? 0,
-      memoryBytes: spec?.overrides.memory_bytes ?? 0,
-      labels: spec?.worker_labels ?? {},
+      ...demandOf(row.spec),
       layers: image?.layers ?? [],
       waitingSince: Math.max(row.createdAt, row.notBefore),
     };

@@ -1,6 +1,6 @@
 import type { Database, WorkerId, WorkerRow } from '../database/index.ts';
+import { demandOf, leftOf, supplyOf } from '../protocol/index.ts';
 import type { Offer } from './placement.ts';
-import { storedSpecSchema } from './request.ts';
 
 /**
  * What is known of the workers beyond their rows. In memory only: which layers they have comes again with their
@@ -33,26 +33,8 @@ export class Fleet {
 
   /** What a worker has free. */
   offerOf(worker: WorkerRow): Offer {
-    const capacity = (name: string) => {
-      const value = worker.capacity[name];
-      return typeof value === 'number' ? value : Number.POSITIVE_INFINITY;
-    };
-    let slots = capacity('slots');
-    let cpus = capacity('cpus');
-    let memoryBytes = capacity('memory_bytes');
-    for (const row of this.#database.queue.heldBy(worker.id)) {
-      const overrides = storedSpecSchema.safeParse(row.spec).data?.overrides;
-      slots -= 1;
-      cpus -= overrides?.cpus ?? 0;
-      memoryBytes -= overrides?.memory_bytes ?? 0;
-    }
-    return {
-      slots,
-      cpus,
-      memoryBytes,
-      labels: worker.labels,
-      layers: this.#layers.get(worker.id) ?? new Set(),
-    };
+    const taken = this.#database.queue.heldBy(worker.id).map(({ spec }) => demandOf(spec));
+    return { ...leftOf(supplyOf(worker), taken), layers: this.#layers.get(worker.id) ?? new Set() };
   }
 
   /** What the others have free, those that were heard of lately and do not drain. */

@@ -1,9 +1,7 @@
+import { type Demand, fits, type Supply } from '../protocol/index.ts';
+
 /** What a request asks of the worker that runs it. */
-export interface Need {
-  readonly cpus: number;
-  readonly memoryBytes: number;
-  /** Labels that the worker must have. */
-  readonly labels: Readonly<Record<string, string>>;
+export interface Need extends Demand {
   /** The layers of its image; sizes in bytes. */
   readonly layers: readonly { readonly digest: string; readonly size: number }[];
   /** When it could first have been claimed, ms since 1970. */
@@ -11,11 +9,7 @@ export interface Need {
 }
 
 /** What a worker has to give now. */
-export interface Offer {
-  readonly slots: number;
-  readonly cpus: number;
-  readonly memoryBytes: number;
-  readonly labels: Readonly<Record<string, string>>;
+export interface Offer extends Supply {
   /** Digests of layers that it has content of. */
   readonly layers: ReadonlySet<string>;
 }
@@ -24,16 +18,6 @@ export interface Offer {
 export const HEAD_START_MS = 300;
 // A worker that has a little more is not worth the wait.
 const WORTH_WAITING = 0.5;
-
-/** Whether a worker can run a request now. What a request does not say it needs is not reserved for it. */
-export function fits(need: Need, offer: Offer): boolean {
-  return (
-    offer.slots > 0 &&
-    need.cpus <= offer.cpus &&
-    need.memoryBytes <= offer.memoryBytes &&
-    Object.entries(need.labels).every(([name, value]) => offer.labels[name] === value)
-  );
-}
 
 /** The share of an image's compressed bytes that lies in layers which a worker has content of. */
 export function warmth(need: Pick<Need, 'layers'>, offer: Pick<Offer, 'layers'>): number {

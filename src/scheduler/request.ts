@@ -13,7 +13,7 @@ import { credentialVersion } from './credential-deliveries.ts';
 import { traceOf } from './traces.ts';
 
 /** What `POST /v1/containers` stored of a request: its body, but for what has columns of its own. */
-export const storedSpecSchema = createContainerSchema.pick({
+const storedSpecSchema = createContainerSchema.pick({
   command: true,
   env: true,
   overrides: true,

@@ -1,5 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { Cluster, eventually, FINAL_STATES, freePort } from '../fixtures/cluster/index.ts';
+import {
+  Cluster,
+  type ContainerView,
+  eventually,
+  FINAL_STATES,
+  type RoleProcess,
+} from '../fixtures/cluster/index.ts';
+import { EXECUTABLE, Sandbox } from '../fixtures/executable/index.ts';
 import { busyboxLayer } from '../fixtures/images/index.ts';
 import {
   type Certificates,
@@ -17,6 +24,18 @@ let registry: RegistryFixture;
 let image: PushedImage;
 let certificates: Certificates;
 let cluster: Cluster;
+let gateway: RoleProcess;
+let worker: RoleProcess;
+
+const startWorker = async () =>
+  cluster.start('worker', {
+    data: 'worker',
+    args: [
+      ...['--gateway', `https://${gateway.listen}`, '--gateway-ca', certificates.caFile],
+      ...['--token-file', await cluster.workerToken(), '--worker-name', 'one', '--worker-label', 'zone=a'],
+      ...['--mount-linger', '1'],
+    ],
+  });
 
 const idOf = (body: unknown): string =>
   typeof body === 'object' && body !== null && 'id' in body ? String(body.id) : '';
@@ -27,18 +46,12 @@ beforeAll(async () => {
   image = await new Pusher(registry, USER, PASSWORD).image({ repository: 'roles/app', tag: '1', layers });
   certificates = await makeCertificates();
   cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '3');
-  const port = await freePort();
   const tls = ['--tls-cert', certificates.certFile, '--tls-key', certificates.keyFile];
-  await cluster.start('gateway', { args: ['--listen', `127.0.0.1:${port}`, '--queue-limit', '6', ...tls] });
-  await cluster.start('scheduler');
-  await cluster.start('worker', {
-    data: 'worker',
-    args: [
-      ...['--gateway', `https://127.0.0.1:${port}`, '--gateway-ca', certificates.caFile],
-      ...['--token-file', await cluster.workerToken(), '--worker-name', 'one', '--worker-label', 'zone=a'],
-      ...['--mount-linger', '1'],
-    ],
+  gateway = await cluster.start('gateway', {
+    args: ['--listen', '127.0.0.1:0', '--queue-limit', '6', ...tls],
   });
+  await cluster.start('scheduler');
+  worker = await startWorker();
   await cluster.call('POST', '/v1/images', {
     reference: image.reference,
     base_image_creds: { REGISTRY_USERNAME: USER, REGISTRY_PASSWORD: PASSWORD },
@@ -94,10 +107,41 @@ describe('gateway, scheduler and worker in three processes, the worker by TLS wi
     );
     const { id } = await cluster.run(image.reference, ['/bin/true'], { worker_labels: { zone: 'a' } });
     expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0 });
-    for (const each of waiting) {
+    const reasons = [
+      'no worker has the label zone=b',
+      /^it needs 1048576 GiB of memory, the largest worker has [\d.]+ GiB$/,
+      /^it needs 4096 CPUs, the largest worker has \d+$/,
+    ];
+    for (const [at, each] of waiting.entries()) {
+      const { waiting_reason: reason } = await cluster.until(each.id, (view) => view.waiting_reason !== null);
+      expect(reason).toMatch(reasons[at] ?? '');
       expect(await cluster.show(each.id)).toMatchObject({ state: 'pending', attempt: 0 });
       await cluster.call('POST', `/v1/containers/${each.id}/stop`, {});
     }
+  });
+
+  test('say on stderr of imgcred run, and in the list, why nothing happens', async () => {
+    await using sandbox = await Sandbox.make();
+    const data = ['--data-dir', cluster.path('data')];
+    const labels = ['--worker-label', 'zone=nowhere', '--name', 'stuck'];
+    const child = Bun.spawn([EXECUTABLE, 'run', ...data, ...labels, image.reference, '--', '/bin/true'], {
+      cwd: '/',
+      env: { PATH: process.env.PATH ?? '' },
+      stdout: 'ignore',
+      stderr: 'pipe',
+    });
+    const { value } = await child.stderr.getReader().read();
+    const said = Buffer.from(value ?? new Uint8Array()).toString();
+    expect(said).toMatch(/^imgcred: ctr_\w+ waits: no worker has the label zone=nowhere\n$/);
+    const listed = await sandbox.run(['container', 'ls', ...data]);
+    expect(listed.stdout).toContain('WAITS BECAUSE');
+    expect(listed.stdout).toContain('no worker has the label zone=nowhere');
+    const shown = await sandbox.run(['container', 'show', ...data, 'stuck']);
+    expect(JSON.parse(shown.stdout)).toMatchObject({
+      waiting_reason: 'no worker has the label zone=nowhere',
+    });
+    await cluster.call('POST', '/v1/containers/stuck/stop', {});
+    expect(await child.exited).not.toBe(0);
   });
 
   test('start a command again after failures, as often as was asked for', async () => {
@@ -149,20 +193,26 @@ describe('gateway, scheduler and worker in three processes, the worker by TLS wi
     for (const id of queued) await cluster.call('POST', `/v1/containers/${id}/stop`, {});
   });
 
-  test('give a draining worker nothing new, and let what it runs end', async () => {
+  test('give a draining worker nothing new, its successor neither, and let what it runs end', async () => {
     const running = await cluster.run(image.reference, ['/bin/sleep', '600']);
     await cluster.until(running.id, ({ state }) => state === 'running');
     await cluster.call('POST', '/v1/workers/one/drain', {});
     const { id } = await cluster.run(image.reference, ['/bin/true']);
-    // Longer than the worker and the scheduler take to look again, whoever of them missed a signal.
-    await Bun.sleep(1000);
-    expect(await cluster.show(id)).toMatchObject({ state: 'pending' });
+    const waits = { state: 'pending', waiting_reason: 'only one could run it, and it drains' };
+    const waiting = (view: ContainerView) => view.waiting_reason !== null;
+    expect(await cluster.until(id, waiting)).toMatchObject(waits);
+    await worker.kill();
+    worker = await startWorker();
+    await eventually('its registration', async () =>
+      worker.lines.some(({ message }) => message === 'taking over a container') ? true : 'not yet',
+    );
+    expect(await cluster.until(id, waiting)).toMatchObject(waits);
     expect(await cluster.show(running.id)).toMatchObject({ state: 'running' });
     await cluster.call('POST', '/v1/workers/one/drain', { drain: false });
     expect(await cluster.ended(id)).toMatchObject({ state: 'exited' });
     await cluster.call('POST', `/v1/containers/${running.id}/stop`, { kill: true });
     await cluster.ended(running.id);
-  });
+  }, 30_000);
 
   test('leave nothing mounted when nothing runs', async () => {
     await eventually('no mount', async () => {

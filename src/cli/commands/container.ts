@@ -25,6 +25,8 @@ export const containerList: Command = {
     );
     if (invocation.flag('json')) await printJson(containers);
     else {
+      // A column that says something, or is not there.
+      const waits = containers.some(({ waiting_reason: reason }) => typeof reason === 'string');
       const rows = containers.map((container) => [
         container.id,
         container.image_reference,
@@ -34,10 +36,10 @@ export const containerList: Command = {
         formatAge(Date.parse(container.created_at), Date.now()),
         container.name ?? '-',
         (container.command ?? []).join(' ').slice(0, 40),
+        ...(waits ? [container.waiting_reason ?? '-'] : []),
       ]);
-      await print(
-        formatTable(['ID', 'IMAGE', 'STATE', 'EXIT', 'WORKER', 'CREATED', 'NAME', 'COMMAND'], rows),
-      );
+      const header = ['ID', 'IMAGE', 'STATE', 'EXIT', 'WORKER', 'CREATED', 'NAME', 'COMMAND'];
+      await print(formatTable(waits ? [...header, 'WAITS BECAUSE'] : header, rows));
     }
     return 0;
   },

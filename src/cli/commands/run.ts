@@ -19,6 +19,7 @@ import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
 import { CONTAINER_OPTIONS, runRequest } from '../run-request.ts';
 import { SignalProxy } from '../signal-proxy.ts';
+import { WaitNotice } from '../wait-notice.ts';
 
 export const run: Command = {
   words: ['run'],
@@ -59,6 +60,7 @@ export const run: Command = {
       await print(`${created.id}\n`);
       return 0;
     }
+    using _notice = new WaitNotice(client, created.id);
     using _ = passOn ? new SignalProxy(client, created.id, request.overrides.terminal !== true) : undefined;
     const ended =
       request.overrides.start_when_attached === true

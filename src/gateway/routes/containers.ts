@@ -21,9 +21,12 @@ import { requireHostAccess } from '../host-access.ts';
 import { parameter, queryFlag, type Route, readBody, readQuery } from '../routing.ts';
 import { ndjson } from '../streams.ts';
 import { containerView } from '../views.ts';
+import { type FleetMember, waitingReason } from '../waiting-reason.ts';
 
 // How long a waiter sleeps at most: what a scheduler in another process signals may get lost with the link to it.
 const POLL_MS = 500;
+// What was queued just now waits for nothing but its turn; to look at all workers each time would cost more than that.
+const WAITS_MS = 1_000;
 const LONGEST_KEY = 255;
 // A queue that is full drains at the pace of its containers; nobody gains by asking more often.
 const RETRY_AFTER_SECONDS = 5;
@@ -35,12 +38,24 @@ export interface ContainerRouteOptions {
   readonly queueLimit?: number;
   /** How a worker is called. */
   readonly workerName?: (id: WorkerId) => string | undefined;
+  /** The workers that a request may wait for. */
+  readonly fleet?: () => readonly FleetMember[];
+  /** How long a worker may be silent before it is given up, ms. */
+  readonly leaseMs?: number;
 }
 
 export function containerRoutes(options: ContainerRouteOptions): Route[] {
-  const { logs, signals, queueLimit = 10_000 } = options;
-  const view = (row: ContainerRow) =>
-    containerView(row, row.workerId === undefined ? undefined : options.workerName?.(row.workerId));
+  const { logs, signals, queueLimit = 10_000, fleet = () => [], leaseMs = 30_000 } = options;
+  const views = (rows: readonly ContainerRow[]) => {
+    const now = Date.now();
+    const waits = (row: ContainerRow) => row.state === 'pending' && now - row.updatedAt >= WAITS_MS;
+    const members = rows.some(waits) ? fleet() : [];
+    return rows.map((row) => {
+      const worker = row.workerId === undefined ? undefined : options.workerName?.(row.workerId);
+      return containerView(row, worker, waits(row) ? waitingReason(row, members, leaseMs, now) : undefined);
+    });
+  };
+  const view = (row: ContainerRow) => views([row])[0];
   return [
     {
       method: 'post',
@@ -93,7 +108,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
         );
         const states = query.all ? CONTAINER_STATES : CONTAINER_STATES.filter((state) => !isFinal(state));
         return c.json({
-          containers: workspace.containers.list({ states, limit: query.limit }).map(view),
+          containers: views(workspace.containers.list({ states, limit: query.limit })),
         });
       },
     },

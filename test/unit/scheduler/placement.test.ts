@@ -1,12 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import {
-  fits,
-  HEAD_START_MS,
-  judge,
-  type Need,
-  type Offer,
-  warmth,
-} from '../../../src/scheduler/placement.ts';
+import { fits } from '../../../src/protocol/index.ts';
+import { HEAD_START_MS, judge, type Need, type Offer, warmth } from '../../../src/scheduler/placement.ts';
 
 const NOW = 1_000_000;
 const need = (changes: Partial<Need> = {}): Need => ({

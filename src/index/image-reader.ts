@@ -38,6 +38,8 @@ import { expandWindow } from './window.ts';
 import { findXattr, listXattrs } from './xattr-heap.ts';
 
 const NOTHING = new Uint8Array(0);
+/** The unit of `st_blocks`, whatever the file system's own blocks are. */
+const BLOCK_BYTES = 512;
 
 /**
  * Opens an index, in a time that does not depend on how many files it holds. The bytes are read where they
@@ -117,12 +119,27 @@ class MappedImageIndex implements ImageIndex {
       uid: view.getUint32(at + INODE.uid, true),
       gid: view.getUint32(at + INODE.gid, true),
       size: readI64(view, at + INODE.size),
+      blocks: this.blocks(at),
       nlink: view.getUint32(at + INODE.nlink, true),
       rdevMajor: (rdev >>> 8) & 0xfff,
       rdevMinor: (rdev & 0xff) | ((rdev >>> 12) & 0xfff00),
       mtimeSeconds: readI64(view, at + INODE.mtimeSeconds),
       mtimeNanoseconds: view.getUint32(at + INODE.mtimeNanoseconds, true),
     };
+  }
+
+  /** Blocks of the inode whose record stands at `at`; a file without an inline extent has holes, or nothing. */
+  private blocks(at: number): number {
+    const { view } = this;
+    const regular = (view.getUint32(at + INODE.mode, true) & S_IFMT) === S_IFREG;
+    const count = view.getUint32(at + INODE.b, true);
+    let bytes = readI64(view, at + INODE.size);
+    if (regular && count !== INLINE_EXTENT) {
+      bytes = 0;
+      const first = this.sections.extents.offset + view.getUint32(at + INODE.a, true) * RECORD_BYTES.extents;
+      for (let i = 0; i < count; i++) bytes += readI64(view, first + i * RECORD_BYTES.extents + 16);
+    }
+    return Math.ceil(bytes / BLOCK_BYTES);
   }
 
   mode(ino: number): number {

@@ -32,6 +32,8 @@ export interface Attributes {
   readonly gid: number;
   /** Bytes of a regular file; length of a symlink's target; 4096 for a directory; else 0. */
   readonly size: number;
+  /** What is stored of it, in units of 512 bytes: without the holes of a sparse file. */
+  readonly blocks: number;
   /** Names of a file; 2 + subdirectories of a directory. */
   readonly nlink: number;
   readonly rdevMajor: number;

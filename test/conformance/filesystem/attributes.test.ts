@@ -3,7 +3,7 @@ import { lstat, readFile, stat, statfs } from 'node:fs/promises';
 import { output } from './commands.ts';
 import { ServedTree } from './served-tree.ts';
 import { DRIVERS_AND_SOURCES } from './sources.ts';
-import { BIG_ID, MODES, TIMES } from './tree.ts';
+import { BIG_ID, MODES, SPARSE_DATA, sparseOffsets, TIMES } from './tree.ts';
 
 describe.each(DRIVERS_AND_SOURCES)('attributes through $title', ({ driver, source }) => {
   let tree: ServedTree;
@@ -37,6 +37,14 @@ describe.each(DRIVERS_AND_SOURCES)('attributes through $title', ({ driver, sourc
 
   test('sizes beyond 32 bits are kept', async () => {
     expect((await stat(tree.path('sparse'))).size).toBe(source.sparseSize);
+  });
+
+  test('the blocks of a file are those that hold data: a sparse file’s holes are none', async () => {
+    const pieces = sparseOffsets(source.sparseSize).length;
+    expect((await stat(tree.path('sparse'))).blocks).toBe(Math.ceil((pieces * SPARSE_DATA.length) / 512));
+    expect((await stat(tree.path('plain'))).blocks).toBe(
+      Math.ceil((await stat(tree.path('plain'))).size / 512),
+    );
   });
 
   test('hard links share an inode number and count one another', async () => {

@@ -41,6 +41,7 @@ describe('the owner of an image’s file', () => {
     uid: 0,
     gid: 0,
     size: 1,
+    blocks: 1,
     nlink: 1,
     rdevMajor: 0,
     rdevMinor: 0,

@@ -207,6 +207,7 @@ test('directories that nothing describes are 0755, of root, of 1970', async () =
     uid: 0,
     gid: 0,
     size: 4096,
+    blocks: 8,
     nlink: 3,
     rdevMajor: 0,
     rdevMinor: 0,

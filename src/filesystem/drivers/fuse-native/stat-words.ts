@@ -1,7 +1,6 @@
 import type { Attributes } from '../../../index/index.ts';
 import type { FileSystemStatistics } from '../../image-file-system.ts';
 
-const BLOCK = 512;
 const WORD = 0x1_0000_0000;
 
 /** How many 32-bit words fuse-native reads for a `struct stat`, and for a `struct statvfs`. */
@@ -10,8 +9,7 @@ export const STATFS_WORDS = 11;
 
 /** Writes `attributes` in the order of fuse-native's `populate_stat`; the time as our `imgcred_signal_getattr` has it. */
 export function writeStat(words: Uint32Array, attributes: Attributes): void {
-  const { size, mtimeSeconds } = attributes;
-  const blocks = Math.ceil(size / BLOCK);
+  const { size, blocks, mtimeSeconds } = attributes;
   words[0] = attributes.mode;
   words[1] = attributes.uid;
   words[2] = attributes.gid;

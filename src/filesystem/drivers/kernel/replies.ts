@@ -19,6 +19,8 @@ export interface ReplyAttributes {
   readonly uid: number;
   readonly gid: number;
   readonly size: number;
+  /** Units of 512 bytes. */
+  readonly blocks: number;
   readonly nlink: number;
   readonly rdevMajor: number;
   readonly rdevMinor: number;
@@ -121,7 +123,7 @@ export class Reply {
     view.setUint16(at + 28, a.mode, true);
     u64(view, at + 32, a.ino);
     u64(view, at + 40, a.size);
-    u64(view, at + 48, Math.ceil(a.size / 512));
+    u64(view, at + 48, a.blocks);
     for (const time of [64, 96, 112]) {
       s64(view, at + time, a.mtimeSeconds);
       view.setUint32(at + time + 8, a.mtimeNanoseconds, true);
@@ -239,7 +241,7 @@ function entryAt(view: DataView, at: number, a: ReplyAttributes): void {
 function attributesAt(view: DataView, at: number, a: ReplyAttributes): void {
   u64(view, at, a.ino);
   u64(view, at + 8, a.size);
-  u64(view, at + 16, Math.ceil(a.size / 512));
+  u64(view, at + 16, a.blocks);
   s64(view, at + 24, a.mtimeSeconds);
   s64(view, at + 32, a.mtimeSeconds);
   s64(view, at + 40, a.mtimeSeconds);

@@ -108,6 +108,19 @@ describe('an index that is stored in the registry', () => {
     expect(usage).toMatchObject({ code: 2 });
     expect(usage.stderr).toContain('must be one of auto, local, require');
   }, 120_000);
+
+  test('is taken, or not, by a run that registers the image, as it says', async () => {
+    for (const [mode, origin] of [
+      ['require', 'registry'],
+      ['local', 'local'],
+    ] as const) {
+      await using node = await Sandbox.make();
+      const run = ['run', '--index', mode, ...CREDS, reference, '--', '/bin/true'];
+      expect(await node.run(run, { env: PULLER })).toMatchObject({ code: 0 });
+      const shown = await node.run(['image', 'show', reference, '--json']);
+      expect(JSON.parse(shown.stdout)).toMatchObject({ index_origin: origin });
+    }
+  }, 120_000);
 });
 
 describe('the first run of an image that has no index anywhere', () => {

@@ -75,6 +75,8 @@ describe.each(IMAGES)('a Debian image with $name', ({ stages, copy, index }) => 
         { env },
       );
       expect(added).toMatchObject({ code: 0 });
+      const shown = JSON.parse((await sandbox.run(['image', 'show', reference, '--json'])).stdout);
+      expect(shown).toMatchObject({ index_origin: index === 'auto' ? 'registry' : 'local' });
     };
     [unpacked] = await Promise.all([unpack(), register()]);
   }, 900_000);

@@ -1,12 +1,11 @@
 import { z } from 'zod';
 import { formatBytes } from '../../config/index.ts';
-import { ImgcredError } from '../../errors/index.ts';
-import { INDEX_MODES } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import { type ImageShape, imageShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, prepareConnection, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
 import { formatAge, formatTable } from '../table.ts';
@@ -16,9 +15,10 @@ export const imageAdd: Command = {
   summary: 'Register an image with its registry credential, and index its layers',
   usage: 'REFERENCE [--creds-env NAMES | --creds-file FILE | --creds-stdin | --secret NAME]',
   description:
-    'Proves the credential against the registry, takes the index that is stored there beside the image (`imgcred index\n' +
-    'push`) or reads each layer once to make it, and stores the credential as an encrypted secret of the workspace.\n' +
-    'Without a credential the image must be public.',
+    'Proves the credential against the registry, takes the index that is stored there (`imgcred index push`), or the\n' +
+    'tables of contents of eStargz and zstd:chunked layers, or reads each layer once to make it, and stores the credential\n' +
+    'as an encrypted secret of the workspace. Without a credential the image must be public.\n' +
+    'What is named by digest is read in any case, unless --index=require.',
   examples: [
     'REGISTRY_USERNAME=me REGISTRY_PASSWORD=… imgcred image add registry.example.com/app:1 --creds-env REGISTRY_USERNAME,REGISTRY_PASSWORD',
     'imgcred image add ghcr.io/me/app:1 --creds-file ~/.docker/config.json',
@@ -29,10 +29,7 @@ export const imageAdd: Command = {
     ...CREDENTIAL_OPTIONS,
     secret: { value: 'NAME', help: 'use a secret that the workspace has already' },
     platform: { value: 'OS/ARCH', help: 'platform to take from a multi-platform image (this machine’s)' },
-    index: {
-      value: 'auto|local|require',
-      help: 'take an index that is stored in the registry: if there is a sound one and the image is named by tag, never, or in any case, without reading a layer',
-    },
+    ...INDEX_OPTION,
     ...CONNECTION_OPTIONS,
     ...ROLE_OPTIONS,
   },
@@ -44,14 +41,14 @@ export const imageAdd: Command = {
     const credentials = await readCredentials(invocation, registry, repository);
     const secret = invocation.text('secret');
     const platform = invocation.text('platform');
-    const index = indexMode(invocation.text('index'));
+    const index = indexRequest(invocation);
     await using connection = await connect(invocation);
     const image = await registerImage(connection.client, {
       reference,
       ...(credentials === undefined ? {} : { base_image_creds: credentials }),
       ...(secret === undefined ? {} : { secret }),
       ...(platform === undefined ? {} : { platform }),
-      ...(index === undefined ? {} : { index }),
+      ...index,
     });
     if (invocation.flag('json')) await printJson(image);
     else {
@@ -68,14 +65,6 @@ export const imageAdd: Command = {
 
 function originOf(image: ImageShape): string {
   return image.index_artifact === null ? 'made here' : `from the registry (${image.index_artifact})`;
-}
-
-function indexMode(text: string | undefined): (typeof INDEX_MODES)[number] | undefined {
-  const mode = INDEX_MODES.find((known) => known === text);
-  if (text !== undefined && mode === undefined) {
-    throw new ImgcredError('USAGE', `--index ${text}: must be one of ${INDEX_MODES.join(', ')}`);
-  }
-  return mode;
 }
 
 export const imageList: Command = {

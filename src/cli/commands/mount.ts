@@ -8,6 +8,7 @@ import { parseReference } from '../../reference/index.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
 import { formatTable } from '../table.ts';
@@ -18,17 +19,18 @@ export const mount: Command = {
   usage: 'IMAGE DIR',
   description:
     'What is read is fetched then, and kept. The mount outlives this command, and the server, until `imgcred umount`.\n' +
-    'An image that is not registered yet is registered first, with the --creds options or as public. Needs root.',
+    'An image that is not registered yet is registered first, with the --creds and --index options or as public. Needs root.',
   examples: [
     'imgcred mount registry.example.com/app:1 /mnt',
     'imgcred mount registry.example.com/app:1 /mnt && du -sh /mnt/usr; imgcred umount /mnt',
   ],
-  options: { ...CREDENTIAL_OPTIONS, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...CREDENTIAL_OPTIONS, ...INDEX_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [2, 2],
   async run(invocation) {
     const [image = '', directory = ''] = invocation.positionals;
     const target = resolve(directory);
     refuseInvisible();
+    const index = indexRequest(invocation);
     await using connection = await connect(invocation, { worker: true });
     const { client } = connection;
     const ask = () => client.json(nodeMountSchema, 'POST', '/v1/node/mounts', { image, target });
@@ -44,6 +46,7 @@ export const mount: Command = {
       const credentials = await readCredentials(invocation, registry, repository);
       await registerImage(client, {
         reference: image,
+        ...index,
         ...(credentials === undefined ? {} : { base_image_creds: credentials }),
       });
       mounted = await ask();

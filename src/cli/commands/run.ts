@@ -1,6 +1,6 @@
 import { formatBytes } from '../../config/index.ts';
 import { ImgcredError, isErrorCode } from '../../errors/index.ts';
-import { type CreateContainer, logChunkSchema } from '../../protocol/index.ts';
+import { type CreateContainer, logChunkSchema, type RegisterImage } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { type ContainerShape, containerShape } from '../api-shapes.ts';
@@ -15,6 +15,7 @@ import {
 import type { Command, Invocation } from '../command.ts';
 import { connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
 import { CONTAINER_OPTIONS, runRequest } from '../run-request.ts';
@@ -26,8 +27,8 @@ export const run: Command = {
   summary: 'Run a command in a registered image, fetching only what it reads',
   usage: 'IMAGE [--] [COMMAND [ARGUMENT…]]',
   description:
-    'IMAGE is an id or a reference. One that is not registered yet is registered first, with the --creds options or as\n' +
-    'public. Where no server runs, all roles start in this process. Exits with the command’s own code; 125 where\n' +
+    'IMAGE is an id or a reference. One that is not registered yet is registered first, with the --creds and --index\n' +
+    'options or as public. Where no server runs, all roles start in this process. Exits with the command’s own code; 125 where\n' +
     'imgcred failed, 126 where the command can’t be executed, 127 where it does not exist.',
   examples: [
     'imgcred run registry.example.com/app:1',
@@ -43,6 +44,7 @@ export const run: Command = {
     detach: { short: 'd', help: 'print the container’s id and return' },
     report: { help: 'print on stderr what was fetched, and the times' },
     ...CREDENTIAL_OPTIONS,
+    ...INDEX_OPTION,
     ...CONNECTION_WITHOUT_W,
     ...ROLE_OPTIONS,
   },
@@ -53,9 +55,10 @@ export const run: Command = {
     const detachKeys = detachKeysOf(invocation);
     const passOn = signalsPassOn(invocation);
     const request = await runRequest(invocation, image);
+    const index = indexRequest(invocation);
     await using connection = await connect(invocation, { worker: true });
     const { client } = connection;
-    const created = await createRegistered(client, request, invocation);
+    const created = await createRegistered(client, request, index, invocation);
     if (invocation.flag('detach')) {
       await print(`${created.id}\n`);
       return 0;
@@ -75,6 +78,7 @@ export const run: Command = {
 async function createRegistered(
   client: ApiClient,
   request: CreateContainer,
+  index: Pick<RegisterImage, 'index'>,
   invocation: Invocation,
 ): Promise<ContainerShape> {
   const create = () => client.json(containerShape, 'POST', '/v1/containers', request);
@@ -89,6 +93,7 @@ async function createRegistered(
   const credentials = await readCredentials(invocation, registry, repository);
   await registerImage(client, {
     reference: request.image,
+    ...index,
     ...(credentials === undefined ? {} : { base_image_creds: credentials }),
   });
   return create();

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ImgcredError } from '../../errors/index.ts';
+import { forbidCoreDumps } from '../../filesystem/index.ts';
 import { secretShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
@@ -36,8 +37,10 @@ export const secretSet: Command = {
     await using connection = await connect(invocation);
     const { client } = connection;
     let body: Record<string, unknown>;
-    if (invocation.flag('value-stdin')) body = { value: (await Bun.stdin.text()).replace(/\r?\n$/, '') };
-    else {
+    if (invocation.flag('value-stdin')) {
+      forbidCoreDumps({ traceable: true });
+      body = { value: (await Bun.stdin.text()).replace(/\r?\n$/, '') };
+    } else {
       const given = invocation.text('registry');
       const registry = given ?? (await registryOf(name));
       const credentials = await readCredentials(invocation, registry);

@@ -1,5 +1,6 @@
 import { appendFileSync, writeSync } from 'node:fs';
 import { toImgcredError } from '../../errors/index.ts';
+import { forbidCoreDumps } from '../../filesystem/index.ts';
 import { containerPaths } from './container-files.ts';
 import { type ContainerSecret, deserialiseSecrets } from './container-secrets.ts';
 import { ContainerError } from './errors.ts';
@@ -17,6 +18,8 @@ const WAITS_AFTER_MS = 25;
  * @returns the exit code of the supervisor's own process
  */
 export async function superviseContainer(): Promise<number> {
+  // A container's secrets pass through here. Traceable: the next worker looks for what is left of it.
+  forbidCoreDumps({ traceable: true });
   const input = Bun.stdin.text();
   const waits = await Promise.race([input.then(() => false), Bun.sleep(WAITS_AFTER_MS).then(() => true)]);
   if (waits) warmUp();

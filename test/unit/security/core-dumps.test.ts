@@ -1,5 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -87,6 +95,31 @@ describe('a core file', () => {
     expect(server.limit()).toBe(process.geteuid?.() === 0 ? '0' : '1');
     expect(await server.crash()).toEqual([]);
   }, 120_000);
+
+  test.each([
+    ['the supervisor of a container, which gives it its secrets', ['internal-container-supervisor']],
+    ['a command that reads a secret', ['secret', 'set', 'x', '--value-stdin', '--server', 'SERVER']],
+  ])(
+    'is neither written nor piped by %s',
+    async (_, command) => {
+      await using server = Bun.serve({ port: 0, fetch: () => Response.json({ status: 'ok' }) });
+      const token = join(directory, 'token');
+      writeFileSync(token, 'imgcred_x');
+      const given = command.flatMap((word) =>
+        word === 'SERVER' ? [server.url.href, '--token-file', token] : [word],
+      );
+      // It waits for its standard input.
+      const child = Bun.spawn(
+        ['/bin/sh', '-c', 'ulimit -c unlimited && exec "$@"', 'sh', process.execPath, MAIN, ...given],
+        { stdin: 'pipe', stdout: 'ignore', stderr: 'ignore' },
+      );
+      const limits = () => readFileSync(`/proc/${child.pid}/limits`, 'utf8');
+      await until(() => /^Max core file size\s+1\s/m.test(limits()));
+      child.kill('SIGKILL');
+      await child.exited;
+    },
+    120_000,
+  );
 
   test('is not written by a process that others of its user may look into', async () => {
     const file = join(ROOT, 'src/filesystem/core-dumps.ts');

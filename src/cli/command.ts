@@ -23,6 +23,9 @@ export interface Invocation {
   flag(name: string): boolean;
 }
 
+/** What podman exits with where it failed itself. */
+export const OWN_FAILURE = 125;
+
 export interface Command {
   /** Noun, then verb: `['image', 'add']`. */
   readonly words: readonly string[];
@@ -36,8 +39,24 @@ export interface Command {
   readonly stopsAtFirstPositional?: boolean;
   /** How many positionals it takes: `[least, most]`. */
   readonly positionals: readonly [number, number];
+  /** The exit code of imgcred's own failures, where all others are a container's. */
+  readonly ownFailure?: number;
   /** @returns the exit code */
   run(invocation: Invocation): Promise<number>;
+}
+
+/** A failure with an exit code of its own: one that is not to be taken for a container's. */
+export class CommandFailure extends ImgcredError {
+  readonly #exitCode: number;
+
+  constructor(error: ImgcredError, exitCode: number) {
+    super(error.code, error.message, { hint: error.hint, cause: error.cause });
+    this.#exitCode = exitCode;
+  }
+
+  override get exitCode(): number {
+    return this.#exitCode;
+  }
 }
 
 /**

@@ -1,5 +1,5 @@
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import { asksForHelp, type Command, parseInvocation } from './command.ts';
+import { asksForHelp, type Command, CommandFailure, parseInvocation } from './command.ts';
 import { COMMANDS } from './commands/index.ts';
 import { commandHelp, overviewHelp } from './help.ts';
 import { nearest } from './nearest.ts';
@@ -62,7 +62,14 @@ async function dispatch(typed: readonly string[]): Promise<number> {
     await print(commandHelp(command));
     return 0;
   }
-  return command.run(parseInvocation(command, rest));
+  try {
+    return await command.run(parseInvocation(command, rest));
+  } catch (thrown) {
+    const error = toImgcredError(thrown);
+    if (command.ownFailure === undefined || error.code === 'CANCELLED' || error instanceof CommandFailure)
+      throw error;
+    throw new CommandFailure(error, command.ownFailure);
+  }
 }
 
 function findCommand(argv: readonly string[]): Command | undefined {

@@ -68,7 +68,8 @@ describe('a mistake gets one line, a hint and its exit code, and stores nothing'
       /chart/,
     ],
     ['a reference that is none', () => ['image', 'add', 'UPPER/case:x y', ...CREDS], 2, /UPPER/],
-    ['an id that is not there', () => ['run', 'img_0000', '--', '/bin/true'], 5, /img_0000/],
+    ['an id that is not there', () => ['image', 'show', 'img_0000'], 5, /img_0000/],
+    ['an id that a run does not find', () => ['run', 'img_0000', '--', '/bin/true'], 125, /img_0000/],
     ['an image that is not registered', () => ['image', 'show', `${registry.host}/app:9`], 5, /app:9/],
     [
       'half a credential',
@@ -82,7 +83,8 @@ describe('a mistake gets one line, a hint and its exit code, and stores nothing'
       2,
       /NOT_SET/,
     ],
-    ['an unknown option', () => ['run', '--memry', '1g', image.reference], 2, /--memry/],
+    ['an unknown option of a run', () => ['run', '--memry', '1g', image.reference], 125, /--memry/],
+    ['an unknown option', () => ['image', 'ls', '--al'], 2, /--al/],
     ['an unknown command', () => ['imgae', 'ls'], 2, /imgae/],
   ];
   for (const [name, args, code, says, password] of cases) {
@@ -172,7 +174,8 @@ describe('a server that can’t start says why', () => {
     const listed = await sandbox.run(['image', 'ls', '--json'], { env: { PATH: empty } });
     expect(listed).toMatchObject({ code: 0, stdout: '[]\n' });
     const run = await sandbox.run(['run', image.reference], { env: { PATH: empty } });
-    expect(run.code).toBe(15);
+    expect(run.code).toBe(125);
+    expect(run.stderr).toMatch(/crun/);
   });
 
   test('a missing /dev/fuse', async () => {

@@ -293,7 +293,7 @@ describe('what a container is called', () => {
       overrides: { labels: { a: '1', b: '' } },
     });
     const taken = await sandbox.run([...named, 'true']);
-    expect(taken.code).toBe(6);
+    expect(taken.code).toBe(125);
     expect(taken.stderr).toContain('web');
     await sandbox.run(['container', 'rm', '--force', 'web']);
     expect((await sandbox.run([...named, 'true'])).code).toBe(0);

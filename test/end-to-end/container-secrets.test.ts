@@ -109,11 +109,11 @@ describe('a workspace’s secret in a container', () => {
 
   test('that does not exist, or is a registry’s login, is refused before anything runs', async () => {
     const none = await sandbox.run(['run', '--secret', 'nonesuch', ...shell('true')]);
-    expect(none.code).toBe(5);
+    expect(none.code).toBe(125);
     expect(none.stderr).toContain('nonesuch');
     const shown = JSON.parse((await sandbox.run(['image', 'show', '--json', image.reference])).stdout);
     const login = await sandbox.run(['run', '--secret', shown.credential_secret_name, ...shell('true')]);
-    expect(login.code).toBe(4);
+    expect(login.code).toBe(125);
     expect(login.stderr).toContain('login');
     expect(login.stderr).not.toContain('registry-Password');
   });
@@ -127,7 +127,7 @@ describe('a workspace’s secret in a container', () => {
     expect(JSON.parse((await sandbox.run(['container', 'show', id])).stdout).state).toBe('pending');
     await sandbox.run(['container', 'rm', '--force', id]);
     const late = await sandbox.run(['run', '--secret', 'passing', ...shell('true')]);
-    expect(late.code).toBe(5);
+    expect(late.code).toBe(125);
     expect(late.stderr).toContain('passing');
   });
 

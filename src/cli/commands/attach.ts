@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { containerShape } from '../api-shapes.ts';
 import { attach } from '../attach-client.ts';
 import { ATTACH_OPTIONS, connectionLost, detachKeysOf, signalsPassOn } from '../attach-options.ts';
-import type { Command } from '../command.ts';
+import { type Command, OWN_FAILURE } from '../command.ts';
 import { CONNECTION_OPTIONS, connect } from '../context.ts';
 import { SignalProxy } from '../signal-proxy.ts';
 
@@ -24,6 +24,7 @@ export const attachCommand: Command = {
     ...CONNECTION_OPTIONS,
   },
   positionals: [1, 1],
+  ownFailure: OWN_FAILURE,
   async run(invocation) {
     const detachKeys = detachKeysOf(invocation);
     const passOn = signalsPassOn(invocation);

@@ -1,14 +1,12 @@
-import { ImgcredError, toImgcredError } from '../../errors/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
 import { type ExecRequest, execRequestSchema } from '../../protocol/index.ts';
 import { containerShape } from '../api-shapes.ts';
 import { type AttachEnd, type AttachOptions, attach } from '../attach-client.ts';
 import { ATTACH_OPTIONS, CONNECTION_WITHOUT_W, connectionLost, detachKeysOf } from '../attach-options.ts';
-import type { Command, Invocation } from '../command.ts';
+import { type Command, CommandFailure, type Invocation, OWN_FAILURE } from '../command.ts';
 import { connect } from '../context.ts';
 import { readEnvironment } from '../environment-option.ts';
 import { terminalSize } from '../terminal.ts';
-
-const OWN_FAILURE = 125;
 
 export const exec: Command = {
   words: ['exec'],
@@ -30,6 +28,7 @@ export const exec: Command = {
   },
   stopsAtFirstPositional: true,
   positionals: [1, 1],
+  ownFailure: OWN_FAILURE,
   async run(invocation) {
     const detachKeys = detachKeysOf(invocation);
     const request = await requestOf(invocation);
@@ -49,10 +48,8 @@ export const exec: Command = {
       if (end.kind === 'lost') throw connectionLost(id);
       return end;
     };
-    const end = await join().catch((thrown: unknown) => {
-      throw new ExecError(toImgcredError(thrown), OWN_FAILURE);
-    });
-    if (end.kind === 'failed') throw new ExecError(end.error, end.exitCode ?? OWN_FAILURE);
+    const end = await join();
+    if (end.kind === 'failed') throw new CommandFailure(end.error, end.exitCode ?? OWN_FAILURE);
     return end.kind === 'detached' ? 0 : end.exitCode;
   },
 };
@@ -78,18 +75,4 @@ async function requestOf(invocation: Invocation): Promise<ExecRequest> {
   }
   const issue = parsed.error.issues[0];
   throw new ImgcredError('USAGE', `imgcred exec: ${String(issue?.path[0])}: ${issue?.message}`);
-}
-
-/** A command that did not run, or whose end is not known: its exit code must not be taken for the command's own. */
-class ExecError extends ImgcredError {
-  readonly #exitCode: number;
-
-  constructor(error: ImgcredError, exitCode: number) {
-    super(error.code, error.message, { hint: error.hint, cause: error.cause });
-    this.#exitCode = exitCode;
-  }
-
-  override get exitCode(): number {
-    return this.#exitCode;
-  }
 }

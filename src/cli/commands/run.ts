@@ -1,5 +1,5 @@
 import { formatBytes } from '../../config/index.ts';
-import { ImgcredError, isErrorCode } from '../../errors/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
 import { type CreateContainer, logChunkSchema, type RegisterImage } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import type { ApiClient } from '../api-client.ts';
@@ -12,7 +12,7 @@ import {
   detachKeysOf,
   signalsPassOn,
 } from '../attach-options.ts';
-import type { Command, Invocation } from '../command.ts';
+import { type Command, type Invocation, OWN_FAILURE } from '../command.ts';
 import { connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
@@ -50,6 +50,7 @@ export const run: Command = {
   },
   stopsAtFirstPositional: true,
   positionals: [1, 1],
+  ownFailure: OWN_FAILURE,
   async run(invocation) {
     const image = invocation.positionals[0] ?? '';
     const detachKeys = detachKeysOf(invocation);
@@ -173,13 +174,10 @@ function finish(ended: ContainerShape, report: boolean): number {
     );
   }
   if (ended.error !== null) {
-    const { code, message, hint } = ended.error;
+    const { message, hint } = ended.error;
     process.stderr.write(`imgcred: ${message}\n${hint === undefined ? '' : `  ${hint}\n`}`);
-    if (ended.exit_code === null) {
-      return new ImgcredError(isErrorCode(code) ? code : 'CONTAINER_FAILED', message).exitCode;
-    }
   } else if (ended.reason !== null && ended.exit_code !== 0) {
     process.stderr.write(`imgcred: ${ended.reason}\n`);
   }
-  return ended.exit_code ?? 125;
+  return ended.exit_code ?? OWN_FAILURE;
 }

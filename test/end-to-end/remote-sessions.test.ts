@@ -285,7 +285,7 @@ describe('what is killed between somebody and a container on another machine', (
     const exec = begun('exec', [id, '--', '/bin/sh', '-c', mark]);
     await exec.sees('begun');
     await gateway.kill();
-    expect(await attached.child.exited).toBe(16);
+    expect(await attached.child.exited).toBe(125);
     expect(await attached.errors).toContain('broke');
     expect(await exec.child.exited).toBe(125);
     await startGateway();
@@ -326,7 +326,7 @@ describe('what is killed between somebody and a container on another machine', (
     const exec = begun('exec', [id, '--', '/bin/sh', '-c', 'echo begun; exec sleep 600']);
     await exec.sees('begun');
     await worker.kill();
-    expect(await attached.child.exited).toBe(16);
+    expect(await attached.child.exited).toBe(125);
     expect(await attached.errors).toContain('the connection to the worker far broke');
     expect(await exec.child.exited).toBe(125);
     worker = await startWorker();
@@ -339,7 +339,7 @@ describe('what is killed between somebody and a container on another machine', (
     const run = begun('run', ['-i', '--name', 'alone', ...shell('echo ready; exec sleep 600')]);
     await run.sees('ready');
     await worker.kill();
-    expect(await run.child.exited).toBe(16);
+    expect(await run.child.exited).toBe(125);
     expect(await run.errors).toContain('broke');
     worker = await startWorker();
     const { id } = await cluster.show('alone');

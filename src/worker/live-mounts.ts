@@ -54,7 +54,7 @@ export type MountUse = Pick<
 /** Why a mount could not be kept when its server ended. */
 export type OnLost = (containerIds: readonly string[], reason: string) => void;
 
-const WATCH_EVERY_MS = 250;
+const WATCH_EVERY_MS = 100;
 const REPLACE_AGAIN_MS = 1_000;
 // A call that meets a dying server is made again to its successor; one after the other may die.
 const ATTEMPTS = 5;

@@ -3,10 +3,17 @@
  * in memory, and obeys the lines of its standard input. Nothing may touch a mount from the process that serves
  * it, hence a process of its own.
  */
+
 import { z } from 'zod';
 import { type KernelMount, mountKernel, resumeKernel } from '../../../src/filesystem/drivers/kernel/index.ts';
 import { createLogger } from '../../../src/observability/index.ts';
 import { MemoryFileSystem } from '../../fixtures/memory-file-system.ts';
+
+// Only where a test is about that: its threads look for a file at every request.
+const breakThread =
+  process.env.IMGCRED_TEST_BREAK_THREAD === undefined
+    ? undefined
+    : (await import('./breakable-threads.ts')).breakThread;
 
 const Settings = z.object({
   mountpoints: z.array(z.string()).min(1),
@@ -69,6 +76,7 @@ async function main(settings: z.output<typeof Settings>): Promise<void> {
   for await (const line of console) {
     if (line === 'unmount') await Promise.all(mounts.map((mount) => mount.unmount()));
     else if (line === 'handOver') await Promise.all(mounts.map((mount) => mount.handOver()));
+    else if (line === 'breakThread') breakThread?.(process.env.IMGCRED_TEST_BREAK_THREAD ?? '');
     else if (line === 'backingReady') backingReady = true;
     const memory = process.memoryUsage().rss;
     say({ done: line, ...first?.stats(), memory });

@@ -1,5 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { duplicateDescriptorOf } from '../../../src/filesystem/drivers/kernel/index.ts';
 import { libc } from '../../../src/filesystem/drivers/kernel/libc.ts';
@@ -131,6 +131,62 @@ describe('a mount by the kernel driver', () => {
     const { memory = 0 } = await server.ask('stats');
     expect((memory - single) / 99).toBeLessThan(1024 * 1024);
     expect(await server.end()).toBe(0);
+  });
+});
+
+describe('a server thread that dies over a request', () => {
+  const broken = (directory: string) => {
+    const at = path.join(directory, 'break');
+    return { at, options: { env: { IMGCRED_TEST_BREAK_THREAD: at } } };
+  };
+
+  test.each([
+    ['repeats requests', true],
+    ['does not repeat requests', false],
+  ])('is replaced, and who reads gets the right bytes, where the kernel %s', async (_, resend) => {
+    await using place_ = scratch();
+    const mountpoint = place(place_.directory);
+    const statePath = path.join(place_.directory, 'state');
+    const { at, options } = broken(place_.directory);
+    const { server } = await ServerProcess.start({ mountpoints: [mountpoint], statePath, resend }, options);
+    // All that it started with, and some that came in their place.
+    for (let deaths = 0; deaths < 4; deaths++) {
+      await server.ask('breakThread');
+      const direct = ['dd', `if=${mountpoint}/big`, 'bs=1M', 'iflag=direct', 'status=none'];
+      const read = await run(['sh', '-c', `${direct.join(' ')} | sha256sum`]);
+      expect(read).toMatchObject({ code: 0, out: expect.stringContaining(bigSum), err: '' });
+      expect(existsSync(at)).toBe(false);
+    }
+    expect(await server.end()).toBe(0);
+    const deaths = (await server.log).split('\n').filter((line) => line.includes('another takes its place'));
+    expect(deaths).toHaveLength(4);
+    expect(deaths[0]).toContain('a defect of this thread');
+  });
+
+  test('again and again ends its process, and a successor answers', async () => {
+    await using place_ = scratch();
+    const mountpoint = place(place_.directory);
+    const settings = { mountpoints: [mountpoint], statePath: path.join(place_.directory, 'state') };
+    const { server, ready } = await ServerProcess.start(settings, broken(place_.directory).options);
+    const descriptor = duplicateDescriptorOf(server.pid, ready.descriptor ?? -1);
+    let ended = false;
+    void server.exited.then(() => (ended = true));
+    const readers: ReturnType<typeof run>[] = [];
+    while (!ended) {
+      await server.ask('breakThread').catch(() => {});
+      readers.push(
+        run(['dd', `if=${mountpoint}/big`, 'bs=1M', 'iflag=direct', 'status=none', 'of=/dev/null']),
+      );
+      await Promise.race([readers.at(-1), server.exited]);
+    }
+    expect(await server.exited).not.toBe(0);
+    const second = await ServerProcess.start({ ...settings, resume: true }, { descriptor });
+    for (const { code, err } of await Promise.all(readers))
+      expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(readers.length).toBe(11);
+    libc.close(descriptor);
+    expect(await second.server.end()).toBe(0);
+    expect(await second.server.log).toContain('repeated by the kernel');
   });
 });
 

@@ -35,12 +35,13 @@ export class ServerProcess {
   /** Starts it and waits for its mounts. `command` replaces `bun mount-server.ts`. */
   static async start(
     settings: ServerSettings | Record<string, unknown>,
-    options: { descriptor?: number; command?: string[]; cwd?: string } = {},
+    options: { descriptor?: number; command?: string[]; cwd?: string; env?: Record<string, string> } = {},
   ): Promise<{ server: ServerProcess; ready: ServerMessage }> {
     const command = options.command ?? [process.execPath, path.join(import.meta.dir, 'mount-server.ts')];
     const spawned = Bun.spawn([...command, JSON.stringify(settings)], {
       stdio: ['pipe', 'pipe', 'pipe', ...(options.descriptor === undefined ? [] : [options.descriptor])],
       cwd: options.cwd ?? import.meta.dir,
+      env: { ...process.env, ...options.env },
     });
     const server = new ServerProcess(spawned);
     return { server, ready: await server.#next() };

@@ -61,6 +61,17 @@ export class Journal {
     if (record !== NOT_RECORDED) this.#view.setUint32(record, 0, true);
   }
 
+  /** Takes the request that thread `part` died over, if it did over one; its record is to be cleared as any other. */
+  takeInbox(part: number): { bytes: Uint8Array; record: number } | undefined {
+    const start = part * JOURNAL_PART_SIZE;
+    const length = this.#view.getUint32(start, true);
+    if (length < IN_HEADER_SIZE || length > REQUEST_BUFFER_SIZE) return undefined;
+    const bytes = this.#bytes.slice(start, start + length);
+    const record = this.keep(part, bytes);
+    this.#view.setUint32(start, 0, true);
+    return { bytes, record };
+  }
+
   /**
    * What a predecessor left unanswered, each with its record. To be called before any thread uses the journal:
    * the threads' inboxes are emptied into slots.
@@ -76,11 +87,8 @@ export class Journal {
           found.push({ bytes: this.#bytes.slice(at, at + length), record: at });
         }
       }
-      const length = this.#view.getUint32(start, true);
-      if (length >= IN_HEADER_SIZE && length <= REQUEST_BUFFER_SIZE) {
-        const bytes = this.#bytes.slice(start, start + length);
-        found.push({ bytes, record: this.keep(part, bytes) });
-      }
+      const last = this.takeInbox(part);
+      if (last !== undefined) found.push(last);
       this.#view.setUint32(start, 0, true);
     }
     return found;

@@ -150,7 +150,7 @@ export async function resumeKernel(
   const flags = checked(libc.fcntl(descriptor, F_GETFL, 0), 'fcntl on an inherited /dev/fuse descriptor');
   checked(libc.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK), 'fcntl on an inherited /dev/fuse descriptor');
   const how = process.geteuid?.() === 0 ? 'mount' : 'fusermount3';
-  return serve(fs, mountpoint, { descriptor, how }, state, options);
+  return serve(fs, mountpoint, { descriptor, how }, state, options, true);
 }
 
 async function serve(
@@ -159,6 +159,7 @@ async function serve(
   { descriptor, how }: FreshMount,
   { table, journal }: MountState,
   options: KernelMountOptions,
+  resumed = false,
 ): Promise<KernelMount> {
   const session = table.session;
   if (session === undefined) throw new ImgcredError('INTERNAL', 'served before INIT was answered');
@@ -204,13 +205,30 @@ async function serve(
     },
     {
       request: (bytes, record) => server.receive(bytes, () => journal?.clear(record)),
-      lost: (error) => logger.error('a FUSE server thread died', { mountpoint, error }),
+      lost: (number, error) => {
+        logger.error('a FUSE server thread died: another takes its place', { mountpoint, error });
+        const last = recorded ? journal?.takeInbox(number) : undefined;
+        if (last !== undefined) server.receive(last.bytes, () => journal?.clear(last.record));
+      },
+      // What the dead one owed an answer to comes again; what the main thread answers meanwhile, it answers once.
+      replaced: () => {
+        if (hasResend(session)) repeatRequests(descriptor);
+      },
+      broken: (error) => {
+        logger.error('the FUSE server threads can’t be replaced: this process ends', { mountpoint, error });
+        // Whoever holds the connections has another process answer what is owed.
+        process.exit(1);
+      },
       gone: (number) => {
         if (number !== Errno.ENODEV) logger.error('the FUSE connection broke', { mountpoint, errno: number });
         void end(true);
       },
     },
   );
+  if (resumed) {
+    const way = hasResend(session) ? 'repeated by the kernel' : 'answered from the journal';
+    logger.info('mount resumed', { mountpoint, in_flight: way, journalled: leftovers.length });
+  }
   if (hasResend(session)) repeatRequests(descriptor);
   for (const { bytes, record } of leftovers) server.receive(bytes, () => journal?.clear(record));
   let unmounting: Promise<void> | undefined;

@@ -64,7 +64,7 @@ self.onmessage = ({ data: { commands, wakeDescriptor } }) => {
   self.onmessage = null;
   const epoll = checked(libc.epoll_create1(0), 'epoll_create1');
   watch(epoll, wakeDescriptor, WAKE, EPOLLIN);
-  self.postMessage({ kind: 'ready' });
+  self.postMessage({ kind: 'ready', epoll });
   serve(epoll, wakeDescriptor, commands);
   libc.close(epoll);
   commands.close();

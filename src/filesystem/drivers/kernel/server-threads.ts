@@ -9,8 +9,12 @@ import { COUNTERS } from './thread-messages.ts';
 export interface MountListener {
   /** A request that the threads do not answer. */
   request(bytes: Uint8Array, record: number): void;
-  /** A thread died over a defect. The others go on; what it was just answering stays unanswered. */
-  lost(error: string): void;
+  /** Thread `number` died over a defect. The others go on; what it was just answering is unanswered. */
+  lost(number: number, error: string): void;
+  /** Another thread serves in its place. */
+  replaced(): void;
+  /** Nobody takes its place, nor answers what it owed. */
+  broken(error: string): void;
   /** The kernel ended the connection. Called once. */
   gone(errno: number): void;
 }
@@ -21,8 +25,18 @@ interface ServerThread {
   readonly wakeDescriptor: number;
   readonly waiting: Map<string, (failure: string | undefined) => void>;
   readonly stopped: Promise<void>;
+  /** Set once it is ready. */
+  epoll: number;
+  dead: boolean;
 }
 
+interface ServedMount {
+  readonly listener: MountListener;
+  readonly connection: Connection;
+}
+
+// One defect a day is survived for a long time; what dies again and again is better served by a new process.
+const MOST_REPLACEMENTS = 10;
 const EFD_CLOEXEC = 0o2000000;
 
 /**
@@ -33,9 +47,11 @@ export class ServerThreads {
   static #shared: ServerThreads | undefined;
 
   readonly #count: number;
-  readonly #mounts = new Map<number, MountListener>();
+  readonly #mounts = new Map<number, ServedMount>();
   #threads: Promise<ServerThread[]> | undefined;
+  #entry = '';
   #next = 1;
+  #replacements = 0;
 
   constructor(count: number) {
     this.#count = count;
@@ -60,7 +76,7 @@ export class ServerThreads {
    */
   async attach(connection: Connection, listener: MountListener): Promise<number> {
     const mount = this.#next++;
-    this.#mounts.set(mount, listener);
+    this.#mounts.set(mount, { listener, connection });
     try {
       this.#threads ??= this.#start();
       const threads = await this.#threads;
@@ -94,9 +110,10 @@ export class ServerThreads {
 
   async #start(): Promise<ServerThread[]> {
     try {
-      return await startThread('filesystem/drivers/kernel/server-thread', (entry) =>
-        Promise.all(Array.from({ length: this.#count }, () => this.#startThread(entry))),
-      );
+      return await startThread('filesystem/drivers/kernel/server-thread', (entry) => {
+        this.#entry = entry;
+        return Promise.all(Array.from({ length: this.#count }, () => this.#startThread()));
+      });
     } catch (cause) {
       this.#threads = undefined;
       throw new ImgcredError('FUSE_UNAVAILABLE', 'the FUSE server threads could not be started', {
@@ -106,21 +123,25 @@ export class ServerThreads {
     }
   }
 
-  #startThread(entry: string): Promise<ServerThread> {
+  #startThread(): Promise<ServerThread> {
     return new Promise((resolve, reject) => {
-      const worker = new Worker(entry, { name: 'imgcred-fuse' });
+      const worker = new Worker(this.#entry, { name: 'imgcred-fuse' });
       const { port1, port2 } = new MessageChannel();
       const wakeDescriptor = checked(libc.eventfd(0, EFD_CLOEXEC), 'eventfd');
       const { promise: stopped, resolve: ended } = Promise.withResolvers<void>();
-      const thread: ServerThread = { worker, commands: port1, wakeDescriptor, waiting: new Map(), stopped };
+      const thread: ServerThread = {
+        ...{ worker, commands: port1, wakeDescriptor, waiting: new Map(), stopped, epoll: -1, dead: false },
+      };
       worker.onerror = (event) => {
-        // Before it is ready, whoever starts it hears of it; later, its mounts do.
-        reject(new Error(event.message));
-        for (const listener of this.#mounts.values()) listener.lost(event.message);
+        // Before it is ready, whoever starts it hears of it.
+        if (thread.epoll === -1) reject(new Error(event.message));
+        else this.#bury(thread, event.message, ended);
       };
       worker.onmessage = ({ data: report }: MessageEvent<ThreadReport>) => {
-        if (report.kind === 'ready') resolve(thread);
-        else if (report.kind === 'stopped') ended();
+        if (report.kind === 'ready') {
+          thread.epoll = report.epoll;
+          resolve(thread);
+        } else if (report.kind === 'stopped') ended();
         else this.#hear(thread, report);
       };
       const start: ThreadStart = { commands: port2, wakeDescriptor };
@@ -128,11 +149,51 @@ export class ServerThreads {
     });
   }
 
+  /** Gives back what a dead thread had, and has another one serve in its place. */
+  #bury(thread: ServerThread, error: string, ended: () => void): void {
+    const threads = this.#threads;
+    if (thread.dead || threads === undefined) return;
+    thread.dead = true;
+    thread.worker.terminate();
+    release(thread);
+    libc.close(thread.epoll);
+    ended();
+    // Whoever waits for it need not: the replacement is told of all mounts that are served then.
+    for (const answer of thread.waiting.values()) answer(undefined);
+    thread.waiting.clear();
+    this.#threads = this.#replace(threads, thread, error);
+    this.#threads.catch((cause: unknown) => {
+      for (const { listener } of this.#mounts.values()) listener.broken(String(cause));
+    });
+  }
+
+  async #replace(
+    before: Promise<ServerThread[]>,
+    dead: ServerThread,
+    error: string,
+  ): Promise<ServerThread[]> {
+    const threads = await before;
+    const number = threads.indexOf(dead);
+    if (number === -1) return threads;
+    for (const { listener } of this.#mounts.values()) listener.lost(number, error);
+    this.#replacements += 1;
+    if (this.#replacements > MOST_REPLACEMENTS) throw new ImgcredError('INTERNAL', error);
+    const fresh = await this.#startThread();
+    threads[number] = fresh;
+    for (const [mount, { listener, connection }] of [...this.#mounts]) {
+      const failure = await tell(fresh, { kind: 'attach', mount, thread: number, connection });
+      if (failure !== undefined) throw new ImgcredError('MOUNT_FAILED', failure);
+      if (this.#mounts.has(mount)) listener.replaced();
+      else await tell(fresh, { kind: 'detach', mount });
+    }
+    return threads;
+  }
+
   #hear(thread: ServerThread, report: ThreadReport & { mount: number }): void {
     if (report.kind === 'request') {
-      this.#mounts.get(report.mount)?.request(report.bytes, report.record);
+      this.#mounts.get(report.mount)?.listener.request(report.bytes, report.record);
     } else if (report.kind === 'gone') {
-      this.#mounts.get(report.mount)?.gone(report.errno);
+      this.#mounts.get(report.mount)?.listener.gone(report.errno);
     } else {
       const key = `${report.kind} ${report.mount}`;
       thread.waiting.get(key)?.(report.kind === 'attached' ? report.failure : undefined);
@@ -146,6 +207,10 @@ function tell(
   command: Exclude<ThreadCommand, { kind: 'stop' }>,
 ): Promise<string | undefined> {
   return new Promise((resolve) => {
+    if (thread.dead) {
+      resolve(undefined);
+      return;
+    }
     const answer = { attach: 'attached', detach: 'detached', withdraw: 'withdrawn' }[command.kind];
     thread.waiting.set(`${answer} ${command.mount}`, resolve);
     thread.commands.postMessage(command);
@@ -155,10 +220,17 @@ function tell(
 
 async function stop(thread: ServerThread): Promise<void> {
   const command: ThreadCommand = { kind: 'stop' };
+  if (thread.dead) return;
   thread.commands.postMessage(command);
   wake(thread);
   await thread.stopped;
+  // It may have died of it.
+  if (thread.dead) return;
   thread.worker.terminate();
+  release(thread);
+}
+
+function release(thread: ServerThread): void {
   thread.commands.close();
   libc.close(thread.wakeDescriptor);
 }

@@ -48,7 +48,8 @@ export interface ThreadStart {
 
 /** To the main thread. */
 export type ThreadReport =
-  | { readonly kind: 'ready' }
+  /** `epoll`: the descriptor that the thread waits on, to be closed for it if it dies. */
+  | { readonly kind: 'ready'; readonly epoll: number }
   | { readonly kind: 'attached'; readonly mount: number; readonly failure: string | undefined }
   | { readonly kind: 'detached' | 'withdrawn'; readonly mount: number }
   /** The kernel ended the connection (unmounted, or aborted); `errno` is ENODEV when that was orderly. */

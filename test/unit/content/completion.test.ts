@@ -200,6 +200,27 @@ describe('the trace of a run', () => {
     expect(again.map(({ span }) => span)).toEqual(trace.spans.map(({ span }) => span));
   });
 
+  test('has what earlier starts touched of a file that the kernel reads itself', async () => {
+    const kept = await store();
+    const first = content(image.index, kept, new MemorySource(image.layers), { readAheadBytes: 0 });
+    for (const n of [7, 1, 4]) await first.read(big.ino, n * SPAN, new Uint8Array(10));
+    const earlier = first.trace();
+    await readAll(first, big.ino, big.bytes.length);
+    expect(await first.backingFile(big.ino)).toBeDefined();
+
+    const second = content(image.index, kept, new MemorySource(image.layers), { readAheadBytes: 0 });
+    expect(second.trace(earlier).spans).toEqual([]);
+    expect(second.backingFileNow(big.ino)).toBeDefined();
+    expect(second.trace().spans).toEqual([]);
+    expect(second.trace(earlier).spans).toEqual(earlier.spans);
+
+    // What was opened after the start belongs to none.
+    const third = content(image.index, kept, new MemorySource(image.layers), { readAheadBytes: 0 });
+    third.traceDone();
+    expect(third.backingFileNow(big.ino)).toBeDefined();
+    expect(third.trace(earlier).spans).toEqual([]);
+  });
+
   test('of another image is passed over', async () => {
     const source = new MemorySource(image.layers);
     const reader = content(image.index, await store(), source);

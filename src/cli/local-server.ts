@@ -35,8 +35,9 @@ export async function prepareLocalServer(config: Config): Promise<void> {
 
 /**
  * Connects to the server on the data directory, or becomes it. Several commands at once on one directory share
- * the first one's server: it ends when the last of them has no more use for it. Where no container can run, the
- * server is one without a worker, unless the command needs it.
+ * the first one's server: it ends when the last of them has no more use for it. A command that runs nothing starts no
+ * worker, until another one needs it or there is a container to see to. Where no container can run, the server is one
+ * without a worker, unless the command needs it.
  *
  * @throws ImgcredError DATA_DIR_LOCKED when a process holds the directory but doesn't answer
  */
@@ -48,11 +49,18 @@ export async function startLocalServer(
 ): Promise<LocalServer> {
   let roles: readonly Role[] = ['gateway', 'scheduler', 'worker'];
   const client = new ApiClient({ kind: 'socket', path: dataLayout(config.data_dir).socket }, workspace);
+  let entered = false;
   for (let attempt = 1; ; attempt++) {
-    if (await client.alive()) return { client, close: async () => {} };
-    if (attempt === 1 && !(await enterIfPossible(config, needs))) roles = ['gateway', 'scheduler'];
+    if (await client.alive()) {
+      if (needs.worker !== true || (await hasWorker(client))) return { client, close: async () => {} };
+      continue;
+    }
+    if (!entered && !(await enterIfPossible(config, needs))) roles = ['gateway', 'scheduler'];
+    entered = true;
     try {
-      const server = await startServer({ ...config, roles: [...roles], listen: 'none' }, logger);
+      const server = await startServer({ ...config, roles: [...roles], listen: 'none' }, logger, {
+        workerWhenNeeded: needs.worker !== true,
+      });
       return {
         client,
         close: async () => {
@@ -71,6 +79,22 @@ export async function startLocalServer(
       await Bun.sleep(50);
     }
   }
+}
+
+/**
+ * Sees to it that a server has started its worker, if it is one that starts it when it is needed. False where the server
+ * has ended meanwhile.
+ */
+async function hasWorker(client: ApiClient): Promise<boolean> {
+  try {
+    await client.fetch('POST', '/v1/node/worker');
+  } catch (thrown) {
+    if (!(thrown instanceof ImgcredError)) throw thrown;
+    if (thrown.code === 'SERVER_UNREACHABLE') return false;
+    // One of an older version starts it with itself.
+    if (thrown.code !== 'NOT_FOUND') throw thrown;
+  }
+  return true;
 }
 
 /** Whether a worker may be started here; enters the namespaces that an ordinary user's needs. */

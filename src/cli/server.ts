@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path';
 import { type Config, dataLayout, prepareDataDirectory, type Role } from '../config/index.ts';
 import type { CredentialProvider } from '../credentials/index.ts';
 import { type Database, type DataDirectoryLock, lockDataDirectory, openDatabase } from '../database/index.ts';
-import { ImgcredError } from '../errors/index.ts';
+import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { forbidCoreDumps } from '../filesystem/index.ts';
 import {
   administrationRoutes,
@@ -54,6 +54,7 @@ import {
 } from './http-server.ts';
 import { openLayerIndexes } from './layer-indexing.ts';
 import { serveMetrics } from './metrics-server.ts';
+import { OwnWorker } from './own-worker.ts';
 import { refuseForeignNamespace } from './rootless-namespace.ts';
 import { SchedulerLink } from './scheduler-link.ts';
 
@@ -71,17 +72,24 @@ export interface RunningServer {
 }
 
 const IDLE_POLL_MS = 20;
+const QUEUE_POLL_MS = 5_000;
+
+export interface StartServerOptions {
+  /** Gives up waiting for a scheduler that is away. */
+  readonly signal?: AbortSignal;
+  /** A worker among the roles is started when something first needs one: a container, a mount, the cache. */
+  readonly workerWhenNeeded?: boolean;
+}
 
 /**
  * Starts the configured roles on the data directory, which it locks.
  *
- * @param signal gives up waiting for a scheduler that is away
  * @throws ImgcredError DATA_DIR, DATA_DIR_LOCKED, DATABASE, MASTER_KEY, PORT_IN_USE…: nothing is left running then
  */
 export async function startServer(
   config: Config,
   logger: Logger,
-  signal?: AbortSignal,
+  { signal, workerWhenNeeded = false }: StartServerOptions = {},
 ): Promise<RunningServer> {
   // This process holds the master key and every credential that passes.
   if (!forbidCoreDumps()) logger.warn('core dumps could not be forbidden: a crash may write keys to disk');
@@ -98,10 +106,10 @@ export async function startServer(
     const signals = new ChangeSignals();
     const servers: HttpServer[] = [];
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
-    const here = Promise.withResolvers<Worker | undefined>();
-    const plane = control
-      ? await openControlPlane(config, registry, signals, here.promise, logger)
+    const own: OwnWorker | undefined = config.roles.includes('worker')
+      ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, signal))
       : undefined;
+    const plane = control ? await openControlPlane(config, registry, signals, own, logger) : undefined;
     if (plane !== undefined) {
       cleanups.push(() => plane.close());
       const alone = !config.roles.includes('gateway');
@@ -131,16 +139,14 @@ export async function startServer(
         await watch;
       });
     }
-    let worker: Worker | undefined;
-    if (config.roles.includes('worker')) {
-      worker = await startWorker(config, plane?.scheduler, logger, signal);
-      const started = worker;
-      cleanups.push(() => started.stop());
+    if (own !== undefined) {
+      cleanups.push(() => own.stop());
+      if (!workerWhenNeeded || plane === undefined || plane.busy()) await own.need();
+      else cleanups.push(startWhenQueued(own, plane.busy, signals, logger));
     }
-    here.resolve(worker);
     let metrics: HttpServer | undefined;
     if (config.metrics_listen !== 'none') {
-      const collect = () => collectMetrics(plane?.database, worker?.node);
+      const collect = () => collectMetrics(plane?.database, own?.worker?.node);
       metrics = serveMetrics(collect, config.metrics_listen, logger);
       cleanups.push(() => metrics?.stop());
     }
@@ -151,7 +157,7 @@ export async function startServer(
       async idle() {
         while (
           servers.some((server) => server.pending > 0) ||
-          (worker?.busy ?? false) ||
+          (own?.worker?.busy ?? false) ||
           (plane?.busy() ?? false)
         ) {
           await Bun.sleep(IDLE_POLL_MS);
@@ -169,7 +175,7 @@ async function openControlPlane(
   config: Config,
   registry: RegistryClientOptions,
   signals: ChangeSignals,
-  worker: Promise<Worker | undefined>,
+  own: OwnWorker | undefined,
   logger: Logger,
 ) {
   const layout = dataLayout(config.data_dir);
@@ -194,7 +200,7 @@ async function openControlPlane(
         })
       : undefined;
     const layers = openLayerIndexes(config, layout, logger.with({ role: 'gateway' }));
-    const containers = worker.then((here) => here?.containers);
+    const containers = async () => (await own?.need())?.containers;
     const workerName = (id: string) => database.workers.find(id)?.name;
     const link =
       scheduler === undefined
@@ -210,8 +216,8 @@ async function openControlPlane(
       routes: config.roles.includes('gateway')
         ? [
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
-            ...nodeRoutes({ node: worker.then((here) => here?.node), images: scheduler }),
-            ...metricsRoutes(async () => collectMetrics(database, (await worker)?.node)),
+            ...nodeRoutes({ node: async () => (await own?.need())?.node, images: scheduler }),
+            ...metricsRoutes(() => collectMetrics(database, own?.worker?.node)),
             ...containerRoutes({
               logs,
               signals,
@@ -339,6 +345,30 @@ async function collectMetrics(
     ...(database === undefined ? [] : serverMetrics(database)),
     ...((await node?.metrics()) ?? []),
   ];
+}
+
+/** Starts a worker once there is something to run. @returns what ends the waiting */
+function startWhenQueued(
+  own: OwnWorker,
+  busy: () => boolean,
+  signals: ChangeSignals,
+  logger: Logger,
+): () => Promise<void> {
+  const ending = new AbortController();
+  const watching = (async () => {
+    while (!ending.signal.aborted && own.worker === undefined) {
+      if (busy()) {
+        await own.need().catch((thrown: unknown) => {
+          logger.error('nothing can be run here', { error: toImgcredError(thrown).message });
+        });
+      }
+      await signals.wait([QUEUE_SIGNAL], QUEUE_POLL_MS, ending.signal);
+    }
+  })();
+  return async () => {
+    ending.abort();
+    await watching;
+  };
 }
 
 async function startWorker(

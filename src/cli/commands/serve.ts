@@ -71,7 +71,7 @@ export const serve: Command = {
         stopping.abort();
       });
     }
-    const server = await startServer(config, logger, stopping.signal);
+    const server = await startServer(config, logger, { signal: stopping.signal });
     logger.info('ready', {
       roles: config.roles,
       listen: server.address ?? 'none',

@@ -17,8 +17,8 @@ import { parameter, type Route, readBody, requireUnbound, upgrade } from '../rou
 import type { WorkerSessions } from '../worker-sessions.ts';
 
 export interface InteractiveRoutesOptions {
-  /** The worker of this process, once it is there; undefined where there will be none. */
-  readonly containers: Promise<ContainerServices | undefined>;
+  /** The worker of this process, started where it is not yet; undefined where there will be none. */
+  readonly containers: () => Promise<ContainerServices | undefined>;
   /** Those of other processes. */
   readonly sessions: WorkerSessions;
   readonly signals: ChangeSignals;
@@ -32,7 +32,7 @@ const HAND_OVER_MS = 20;
 /** Attach, exec, signals and usage: what needs the worker that has the container. */
 export function interactiveRoutes({ containers, sessions, signals }: InteractiveRoutesOptions): Route[] {
   const servicesOf = async (workerId: WorkerId): Promise<ContainerServices> => {
-    const here = await containers;
+    const here = await containers();
     return here?.workerId === workerId ? here : sessions.of(workerId);
   };
   /** The worker that holds a container. */

@@ -20,15 +20,15 @@ import {
 import { ndjson } from '../streams.ts';
 
 export interface NodeRoutesOptions {
-  /** The worker of this process, once it is there; undefined where there will be none. */
-  readonly node: Promise<NodeServices | undefined>;
+  /** The worker of this process, started where it is not yet; undefined where there will be none. */
+  readonly node: () => Promise<NodeServices | undefined>;
   readonly images: ImageRequests | undefined;
 }
 
 /** What the worker on this machine does beside running containers: mounts, pins, the content cache. */
 export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
   const here = async (): Promise<NodeServices> => {
-    const services = await node;
+    const services = await node();
     if (services !== undefined) return services;
     throw new ImgcredError('UNSUPPORTED', 'this server has no worker in its own process', {
       hint: 'ask on the machine that the worker runs on, with --data-dir',
@@ -42,6 +42,16 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
     throw new ImgcredError('UNSUPPORTED', 'this server has no scheduler in its own process');
   };
   return [
+    {
+      method: 'post',
+      path: '/v1/node/worker',
+      role: 'admin',
+      summary: 'Start the worker of a command that acts as the server, where it has none yet',
+      async handle(c) {
+        requireLocal(c);
+        return c.json({ worker: (await node()) !== undefined });
+      },
+    },
     {
       method: 'post',
       path: '/v1/node/mounts',

@@ -1,11 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { readdir, readFile } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
-import { join } from 'node:path';
-import { Cluster, freePort } from '../fixtures/cluster/index.ts';
+import { Cluster } from '../fixtures/cluster/index.ts';
 import { firstOutput, Sandbox, type Server } from '../fixtures/executable/index.ts';
 import { busyboxLayer } from '../fixtures/images/index.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
+import { filesWith } from '../fixtures/search.ts';
 
 const VALUE = 'first line\nand a second one';
 // Printed by no container: what one prints stands in its log, and that is its own affair.
@@ -137,7 +136,7 @@ describe('a workspace’s secret in a container', () => {
     const id = started.stdout.trim();
     await firstOutput(sandbox, id, 'up');
     const look = async () => ({
-      files: await searchFiles(sandbox.directory),
+      files: await filesWith(sandbox.directory, FORMS),
       // The container's own processes have it in their environment: that is what was asked for.
       processes: await searchProcesses(id),
       answers: await searchAnswers(id),
@@ -152,22 +151,13 @@ describe('a workspace’s secret in a container', () => {
 
   test('crosses to a worker on another machine sealed', async () => {
     await using cluster = await Cluster.make('--insecure-registry', registry.host);
-    const port = await freePort();
-    const seen: Buffer[] = [];
     // What a proxy between would see.
-    const proxy = createServer((client) => {
-      const upstream = connect(port, '127.0.0.1');
-      upstream.on('data', (bytes: Buffer) => seen.push(bytes));
-      for (const socket of [client, upstream]) socket.on('error', () => {});
-      client.pipe(upstream).pipe(client);
-    });
-    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
-    const address = proxy.address();
-    const through = typeof address === 'object' ? address?.port : undefined;
-    await cluster.start('gateway,scheduler', { args: ['--listen', `127.0.0.1:${port}`] });
+    const seen: Buffer[] = [];
+    cluster.door.watch((bytes) => seen.push(bytes));
+    await cluster.start('gateway,scheduler', { args: ['--listen', '127.0.0.1:0'] });
     await cluster.start('worker', {
       data: 'worker',
-      args: ['--gateway', `http://127.0.0.1:${through}`, '--token-file', await cluster.workerToken()],
+      args: ['--gateway', `http://${cluster.door.address}`, '--token-file', await cluster.workerToken()],
     });
     await cluster.call('POST', '/v1/images', {
       reference: image.reference,
@@ -182,8 +172,7 @@ describe('a workspace’s secret in a container', () => {
     const traffic = Buffer.concat(seen);
     expect(traffic.includes('sealed_secret_values')).toBe(true);
     expect(FORMS.some((form) => traffic.includes(form))).toBe(false);
-    expect(await searchFiles(cluster.directory)).toEqual([]);
-    proxy.close();
+    expect(await filesWith(cluster.directory, FORMS)).toEqual([]);
   }, 30_000);
 });
 
@@ -219,20 +208,6 @@ async function searchProcesses(id: string): Promise<string[]> {
     for (const file of ['cmdline', 'environ']) {
       const bytes = await readFile(`/proc/${pid}/${file}`).catch(() => Buffer.alloc(0));
       if (FORMS.some((form) => bytes.includes(form))) found.push(`/proc/${pid}/${file}`);
-    }
-  }
-  return found;
-}
-
-async function searchFiles(directory: string): Promise<string[]> {
-  const found: string[] = [];
-  for (const entry of await readdir(directory, { withFileTypes: true })) {
-    const path = join(directory, entry.name);
-    // The image's own tree: it is the registry's content, and the mount would be read as a whole.
-    if (entry.isDirectory() && entry.name !== 'mounts') found.push(...(await searchFiles(path)));
-    else if (entry.isFile()) {
-      const bytes = await readFile(path).catch(() => Buffer.alloc(0));
-      if (FORMS.some((form) => bytes.includes(form))) found.push(path);
     }
   }
   return found;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
-import { Cluster, Door, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
+import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { EXECUTABLE, Sandbox } from '../fixtures/executable/index.ts';
 import { TerminalProgram } from '../fixtures/executable/terminal.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
@@ -17,7 +17,6 @@ let registry: RegistryFixture;
 let image: PushedImage;
 let certificates: Certificates;
 let cluster: Cluster;
-let door: Door;
 let gateway: RoleProcess;
 let scheduler: RoleProcess;
 let worker: RoleProcess;
@@ -34,7 +33,6 @@ const tls = () => [
 
 async function startGateway(): Promise<void> {
   gateway = await cluster.start('gateway', { args: tls() });
-  door.leadTo(gateway.listen);
 }
 
 /** A worker that reaches its gateway through the door, and nothing else of ours. */
@@ -42,7 +40,7 @@ const startWorker = async () =>
   cluster.start('worker', {
     data: 'worker',
     args: [
-      ...['--gateway', `https://${door.address}`, '--gateway-ca', certificates.caFile],
+      ...['--gateway', `https://${cluster.door.address}`, '--gateway-ca', certificates.caFile],
       ...['--token-file', await cluster.workerToken(), '--worker-name', 'far'],
     ],
   });
@@ -58,7 +56,6 @@ beforeAll(async () => {
   });
   certificates = await makeCertificates();
   sandbox = await Sandbox.make();
-  door = await Door.open();
   cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '8');
   await startGateway();
   scheduler = await cluster.start('scheduler');
@@ -68,7 +65,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await cluster?.[Symbol.asyncDispose]();
-  await door?.[Symbol.asyncDispose]();
   await sandbox?.[Symbol.asyncDispose]();
   await certificates?.[Symbol.asyncDispose]();
   await registry?.stop();

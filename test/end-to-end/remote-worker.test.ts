@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { readlinkSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
-import { Cluster, eventually, freePort } from '../fixtures/cluster/index.ts';
+import { Cluster, Door, eventually } from '../fixtures/cluster/index.ts';
 import { busyboxLayer, sh } from '../fixtures/images/index.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
 
@@ -20,9 +19,11 @@ afterAll(async () => {
   await registry?.stop();
 }, 60_000);
 
-async function controlPlane(listen: string, ...args: string[]) {
+const LISTEN = { args: ['--listen', '127.0.0.1:0'] };
+
+async function controlPlane() {
   const cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '3');
-  const server = await cluster.start('gateway,scheduler', { args: ['--listen', listen, ...args] });
+  const server = await cluster.start('gateway,scheduler', LISTEN);
   await cluster.call('POST', '/v1/images', {
     reference: image.reference,
     base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
@@ -36,24 +37,22 @@ const workersOf = async (cluster: Cluster) =>
 
 describe('a worker', () => {
   test('that comes first waits for its gateway', async () => {
-    const port = await freePort();
-    const { cluster, server } = await controlPlane(`127.0.0.1:${port}`);
+    const { cluster, server } = await controlPlane();
     await using _ = cluster;
     const token = await cluster.workerToken();
     await server.kill();
-    const args = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', token];
+    const args = ['--gateway', `http://${cluster.door.address}`, '--token-file', token];
     const worker = await cluster.start('worker', { data: 'worker', args, wait: false });
     await eventually('it says so', async () =>
       worker.lines.some((line) => line.message === 'registering failed') ? true : 'not yet',
     );
-    await cluster.start('gateway,scheduler', { args: ['--listen', `127.0.0.1:${port}`] });
+    await cluster.start('gateway,scheduler', LISTEN);
     const { id } = await cluster.run(image.reference, ['/bin/true']);
     expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0 });
   }, 60_000);
 
   test('with a wrong token, or one of another role, is refused', async () => {
-    const port = await freePort();
-    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    const { cluster } = await controlPlane();
     await using _ = cluster;
     const { token } = await cluster.call<{ token: string }>('POST', '/v1/tokens', {
       name: 'runner',
@@ -61,7 +60,7 @@ describe('a worker', () => {
     });
     for (const text of [token, 'nonsense']) {
       await Bun.write(cluster.path('bad.token'), text);
-      const args = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', cluster.path('bad.token')];
+      const args = ['--gateway', `http://${cluster.door.address}`, '--token-file', cluster.path('bad.token')];
       const worker = await cluster.start('worker', { data: 'worker', args, wait: false });
       expect(await worker.exited).not.toBe(0);
     }
@@ -69,11 +68,10 @@ describe('a worker', () => {
   }, 60_000);
 
   test('with the name of another one that lives is refused', async () => {
-    const port = await freePort();
-    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    const { cluster } = await controlPlane();
     await using _ = cluster;
     const args = [
-      ...['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()],
+      ...['--gateway', `http://${cluster.door.address}`, '--token-file', await cluster.workerToken()],
       ...['--worker-name', 'same'],
     ];
     await cluster.start('worker', { data: 'one', args });
@@ -83,10 +81,9 @@ describe('a worker', () => {
   }, 60_000);
 
   test('stops at once when it is asked to, whatever it waits for', async () => {
-    const port = await freePort();
-    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    const { cluster } = await controlPlane();
     await using _ = cluster;
-    const args = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()];
+    const args = ['--gateway', `http://${cluster.door.address}`, '--token-file', await cluster.workerToken()];
     const worker = await cluster.start('worker', { data: 'worker', args });
     const begun = performance.now();
     await worker.kill('SIGTERM');
@@ -100,12 +97,11 @@ describe('a worker', () => {
   }, 60_000);
 
   test('that has the image gets its next run, although another one is free', async () => {
-    const port = await freePort();
-    const { cluster } = await controlPlane(`127.0.0.1:${port}`);
+    const { cluster } = await controlPlane();
     await using _ = cluster;
     for (const name of ['cold', 'warm']) {
       const args = [
-        ...['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()],
+        ...['--gateway', `http://${cluster.door.address}`, '--token-file', await cluster.workerToken()],
         ...['--worker-name', name, '--worker-label', `name=${name}`],
       ];
       await cluster.start('worker', { data: name, args });
@@ -173,46 +169,26 @@ class Wires implements AsyncDisposable {
 }
 
 /** Lets a name space reach the registry, which listens on the host's loopback alone. */
-async function forwardTo(target: string, hostname: string) {
-  const [host = '', port = ''] = target.split(':');
-  const sockets = new Set<Socket>();
-  const server = createServer((near) => {
-    const far = connect(Number(port), host);
-    for (const [from, to] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      sockets.add(from);
-      from.on('error', () => to.destroy()).on('close', () => sockets.delete(from));
-      from.pipe(to);
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, hostname, resolve));
-  const address = server.address();
-  return {
-    host: `${hostname}:${typeof address === 'object' ? address?.port : ''}`,
-    [Symbol.dispose]: () => {
-      server.close();
-      for (const socket of sockets) socket.destroy();
-    },
-  };
+async function doorTo(target: string, hostname: string): Promise<Door> {
+  const door = await Door.open(hostname);
+  door.leadTo(target);
+  return door;
 }
 
 test('two workers in network name spaces, one cut off and joined again: nothing is lost, and nothing runs twice', async () => {
   await using wires = await Wires.make(['a', 'b']);
-  using door = await forwardTo(registry.host, wires.gateway);
-  const cluster = await Cluster.make('--insecure-registry', door.host, '--lease', '3');
+  await using door = await doorTo(registry.host, wires.gateway);
+  const cluster = await Cluster.make('--insecure-registry', door.address, '--lease', '3');
   await using _ = cluster;
-  const port = await freePort();
-  await cluster.start('gateway,scheduler', { args: ['--listen', `${wires.gateway}:${port}`] });
-  const reference = `${door.host}/remote/app:1`;
+  const { listen } = await cluster.start('gateway,scheduler', { args: ['--listen', `${wires.gateway}:0`] });
+  const reference = `${door.address}/remote/app:1`;
   await cluster.call('POST', '/v1/images', {
     reference,
     base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
   });
   const startWorker = async (name: string) => {
     const args = [
-      ...['--gateway', `http://${wires.gateway}:${port}`, '--token-file', await cluster.workerToken()],
+      ...['--gateway', `http://${listen}`, '--token-file', await cluster.workerToken()],
       ...['--worker-name', name, '--worker-label', `name=${name}`],
     ];
     await cluster.start('worker', { data: name, args, wrapper: wires.wrapper(name) });
@@ -266,17 +242,16 @@ test('two workers in network name spaces, one cut off and joined again: nothing 
 
 test('a cut that is shorter than a lease costs a container nothing, and none of its output', async () => {
   await using wires = await Wires.make(['a']);
-  using door = await forwardTo(registry.host, wires.gateway);
-  const cluster = await Cluster.make('--insecure-registry', door.host, '--lease', '8');
+  await using door = await doorTo(registry.host, wires.gateway);
+  const cluster = await Cluster.make('--insecure-registry', door.address, '--lease', '8');
   await using _ = cluster;
-  const port = await freePort();
-  await cluster.start('gateway,scheduler', { args: ['--listen', `${wires.gateway}:${port}`] });
-  const reference = `${door.host}/remote/app:1`;
+  const { listen } = await cluster.start('gateway,scheduler', { args: ['--listen', `${wires.gateway}:0`] });
+  const reference = `${door.address}/remote/app:1`;
   await cluster.call('POST', '/v1/images', {
     reference,
     base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
   });
-  const args = ['--gateway', `http://${wires.gateway}:${port}`, '--token-file', await cluster.workerToken()];
+  const args = ['--gateway', `http://${listen}`, '--token-file', await cluster.workerToken()];
   await cluster.start('worker', { data: 'a', args, wrapper: wires.wrapper('a') });
   const script = 'n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo $n; sleep 0.02; done';
   const { id } = await cluster.run(reference, ['/bin/sh', '-c', script]);

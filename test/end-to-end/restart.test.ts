@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { Cluster, eventually, freePort, type RoleProcess } from '../fixtures/cluster/index.ts';
+import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
 
@@ -25,12 +24,11 @@ afterAll(async () => {
 
 async function world(roles: readonly string[], data = 'data') {
   const cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '4');
-  const port = await freePort();
   const processes = new Map<string, RoleProcess>();
-  const gateway = ['--gateway', `http://127.0.0.1:${port}`];
+  const gateway = ['--gateway', `http://${cluster.door.address}`];
   const start = async (role: string) => {
     const args = ['--prefetch', 'none', '--keep', 'none', '--read-timeout', '10'];
-    if (role.includes('gateway')) args.push('--listen', `127.0.0.1:${port}`);
+    if (role.includes('gateway')) args.push('--listen', '127.0.0.1:0');
     if (role === 'worker') args.push(...gateway, '--token-file', cluster.path('worker.token'));
     processes.set(role, await cluster.start(role, { args, ...(role === 'worker' ? { data } : {}) }));
   };
@@ -213,7 +211,7 @@ test('a lost worker’s containers fail, or start again elsewhere where that was
     data: 'other',
     args: [
       ...['--worker-name', 'other', '--token-file', cluster.path('worker.token')],
-      ...['--gateway', `http://127.0.0.1:${gatewayPort(cluster)}`],
+      ...['--gateway', `http://${cluster.door.address}`],
     ],
   });
   expect(await cluster.until(again.id, ({ state }) => state === 'running')).toMatchObject({
@@ -229,12 +227,3 @@ test('a killed worker that nobody starts again leaves a mount server that ends b
   await kill('worker');
   await eventually('it ends', async () => (mountServer(cluster) === undefined ? true : 'it runs'), 45_000);
 }, 120_000);
-
-function gatewayPort(cluster: Cluster): string {
-  const gateway = cluster.leftovers().find(({ command }) => command.includes('gateway,scheduler'));
-  return /--listen none.*--listen 127\.0\.0\.1:(\d+)/.exec(commandLine(gateway?.pid))?.[1] ?? '';
-}
-
-function commandLine(pid: number | undefined): string {
-  return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-}

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { Cluster, eventually, freePort, type RoleProcess } from '../fixtures/cluster/index.ts';
+import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
 import { Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
 
@@ -78,11 +78,10 @@ async function world(role: 'one process' | 'three processes') {
   const fetching = ['--prefetch', 'none', '--keep', 'none', '--read-timeout', '3'];
   if (role === 'one process') return { cluster, worker: await cluster.start('all', { args: fetching }) };
 
-  const port = await freePort();
-  await cluster.start('gateway', { args: ['--listen', `127.0.0.1:${port}`] });
+  await cluster.start('gateway', { args: ['--listen', '127.0.0.1:0'] });
   await cluster.start('scheduler');
   const token = await cluster.workerToken();
-  const gateway = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', token];
+  const gateway = ['--gateway', `http://${cluster.door.address}`, '--token-file', token];
   return {
     cluster,
     worker: await cluster.start('worker', { data: 'worker', args: [...fetching, ...gateway] }),
@@ -165,8 +164,13 @@ test('a secret that is deleted with kill=true ends what runs of its images', asy
     registry: door.host,
   });
   await cluster.call('POST', '/v1/images', { reference: image, secret: SECRET });
-  const runs = await Promise.all([1, 2].map(() => cluster.run(image, ['/bin/sleep', '600'])));
-  for (const { id } of runs) await cluster.until(id, ({ state }) => state === 'running');
+  // With all of its program in memory: else a read that is refused could end it before the kill does.
+  const command = ['/bin/sh', '-c', 'cat /bin/busybox > /dev/null; echo up; exec sleep 600'];
+  const runs = await Promise.all([1, 2].map(() => cluster.run(image, command)));
+  for (const { id } of runs)
+    await eventually('its first line', async () =>
+      (await cluster.output(id)) === 'up\n' ? true : 'not yet',
+    );
   await cluster.call('DELETE', `/v1/secrets/${SECRET}?force=true&kill=true`);
   for (const { id } of runs) {
     expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 137, reason: 'killed' });

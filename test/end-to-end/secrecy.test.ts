@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { firstOutput, Sandbox, type Server } from '../fixtures/executable/index.ts';
 import { busyboxLayer } from '../fixtures/images/index.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
+import { filesWith } from '../fixtures/search.ts';
 
 const PASSWORD = 'Zx9-unmistakable-Value-7731';
 const FORMS = (() => {
@@ -62,10 +62,10 @@ describe('a registry’s credential', () => {
     const looked = await sandbox.run(['run', image.reference, '--', '/bin/sh', '-c', inside]);
     expect(looked.stdout).not.toContain(PASSWORD);
     expect(await searchProcesses()).toEqual([]);
-    expect(await searchFiles(sandbox.directory)).toEqual([]);
+    expect(await filesWith(sandbox.directory, FORMS)).toEqual([]);
     await sandbox.run(['container', 'stop', '--kill', id]);
     await sandbox.run(['container', 'wait', id]);
-    expect(await searchFiles(sandbox.directory)).toEqual([]);
+    expect(await filesWith(sandbox.directory, FORMS)).toEqual([]);
     expect(JSON.stringify(server.lines)).not.toContain(PASSWORD);
     expect(
       server.lines.some(
@@ -109,20 +109,6 @@ async function searchProcesses(): Promise<string[]> {
     for (const file of ['cmdline', 'environ']) {
       const bytes = await readFile(`/proc/${pid}/${file}`).catch(() => Buffer.alloc(0));
       if (FORMS.some((form) => bytes.includes(form))) found.push(`/proc/${pid}/${file}`);
-    }
-  }
-  return found;
-}
-
-async function searchFiles(directory: string): Promise<string[]> {
-  const found: string[] = [];
-  for (const entry of await readdir(directory, { withFileTypes: true })) {
-    const path = join(directory, entry.name);
-    // The image's own tree: it is the registry's content, and the mount would be read as a whole.
-    if (entry.isDirectory() && entry.name !== 'mounts') found.push(...(await searchFiles(path)));
-    else if (entry.isFile()) {
-      const bytes = await readFile(path);
-      if (FORMS.some((form) => bytes.includes(form))) found.push(path);
     }
   }
   return found;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { z } from 'zod';
-import { Cluster, eventually, freePort } from '../fixtures/cluster/index.ts';
+import { Cluster, eventually } from '../fixtures/cluster/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
 import {
   type FaultProxy,
@@ -46,13 +46,17 @@ afterAll(async () => {
 
 /** Gateway and scheduler, and a way to start workers that have nothing yet. */
 async function world() {
-  const port = await freePort();
   const cluster = await Cluster.make('--insecure-registry', proxy.host);
-  await cluster.start('gateway,scheduler', { args: ['--listen', `127.0.0.1:${port}`, '--keep', 'none'] });
+  await cluster.start('gateway,scheduler', { args: ['--listen', '127.0.0.1:0', '--keep', 'none'] });
   const image = `${proxy.host}/team/app:1`;
   await cluster.call('POST', '/v1/images', { reference: image });
   const worker = async (name: string, ...more: string[]) => {
-    const token = ['--gateway', `http://127.0.0.1:${port}`, '--token-file', await cluster.workerToken()];
+    const token = [
+      '--gateway',
+      `http://${cluster.door.address}`,
+      '--token-file',
+      await cluster.workerToken(),
+    ];
     const args = [...token, '--worker-name', name, '--worker-label', `name=${name}`, ...more];
     await cluster.start('worker', { data: name, args });
   };

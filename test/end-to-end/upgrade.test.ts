@@ -4,7 +4,7 @@ import { copyFile, mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { MountClient } from '../../src/mounts/index.ts';
-import { Cluster, eventually, freePort, type RoleProcess } from '../fixtures/cluster/index.ts';
+import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { EXECUTABLE } from '../fixtures/executable/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
 import {
@@ -70,12 +70,11 @@ class Installation implements AsyncDisposable {
   private constructor(
     readonly cluster: Cluster,
     readonly roles: readonly string[],
-    readonly port: number,
   ) {}
 
   static async make(roles: readonly string[]): Promise<Installation> {
     const cluster = await Cluster.make('--insecure-registry', proxy.host, '--lease', '4');
-    const installation = new Installation(cluster, roles, await freePort());
+    const installation = new Installation(cluster, roles);
     await installation.install(EXECUTABLE);
     for (const role of roles) {
       if (role === 'worker')
@@ -101,11 +100,11 @@ class Installation implements AsyncDisposable {
 
   async start(role: string): Promise<void> {
     const args = ['--prefetch', 'none', '--keep', 'none', '--read-timeout', '20'];
-    if (role !== 'worker') args.push('--listen', `127.0.0.1:${this.port}`);
+    if (role !== 'worker') args.push('--listen', '127.0.0.1:0');
     else
       args.push(
         '--gateway',
-        `http://127.0.0.1:${this.port}`,
+        `http://${this.cluster.door.address}`,
         '--token-file',
         this.cluster.path('worker.token'),
       );

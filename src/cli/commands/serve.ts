@@ -1,3 +1,4 @@
+import { ImgcredError } from '../../errors/index.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS, stderrLogger } from '../context.ts';
 import { enterRootless } from '../rootless.ts';
@@ -68,7 +69,8 @@ export const serve: Command = {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.once(signal, () => {
         asked.resolve(signal);
-        stopping.abort();
+        // For a worker that still waits for its scheduler.
+        stopping.abort(new ImgcredError('CANCELLED', 'stopped before it was ready'));
       });
     }
     const server = await startServer(config, logger, { signal: stopping.signal });

@@ -6,7 +6,6 @@ import {
   type ContainerView,
   eventually,
   FINAL_STATES,
-  freePort,
   type RoleProcess,
 } from '../../fixtures/cluster/index.ts';
 import { busyboxLayer, layerOf } from '../../fixtures/images/index.ts';
@@ -98,12 +97,11 @@ class World implements AsyncDisposable {
 
   static async make(registry: string): Promise<World> {
     const cluster = await Cluster.make('--insecure-registry', registry, '--lease', '4');
-    const port = await freePort();
     const token = cluster.path('token');
     const world = new World(cluster, (role) => {
       const args = ['--prefetch', 'none', '--keep', 'none', '--slots', '4'];
-      if (role === 'gateway') args.push('--listen', `127.0.0.1:${port}`);
-      if (role === 'worker') args.push('--gateway', `http://127.0.0.1:${port}`, '--token-file', token);
+      if (role === 'gateway') args.push('--listen', '127.0.0.1:0');
+      if (role === 'worker') args.push('--gateway', `http://${cluster.door.address}`, '--token-file', token);
       return cluster.start(role, { args, ...(role === 'worker' ? { data: 'worker' } : {}) });
     });
     for (const role of ['gateway', 'scheduler', 'worker']) {

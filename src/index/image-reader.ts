@@ -40,6 +40,8 @@ import { findXattr, listXattrs } from './xattr-heap.ts';
 const NOTHING = new Uint8Array(0);
 /** The unit of `st_blocks`, whatever the file system's own blocks are. */
 const BLOCK_BYTES = 512;
+/** From so many on they are not added up for every read: a file may have a million. */
+const MANY_EXTENTS = 32;
 
 /**
  * Opens an index, in a time that does not depend on how many files it holds. The bytes are read where they
@@ -63,6 +65,8 @@ class MappedImageIndex implements ImageIndex {
   private readonly names: number;
   private readonly spans: number;
   private readonly firstSpans: readonly number[];
+  /** Blocks of files with {@link MANY_EXTENTS}, by where the inode stands. */
+  private readonly sparseBlocks = new Map<number, number>();
 
   constructor(
     readonly bytes: Uint8Array,
@@ -135,9 +139,12 @@ class MappedImageIndex implements ImageIndex {
     const count = view.getUint32(at + INODE.b, true);
     let bytes = readI64(view, at + INODE.size);
     if (regular && count !== INLINE_EXTENT) {
+      const known = this.sparseBlocks.get(at);
+      if (known !== undefined) return known;
       bytes = 0;
       const first = this.sections.extents.offset + view.getUint32(at + INODE.a, true) * RECORD_BYTES.extents;
       for (let i = 0; i < count; i++) bytes += readI64(view, first + i * RECORD_BYTES.extents + 16);
+      if (count >= MANY_EXTENTS) this.sparseBlocks.set(at, Math.ceil(bytes / BLOCK_BYTES));
     }
     return Math.ceil(bytes / BLOCK_BYTES);
   }

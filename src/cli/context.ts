@@ -134,6 +134,11 @@ export async function prepareConnection(invocation: Invocation): Promise<void> {
   if (serverUrl(invocation) === undefined) await prepareLocalServer(localConfig(invocation));
 }
 
+/** Whether the invocation speaks to a server that it names, rather than to the data directory's. */
+export function namesServer(invocation: Invocation): boolean {
+  return serverUrl(invocation) !== undefined;
+}
+
 function serverUrl(invocation: Invocation): string | undefined {
   const url = invocation.text('server') ?? process.env.IMGCRED_SERVER;
   return url === '' ? undefined : url;

@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
 import type { Config } from '../config/index.ts';
 import { toImgcredError } from '../errors/index.ts';
+import { readUserNamespace } from '../filesystem/index.ts';
 import { chooseDriver, type DriverChoice } from '../mounts/index.ts';
 import { findRuntime, type HostFacts, readHostFacts } from '../worker/index.ts';
 import { FUSE_HINT, type NamespaceLack } from './rootless.ts';
@@ -36,6 +37,9 @@ export async function findHost(
     findCgroups(facts.cgroup),
     findSeccomp(facts.seccomp),
     findRootless(readRootlessFacts(lack)),
+    ...(readUserNamespace().initial && process.geteuid?.() === 0
+      ? []
+      : [findMountHelper(Bun.which('fusermount3') !== null)]),
   ];
 }
 
@@ -110,7 +114,9 @@ export function findFeatures({ driver, probe }: DriverChoice): Finding {
   }
   const losses = [
     ...(features.passthrough ? [] : ['passthrough (local files at the disk’s own speed)']),
-    ...(features.resend ? [] : ['resend (a killed file server goes unnoticed)']),
+    ...(features.resend
+      ? []
+      : ['resend (a killed file server goes unnoticed by a journal of requests instead)']),
     ...(features.readdirplus ? [] : ['readdirplus']),
   ];
   const has = [
@@ -125,6 +131,17 @@ export function findFeatures({ driver, probe }: DriverChoice): Finding {
     detail: `${has.join(', ')}${losses.length === 0 ? '' : `; without ${losses.join(' and ')}`}`,
     ...(losses.length === 0 ? {} : { hint: 'Linux 6.9 or newer has them; passthrough also needs root' }),
     facts,
+  };
+}
+
+/** What an ordinary user mounts at directories by; containers go without. */
+export function findMountHelper(present: boolean): Finding {
+  return {
+    name: 'fusermount3',
+    status: present ? 'ok' : 'warn',
+    detail: present ? 'there' : 'missing: `imgcred mount` does not work, containers do',
+    ...(present ? {} : { hint: 'install fuse3' }),
+    facts: { present },
   };
 }
 

@@ -20,6 +20,8 @@ export function dataLayout(dataDirectory: string) {
     containers: at('worker', 'containers'),
     mounts: at('worker', 'mounts'),
     mountSocket: at('worker', 'mounts.sock'),
+    /** Of the server that mounts at an ordinary user's directories, outside of the worker's name space. */
+    userMountSocket: at('worker', 'user-mounts.sock'),
     /** Records of the directories of the host at which images are mounted. */
     hostMounts: at('worker', 'host-mounts'),
   } as const;

@@ -16,13 +16,18 @@ export class HolderWatch implements Disposable {
     this.#timer.unref();
   }
 
+  /** Whether somebody holds the server now. */
+  get held(): boolean {
+    return this.#holder !== undefined && isAlive(this.#holder);
+  }
+
   hold(pid: number): void {
     this.#holder = pid;
   }
 
   #look(): void {
     const now = performance.now();
-    if (this.#holder !== undefined && isAlive(this.#holder)) this.#aloneSince = now;
+    if (this.held) this.#aloneSince = now;
     else if (now - this.#aloneSince >= ALONE_MS && this.#abandon()) this[Symbol.dispose]();
   }
 

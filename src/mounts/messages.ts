@@ -23,6 +23,8 @@ export const mountServerSettingsSchema = z.strictObject({
   registry_client_cert: z.string().optional(),
   registry_client_key: z.string().optional(),
   log_level: z.enum(['debug', 'info', 'warn', 'error']),
+  /** Whether it ends with its last mount, if nobody holds it then. */
+  ends_with_mounts: z.boolean().optional(),
   /** Whether to go on with the mounts of the server that is on the socket now. */
   take_over: z.boolean().optional(),
 });

@@ -372,7 +372,12 @@ export class MountServer {
     if (earlier === undefined) this.#starts.begin(mount, starts);
     else mount.content.traceDone();
     this.#prefetcher.begin(mount, starts);
-    mount.ended?.then(() => this.#forget(id, mount)).catch(() => {});
+    mount.ended
+      ?.then(() => this.#forget(id, mount))
+      .catch(() => {})
+      .finally(() => {
+        if (this.#settings.ends_with_mounts && !this.#ending && !this.#watch.held) this.#endIfIdle();
+      });
     return mount;
   }
 

@@ -7,4 +7,5 @@ export {
   superviseContainer,
 } from './containers/index.ts';
 export { HttpWorkerLink } from './http-worker-link.ts';
+export { startUserMountServer } from './user-mounts.ts';
 export { Worker, type WorkerOptions } from './worker.ts';

@@ -20,10 +20,12 @@ import { bindMount, type HostMounts, hostMountUser } from './host-mounts.ts';
 import type { ImageIndexes } from './image-indexes.ts';
 import type { LiveMounts } from './live-mounts.ts';
 import { mountServerUp, nodeMetrics } from './node-metrics.ts';
+import { type UserMounts, worksForUser } from './user-mounts.ts';
 
 export interface WorkerNodeOptions {
   readonly mounts: LiveMounts;
   readonly hostMounts: HostMounts;
+  readonly userMounts: UserMounts;
   readonly indexes: ImageIndexes;
 }
 
@@ -31,6 +33,7 @@ export interface WorkerNodeOptions {
 export class WorkerNode implements NodeServices {
   readonly #mounts: LiveMounts;
   readonly #hostMounts: HostMounts;
+  readonly #userMounts: UserMounts;
   readonly #indexes: ImageIndexes;
   // Directories at which something is being mounted or unmounted.
   readonly #changing = new Set<string>();
@@ -38,17 +41,17 @@ export class WorkerNode implements NodeServices {
   constructor(options: WorkerNodeOptions) {
     this.#mounts = options.mounts;
     this.#hostMounts = options.hostMounts;
+    this.#userMounts = options.userMounts;
     this.#indexes = options.indexes;
   }
 
   async mountImage(request: ImageRequest, named: string): Promise<NodeMount> {
-    if (process.geteuid?.() !== 0) {
-      throw new ImgcredError('MOUNT_FAILED', 'mounting an image at a directory needs root', {
-        hint: 'run imgcred as root; containers see the image without this',
-      });
-    }
     const target = await directoryOf(named);
     return this.#change(target, async () => {
+      if (worksForUser()) {
+        const indexPath = await this.#indexes.path(request.image.index_digest);
+        return nodeMount(await this.#userMounts.mount(request, indexPath, target), [target]);
+      }
       const there = this.#hostMounts.get(target);
       if (there !== undefined) {
         throw new ImgcredError('CONFLICT', `${there.reference} is mounted at ${target} already`, {
@@ -94,7 +97,11 @@ export class WorkerNode implements NodeServices {
 
   async listMounts(): Promise<NodeMount[]> {
     const views = await this.#mounts.ask((client) => client.list());
-    return views.map((view) => this.#nodeMount(view));
+    const users = await this.#userMounts.list();
+    return [
+      ...views.map((view) => this.#nodeMount(view)),
+      ...users.map((view) => nodeMount(view, [view.mountpoint])),
+    ];
   }
 
   async metrics(): Promise<MetricFamily[]> {
@@ -182,24 +189,28 @@ export class WorkerNode implements NodeServices {
   }
 
   #nodeMount(view: MountView): NodeMount {
-    const { stats } = view;
-    return {
-      mount_id: view.mount_id,
-      targets: this.#hostMounts.targetsOf(view.mount_id),
-      workspace_id: view.workspace_id,
-      image_id: view.image_id,
-      reference: view.request.image.reference,
-      driver: view.driver,
-      image_compressed_bytes: view.image_compressed_bytes,
-      bytes_fetched: stats.bytes_fetched,
-      bytes_fetched_by_cause: stats.bytes_fetched_by_cause,
-      requests: stats.requests,
-      fallbacks: stats.fallbacks,
-      failures: stats.failures,
-      ...(stats.last_failure === undefined ? {} : { last_failure: stats.last_failure }),
-      waiting_reads: stats.waiting_reads,
-    };
+    return nodeMount(view, this.#hostMounts.targetsOf(view.mount_id));
   }
+}
+
+function nodeMount(view: MountView, targets: string[]): NodeMount {
+  const { stats } = view;
+  return {
+    mount_id: view.mount_id,
+    targets,
+    workspace_id: view.workspace_id,
+    image_id: view.image_id,
+    reference: view.request.image.reference,
+    driver: view.driver,
+    image_compressed_bytes: view.image_compressed_bytes,
+    bytes_fetched: stats.bytes_fetched,
+    bytes_fetched_by_cause: stats.bytes_fetched_by_cause,
+    requests: stats.requests,
+    fallbacks: stats.fallbacks,
+    failures: stats.failures,
+    ...(stats.last_failure === undefined ? {} : { last_failure: stats.last_failure }),
+    waiting_reads: stats.waiting_reads,
+  };
 }
 
 function pinView({ workspace_id, image_id, reference, pinned_at }: PinView): PinView {

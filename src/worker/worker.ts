@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Config, DataLayout } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import { chooseDriver, type MountServerSettings } from '../mounts/index.ts';
+import { chooseDriver } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type {
   CredentialUpdate,
@@ -23,10 +23,12 @@ import { HostMounts } from './host-mounts.ts';
 import { ImageIndexes } from './image-indexes.ts';
 import { WorkerContainers } from './interactive.ts';
 import { LiveMounts } from './live-mounts.ts';
+import { mountServerSettings } from './mount-server-settings.ts';
 import { WorkerNode } from './node-services.ts';
 import { BackOff, pause } from './patience.ts';
 import { findLeftRuns, findOrphans, type RunRecord } from './run-record.ts';
 import { SessionVisits } from './session-visits.ts';
+import { UserMounts } from './user-mounts.ts';
 import { cachedLayers, describeWorker } from './worker-identity.ts';
 
 export interface WorkerOptions {
@@ -81,6 +83,7 @@ export class Worker {
     this.#node = new WorkerNode({
       mounts: parts.mounts,
       hostMounts: this.#hostMounts,
+      userMounts: new UserMounts(layout.userMountSocket),
       indexes: parts.context.indexes,
     });
     this.#containers = new WorkerContainers(parts.context.workerId, parts.runs);
@@ -345,25 +348,4 @@ async function untilReachable<T>(
       await pause(ms, signal);
     }
   }
-}
-
-function mountServerSettings(config: Config, layout: DataLayout): MountServerSettings {
-  return {
-    socket: layout.mountSocket,
-    cache_directory: layout.cache,
-    ...(config.cache_limit === undefined ? {} : { cache_limit: config.cache_limit }),
-    state_directory: join(layout.worker, 'mount-state'),
-    fuse_driver: config.fuse_driver,
-    read_timeout_ms: config.read_timeout_ms,
-    prefetch: config.prefetch,
-    ...(config.prefetch_limit === undefined ? {} : { prefetch_limit: config.prefetch_limit }),
-    insecure_registries: config.insecure_registries,
-    registry_ca: config.registry_ca,
-    registry_mirrors: config.registry_mirrors,
-    ...(config.registry_client_cert === undefined
-      ? {}
-      : { registry_client_cert: config.registry_client_cert }),
-    ...(config.registry_client_key === undefined ? {} : { registry_client_key: config.registry_client_key }),
-    log_level: config.log_level,
-  };
 }

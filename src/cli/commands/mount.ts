@@ -2,16 +2,23 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { formatBytes } from '../../config/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
-import { readUserNamespace } from '../../filesystem/index.ts';
 import { type NodeMount, nodeMountSchema } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import type { Command } from '../command.ts';
-import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import {
+  CONNECTION_OPTIONS,
+  configOf,
+  connect,
+  namesServer,
+  ROLE_OPTIONS,
+  stderrLogger,
+} from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
 import { formatTable } from '../table.ts';
+import { prepareUserMount, unmountForUser } from '../user-mount.ts';
 
 export const mount: Command = {
   words: ['mount'],
@@ -19,7 +26,8 @@ export const mount: Command = {
   usage: 'IMAGE DIR',
   description:
     'What is read is fetched then, and kept. The mount outlives this command, and the server, until `imgcred umount`.\n' +
-    'An image that is not registered yet is registered first, with the --creds and --index options or as public. Needs root.',
+    'An image that is not registered yet is registered first, with the --creds and --index options or as public. An\n' +
+    'ordinary user mounts by fusermount3, at directories of its own, which its own processes see and no others.',
   examples: [
     'imgcred mount registry.example.com/app:1 /mnt',
     'imgcred mount registry.example.com/app:1 /mnt && du -sh /mnt/usr; imgcred umount /mnt',
@@ -29,8 +37,11 @@ export const mount: Command = {
   async run(invocation) {
     const [image = '', directory = ''] = invocation.positionals;
     const target = resolve(directory);
-    refuseInvisible();
     const index = indexRequest(invocation);
+    if (!namesServer(invocation)) {
+      const config = configOf(invocation);
+      await prepareUserMount(config, target, stderrLogger({ log_level: 'warn' }));
+    }
     await using connection = await connect(invocation, { worker: true });
     const { client } = connection;
     const ask = () => client.json(nodeMountSchema, 'POST', '/v1/node/mounts', { image, target });
@@ -56,14 +67,6 @@ export const mount: Command = {
     return 0;
   },
 };
-
-/** What an ordinary user's server mounts exists in its own mount name space alone. */
-function refuseInvisible(): void {
-  if (readUserNamespace().mayMount) return;
-  throw new ImgcredError('MOUNT_FAILED', 'mounting an image at a directory needs root', {
-    hint: 'run imgcred as root; containers see the image without this',
-  });
-}
 
 export const mountList: Command = {
   words: ['mount', 'ls'],
@@ -103,10 +106,15 @@ export const umount: Command = {
   },
   positionals: [1, 1000],
   async run(invocation) {
+    const force = invocation.flag('force');
+    const others: string[] = [];
+    for (const target of invocation.positionals.map((directory) => resolve(directory))) {
+      if (!namesServer(invocation) && (await unmountForUser(target, force))) await print(`${target}\n`);
+      else others.push(target);
+    }
+    if (others.length === 0) return 0;
     await using connection = await connect(invocation, { worker: true });
-    for (const directory of invocation.positionals) {
-      const target = resolve(directory);
-      const force = invocation.flag('force');
+    for (const target of others) {
       await connection.client.fetch('POST', '/v1/node/umount', { target, force });
       await print(`${target}\n`);
     }

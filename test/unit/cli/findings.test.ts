@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'bun:test';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { findCgroups, findDriver, findFeatures, findOverlay } from '../../../src/cli/host-findings.ts';
+import {
+  findCgroups,
+  findDriver,
+  findFeatures,
+  findMountHelper,
+  findOverlay,
+} from '../../../src/cli/host-findings.ts';
 import { findRootless, type RootlessFacts } from '../../../src/cli/rootless-finding.ts';
 import { findMasterKey, findState } from '../../../src/cli/state-findings.ts';
 import type { DriverChoice } from '../../../src/mounts/index.ts';
@@ -51,6 +57,11 @@ describe('the FUSE driver', () => {
     expect(finding.status).toBe('warn');
     expect(finding.detail).toContain('without passthrough (local files at the disk’s own speed) and resend');
     expect(finding.hint).toContain('Linux 6.9');
+  });
+
+  test('has a helper for ordinary users, or says that `imgcred mount` lacks it', () => {
+    expect(findMountHelper(true)).toMatchObject({ status: 'ok' });
+    expect(findMountHelper(false)).toMatchObject({ status: 'warn', hint: 'install fuse3' });
   });
 
   test('has none of them as fuse-native', () => {

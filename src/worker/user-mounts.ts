@@ -1,0 +1,75 @@
+import { join } from 'node:path';
+import type { Config, DataLayout } from '../config/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import { readUserNamespace } from '../filesystem/index.ts';
+import { findOrStartMountServer, MountClient, type MountView } from '../mounts/index.ts';
+import type { Logger } from '../observability/index.ts';
+import type { ImageRequest } from '../protocol/index.ts';
+import { mountServerSettings } from './mount-server-settings.ts';
+
+/** Whether this process works for an ordinary user: what it mounts itself is seen in its own name space alone. */
+export function worksForUser(): boolean {
+  return process.geteuid?.() !== 0 || !readUserNamespace().initial;
+}
+
+/**
+ * Makes sure that a mount server runs outside of the worker's name space, where it mounts by `fusermount3`: all of
+ * the user's processes see that. It ends with its last mount.
+ *
+ * @throws ImgcredError MOUNT_FAILED, FUSE_UNAVAILABLE
+ */
+export async function startUserMountServer(
+  config: Config,
+  layout: DataLayout,
+  logger: Logger,
+): Promise<void> {
+  const settings = {
+    ...mountServerSettings(config, layout),
+    socket: layout.userMountSocket,
+    state_directory: join(layout.worker, 'user-mount-state'),
+    ends_with_mounts: true,
+  };
+  const logFile = join(layout.worker, 'user-mount-server.log');
+  const { client } = await findOrStartMountServer(settings, logFile, logger);
+  // The image may have to be registered first, which takes its time.
+  await client.hold(process.pid);
+}
+
+/** An ordinary user's images at directories of its own, each a mount of its own. */
+export class UserMounts {
+  readonly #client: MountClient;
+
+  constructor(socket: string) {
+    this.#client = new MountClient(socket);
+  }
+
+  /** @throws ImgcredError CONFLICT where an image is there already, and what keeps the image from being mounted */
+  async mount(request: ImageRequest, indexPath: string, target: string): Promise<MountView> {
+    if ((await this.#client.health()) === undefined) {
+      throw new ImgcredError('MOUNT_FAILED', 'what mounts for an ordinary user does not run', {
+        hint: 'use the command imgcred mount, which starts it',
+      });
+    }
+    const there = (await this.list()).find(({ mountpoint }) => mountpoint === target);
+    if (there !== undefined) {
+      throw new ImgcredError('CONFLICT', `${there.request.image.reference} is mounted at ${target} already`, {
+        hint: `imgcred umount ${target}`,
+      });
+    }
+    const { image, workspace_id, image_credentials: credential } = request;
+    const { id, reference, registry, repository, manifest_digest, index_digest } = image;
+    return this.#client.mount({
+      mount_id: new Bun.CryptoHasher('sha256').update(target).digest('hex').slice(0, 24),
+      mountpoint: target,
+      index_path: indexPath,
+      workspace_id,
+      image: { id, reference, registry, repository, manifest_digest, index_digest },
+      ...(credential === undefined ? {} : { image_credentials: credential.reveal() }),
+    });
+  }
+
+  /** None where nothing was ever mounted. */
+  async list(): Promise<MountView[]> {
+    return (await this.#client.health()) === undefined ? [] : this.#client.list();
+  }
+}

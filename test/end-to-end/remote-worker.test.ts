@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { readlinkSync } from 'node:fs';
 import { Cluster, Door, eventually } from '../fixtures/cluster/index.ts';
+import { EXECUTABLE } from '../fixtures/executable/index.ts';
 import { busyboxLayer, sh } from '../fixtures/images/index.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
 
@@ -217,6 +218,12 @@ test('two workers in network name spaces, one cut off and joined again: nothing 
     expect(await cluster.until(id, ({ state }) => state === 'running')).toMatchObject({ worker_id: a });
   }
   const b = await startWorker('b');
+  // Across by what the worker connects to alone: nothing listens in its name space.
+  expect(await listenersIn(wires.namespace('a'))).toEqual([]);
+  const inside = await imgcred(cluster, 'exec', again.id, '--', '/bin/sh', '-c', 'echo on a; exit 3').done;
+  expect(inside).toEqual({ code: 3, stdout: 'on a\n', stderr: '' });
+  const exec = imgcred(cluster, 'exec', plain.id, '--', '/bin/sh', '-c', 'echo there; exec sleep 600');
+  await exec.sees('there');
 
   await wires.cut('a');
   const meanwhile = await run('meanwhile', 0);
@@ -227,6 +234,11 @@ test('two workers in network name spaces, one cut off and joined again: nothing 
     await cluster.until(again.id, ({ attempt, state }) => attempt === 2 && state === 'running'),
   ).toMatchObject(restarted);
   expect(supervisorsOf('a').length).toBeGreaterThan(0);
+  const end = await exec.done;
+  expect(end).toMatchObject({ code: 125, stdout: 'there\n' });
+  expect(end.stderr).toContain('the connection to the worker a broke');
+  const onB = await imgcred(cluster, 'exec', again.id, '--', '/bin/echo', 'on b').done;
+  expect(onB).toEqual({ code: 0, stdout: 'on b\n', stderr: '' });
 
   await wires.join('a');
   await eventually('the worker ends what is no longer its own', async () =>
@@ -254,15 +266,65 @@ test('a cut that is shorter than a lease costs a container nothing, and none of 
   const args = ['--gateway', `http://${listen}`, '--token-file', await cluster.workerToken()];
   await cluster.start('worker', { data: 'a', args, wrapper: wires.wrapper('a') });
   const script = 'n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo $n; sleep 0.02; done';
-  const { id } = await cluster.run(reference, ['/bin/sh', '-c', script]);
+  const { id } = await cluster.run(reference, ['/bin/sh', '-c', `read x; ${script}`], {
+    overrides: { interactive: true },
+  });
   await cluster.until(id, ({ state }) => state === 'running');
+  const attached = imgcred(cluster, 'attach', id);
+  attached.stdin.write('go\n');
+  await attached.stdin.flush();
+  await attached.sees('1\n');
   await wires.cut('a');
   await Bun.sleep(2_000);
   await wires.join('a');
   expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0, attempt: 1 });
   const lines = (await cluster.output(id)).trimEnd().split('\n').map(Number);
   expect(lines).toEqual(Array.from({ length: 150 }, (_, at) => at + 1));
+  const { code, stdout } = await attached.done;
+  expect(code).toBe(0);
+  expect(stdout.trimEnd().split('\n').map(Number)).toEqual(lines);
 }, 120_000);
+
+/** A command on the gateway's data directory. */
+function imgcred(cluster: Cluster, command: string, ...args: string[]) {
+  const child = Bun.spawn([EXECUTABLE, command, '--data-dir', cluster.path('data'), ...args], {
+    cwd: '/',
+    env: { PATH: process.env.PATH ?? '' },
+    stdin: 'pipe',
+    stdout: 'pipe',
+    stderr: 'pipe',
+  });
+  let stdout = '';
+  const more = new Set<() => void>();
+  const read = (async () => {
+    for await (const chunk of child.stdout) {
+      stdout += Buffer.from(chunk).toString();
+      for (const wake of more) wake();
+    }
+  })();
+  const done = Promise.all([child.exited, child.stderr.text(), read]).then(([code, stderr]) => ({
+    code,
+    stdout,
+    stderr,
+  }));
+  const sees = async (text: string) => {
+    while (!stdout.includes(text)) {
+      const changed = Promise.withResolvers<void>();
+      more.add(changed.resolve);
+      const end = await Promise.race([changed.promise, done]);
+      more.delete(changed.resolve);
+      if (end !== undefined && !stdout.includes(text)) throw new Error(`it ended: ${JSON.stringify(end)}`);
+    }
+  };
+  return { stdin: child.stdin, sees, done };
+}
+
+/** Addresses that something listens on in a network name space. */
+async function listenersIn(namespace: string): Promise<string[]> {
+  const table = await sh(`ip netns exec ${namespace} cat /proc/net/tcp /proc/net/tcp6`);
+  const LISTENING = '0A';
+  return table.split('\n').filter((line) => line.trim().split(/\s+/)[3] === LISTENING);
+}
 
 function belowData(pid: number, directory: string): boolean {
   try {

@@ -35,6 +35,8 @@ async function startGateway(): Promise<void> {
   gateway = await cluster.start('gateway', { args: tls() });
 }
 
+const startScheduler = () => cluster.start('scheduler', { args: ['--listen', '127.0.0.1:0'] });
+
 /** A worker that reaches its gateway through the door, and nothing else of ours. */
 const startWorker = async () =>
   cluster.start('worker', {
@@ -58,7 +60,7 @@ beforeAll(async () => {
   sandbox = await Sandbox.make();
   cluster = await Cluster.make('--insecure-registry', registry.host, '--lease', '8');
   await startGateway();
-  scheduler = await cluster.start('scheduler');
+  scheduler = await startScheduler();
   worker = await startWorker();
   await cluster.call('POST', '/v1/images', { reference: image.reference });
 }, 120_000);
@@ -309,7 +311,7 @@ describe('what is killed between somebody and a container on another machine', (
     await program.sees('two2');
     // What is asked for while it is away is there when it is back.
     const late = imgcred('exec', [id, '--', '/bin/echo', 'late']);
-    scheduler = await cluster.start('scheduler');
+    scheduler = await startScheduler();
     expect(await late).toEqual({ code: 0, stdout: 'late\n', stderr: '' });
     program.type('exit 3\r');
     expect(await program.exited).toBe(3);
@@ -372,6 +374,24 @@ test('a stranger comes for no session', async () => {
   expect(await ask(await tokenOf('operator'))).toBe(403);
   expect(await ask(await tokenOf('worker'))).toBe(404);
 });
+
+test('a worker that calls the scheduler itself comes for sessions by way of it', async () => {
+  const direct = ['--gateway', `http://${scheduler.listen}`, '--worker-name', 'direct'];
+  const token = ['--token-file', await cluster.workerToken()];
+  await cluster.start('worker', { data: 'direct', args: [...direct, ...token] });
+  const id = await started('exec sleep 600', '--worker-label', 'worker=direct');
+  const bytes = 'x'.repeat(1 << 20);
+  const through = await imgcred('exec', ['-i', id, '--', '/bin/sh', '-c', 'cat; exit 4'], bytes);
+  expect(through).toEqual({ code: 4, stdout: bytes, stderr: '' });
+  // What is for a gateway on the same data directory is for no worker.
+  const link = `http://${scheduler.listen}/v1/scheduler/link`;
+  const { token: worker } = await cluster.call<{ token: string }>('POST', '/v1/tokens', {
+    name: 'curious',
+    role: 'worker',
+  });
+  const headers = { upgrade: 'websocket', connection: 'upgrade', authorization: `Bearer ${worker}` };
+  expect((await fetch(link, { headers })).status).toBe(404);
+}, 60_000);
 
 function memoryOf(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');

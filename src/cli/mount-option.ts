@@ -6,8 +6,8 @@ import type { ContainerOverrides } from '../protocol/index.ts';
 type Mount = NonNullable<ContainerOverrides['mounts']>[number];
 
 /**
- * `type=bind,source=DIR,target=DIR[,ro]` or `type=tmpfs,target=DIR[,size=SIZE]`, with podman's other names for the
- * same (`src`, `dst`, `destination`, `readonly`, `tmpfs-size`).
+ * `type=bind,source=DIR,target=DIR[,ro]` or `type=tmpfs,target=DIR[,size=SIZE][,tmpfs-mode=MODE][,ro]`, with podman's
+ * other names for the same (`src`, `dst`, `destination`, `readonly`, `tmpfs-size`).
  *
  * @throws ImgcredError USAGE
  */
@@ -28,8 +28,9 @@ export function parseMount(text: string): Mount {
   };
   const fail = (problem: string) =>
     new ImgcredError('USAGE', `--mount ${text}: ${problem}`, {
-      hint: 'write type=bind,source=DIR,target=DIR[,ro] or type=tmpfs,target=DIR[,size=SIZE]',
+      hint: 'write type=bind,source=DIR,target=DIR[,ro] or type=tmpfs,target=DIR[,size=SIZE][,tmpfs-mode=MODE][,ro]',
     });
+  const readOnly = () => (take('ro', 'readonly') === 'true' ? { read_only: true } : {});
   const type = take('type') ?? 'bind';
   const target = take('target', 'destination', 'dst');
   if (target === undefined) throw fail('target is missing');
@@ -38,11 +39,18 @@ export function parseMount(text: string): Mount {
   if (type === 'bind') {
     const source = take('source', 'src');
     if (source === undefined) throw fail('source is missing');
-    const readOnly = take('ro', 'readonly') === 'true';
-    mount = { type: 'bind', source: resolve(source), target, ...(readOnly ? { read_only: true } : {}) };
+    mount = { type: 'bind', source: resolve(source), target, ...readOnly() };
   } else if (type === 'tmpfs') {
     const size = take('size', 'tmpfs-size');
-    mount = { type: 'tmpfs', target, ...(size === undefined ? {} : { size_bytes: parseBytes(size) }) };
+    const mode = take('tmpfs-mode');
+    if (mode !== undefined && !/^[0-7]{1,4}$/.test(mode)) throw fail('tmpfs-mode must be octal, as in chmod');
+    mount = {
+      type: 'tmpfs',
+      target,
+      ...(size === undefined ? {} : { size_bytes: parseBytes(size) }),
+      ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }),
+      ...readOnly(),
+    };
   } else throw fail(`there is no mount type '${type}'`);
   const unknown = [...fields.keys()][0];
   if (unknown !== undefined) throw fail(`there is no field '${unknown}'`);

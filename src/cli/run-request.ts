@@ -40,6 +40,7 @@ export const CONTAINER_OPTIONS = {
   'pids-limit': { value: 'N', help: 'most processes at once; -1 for no limit (2048)' },
   'cap-add': { value: 'CAP', multiple: true, help: 'add a capability' },
   'cap-drop': { value: 'CAP', multiple: true, help: 'drop a capability (ALL drops each)' },
+  'security-opt': { value: 'no-new-privileges', help: 'no program of it gains rights by set-uid bits' },
   label: { value: 'KEY=VALUE', short: 'l', multiple: true, help: 'label' },
   restart: { value: 'POLICY', help: 'no, always, on-failure or on-failure:N (no)' },
   'worker-label': { value: 'KEY=VALUE', multiple: true, help: 'label that the worker must have' },
@@ -94,11 +95,12 @@ function overridesOf(invocation: Invocation): ContainerOverrides {
     network,
     mounts: mounts.length === 0 ? undefined : mounts,
     read_only: invocation.flag('read-only') ? true : undefined,
-    memory_bytes: sizeOf(invocation, 'memory'),
-    cpus: numberOf(invocation, 'cpus'),
+    memory_bytes: limitOf(sizeOf(invocation, 'memory')),
+    cpus: limitOf(numberOf(invocation, 'cpus')),
     pids_limit: pidsLimitOf(invocation),
     cap_add: several('cap-add'),
     cap_drop: several('cap-drop'),
+    no_new_privileges: noNewPrivileges(invocation),
     labels: labels.length === 0 ? undefined : Object.fromEntries(labels),
     stop_timeout: numberOf(invocation, 'stop-timeout'),
     interactive: invocation.flag('interactive') ? true : undefined,
@@ -119,6 +121,19 @@ function entrypointOf(text: string | undefined): string[] | undefined {
     // As podman: what is no JSON is the name of a program.
   }
   return [text];
+}
+
+function noNewPrivileges(invocation: Invocation): true | undefined {
+  const text = invocation.text('security-opt');
+  if (text === undefined) return undefined;
+  if (text === 'no-new-privileges' || text === 'no-new-privileges:true' || text === 'no-new-privileges=true')
+    return true;
+  throw new ImgcredError('USAGE', `--security-opt ${text}: must be no-new-privileges`);
+}
+
+// As podman: 0 is no limit.
+function limitOf(limit: number | undefined): number | undefined {
+  return limit === 0 ? undefined : limit;
 }
 
 // As podman: 0 is no limit either.

@@ -18,6 +18,8 @@ export const fetchReportSchema = z.strictObject({
   driver: z.string(),
   /** Milliseconds from the worker taking the request to the process being started, by step. */
   timings_ms: z.record(z.string(), z.number()),
+  /** What the machine could not do for the container, and nobody insisted on; a line each. */
+  warnings: z.array(z.string()).default([]),
 });
 export type FetchReport = z.infer<typeof fetchReportSchema>;
 

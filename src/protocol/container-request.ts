@@ -29,6 +29,7 @@ export const containerOverridesSchema = z.strictObject({
     .optional(),
   cap_add: z.array(z.string().max(64)).max(64).optional(),
   cap_drop: z.array(z.string().max(64)).max(64).optional(),
+  no_new_privileges: z.boolean().optional(),
   labels: z.record(z.string().min(1).max(256), z.string().max(4096)).optional(),
   /** Seconds between the stop signal and SIGKILL. */
   stop_timeout: z.number().min(0).max(86_400).optional(),
@@ -45,6 +46,9 @@ export const containerOverridesSchema = z.strictObject({
           type: z.literal('tmpfs'),
           target: z.string().startsWith('/'),
           size_bytes: z.int().positive().optional(),
+          /** Permission bits, 0o1777 when absent. */
+          mode: z.int().min(0).max(0o7777).optional(),
+          read_only: z.boolean().optional(),
         }),
       ]),
     )

@@ -53,6 +53,7 @@ export function containerOptions(request: ContainerRequest): {
       readOnly: overrides.read_only,
       capAdd: overrides.cap_add,
       capDrop: overrides.cap_drop,
+      noNewPrivileges: overrides.no_new_privileges,
       stopTimeoutMs: overrides.stop_timeout === undefined ? undefined : overrides.stop_timeout * 1000,
       limits: { memoryBytes: overrides.memory_bytes, cpus: overrides.cpus, pids: overrides.pids_limit },
       terminal: overrides.terminal,
@@ -71,7 +72,13 @@ function mountsOf({ mounts = [], read_only }: ContainerOverrides): ContainerMoun
     (mount): ContainerMount =>
       mount.type === 'bind'
         ? { type: 'bind', source: mount.source, target: mount.target, readOnly: mount.read_only }
-        : { type: 'tmpfs', target: mount.target, sizeBytes: mount.size_bytes },
+        : {
+            type: 'tmpfs',
+            target: mount.target,
+            sizeBytes: mount.size_bytes,
+            mode: mount.mode,
+            readOnly: mount.read_only,
+          },
   );
   const taken = new Set(mounts.map(({ target }) => target.replace(/\/+$/, '')));
   const scratch = read_only === true ? SCRATCH.filter((target) => !taken.has(target)) : [];

@@ -3,7 +3,7 @@ import { runningCommand } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import type { MountView } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import type { ContainerReport, ContainerRequest, RecordedStart, WorkerLink } from '../protocol/index.ts';
+import type { ContainerRequest, WorkerLink } from '../protocol/index.ts';
 import { containerOptions, containerSecrets } from './container-options.ts';
 import {
   type Attachment,
@@ -14,6 +14,7 @@ import {
   ContainerStartError,
   cleanContainer,
   createContainer,
+  NotInImageError,
   type SpareSupervisors,
 } from './containers/index.ts';
 import { checkImageCredentials } from './image-credentials.ts';
@@ -21,7 +22,8 @@ import type { ImageIndexes } from './image-indexes.ts';
 import type { LiveMounts } from './live-mounts.ts';
 import { pumpLogs } from './log-pump.ts';
 import { type RunRecord, removeRunRecord, writeRunRecord } from './run-record.ts';
-import { exitReport, failureReport, fetchReport, OWN_FAILURE } from './run-reports.ts';
+import { RunReporter } from './run-reporter.ts';
+import { exitReport, failureReport, OWN_FAILURE } from './run-reports.ts';
 
 export interface RunContext {
   readonly link: WorkerLink;
@@ -37,11 +39,8 @@ export interface RunContext {
   readonly logger: Logger;
 }
 
-const FETCH_REPORT_MS = 2_000;
 // Whoever asked for the container attaches while it is prepared; one that has gone away must not keep a slot.
 const ATTACH_WITHIN_MS = 30_000;
-const FIRST_RETRY_MS = 100;
-const LONGEST_RETRY_MS = 10_000;
 
 /** One container from the worker taking its request to its last report. */
 export class ContainerRun {
@@ -51,11 +50,11 @@ export class ContainerRun {
   readonly ended: Promise<void>;
   readonly #context: RunContext;
   readonly #logger: Logger;
+  readonly #reporter: RunReporter;
   readonly #leaving = new AbortController();
   #container: Container | undefined;
   #mountId: string | undefined;
   #record: RunRecord | undefined;
-  #toldFetch: string | undefined;
   #knownSince = Number.POSITIVE_INFINITY;
   readonly #cancelled = Promise.withResolvers<never>();
   readonly #created = Promise.withResolvers<Container>();
@@ -76,6 +75,7 @@ export class ContainerRun {
     this.attempt = attempt;
     this.#context = context;
     this.#logger = context.logger.with({ container_id: containerId, attempt });
+    this.#reporter = new RunReporter(containerId, attempt, context, this.#logger, this.#leaving.signal);
     this.#cancelled.promise.catch(() => {});
     this.#created.promise.catch(() => {});
     this.ended = work(this).catch((thrown: unknown) => {
@@ -165,7 +165,7 @@ export class ContainerRun {
     const since = mounts.now;
     try {
       await this.#before;
-      if (!(await this.#report({ kind: 'preparing' }))) return;
+      if (!(await this.#reporter.report({ kind: 'preparing' }))) return;
       this.#knownSince = performance.now();
       checkImageCredentials(request, this.#logger);
       const indexPath = await this.#orCancelled(this.#context.indexes.path(request.image.index_digest));
@@ -176,7 +176,7 @@ export class ContainerRun {
       });
       this.#mountId = mount.mount_id;
       clock.lap('mount');
-      const record: RunRecord = {
+      let record: RunRecord = {
         container_id: this.containerId,
         attempt: this.attempt,
         mount_id: mount.mount_id,
@@ -190,7 +190,8 @@ export class ContainerRun {
       this.#checkGoingOn();
       this.#container = await this.#create(request, mount);
       this.#created.resolve(this.#container);
-      for (const warning of this.#container.warnings()) this.#logger.info(warning);
+      this.#record = record = { ...record, warnings: [...this.#container.warnings()] };
+      for (const warning of record.warnings ?? []) this.#logger.warn(warning);
       clock.lap('create');
       this.#checkGoingOn();
       if (request.overrides.start_when_attached === true) {
@@ -199,7 +200,7 @@ export class ContainerRun {
       }
       // The record is there before the scheduler lets the process start: whatever happens then, somebody knows of it.
       writeRunRecord(this.#context.directory, record);
-      if (!(await this.#report({ kind: 'running' }))) throw new CancelledError();
+      if (!(await this.#reporter.report({ kind: 'running' }))) throw new CancelledError();
       this.#started = true;
       await this.#container.start();
       clock.lap('start');
@@ -228,7 +229,7 @@ export class ContainerRun {
       }
       if (status === 'created') {
         // Whether the start was asked for is not known; asking the same supervisor again starts nothing twice.
-        if (!(await this.#report({ kind: 'running' }))) throw new CancelledError();
+        if (!(await this.#reporter.report({ kind: 'running' }))) throw new CancelledError();
         await container.start();
       }
       await this.#seeThrough(container, record);
@@ -241,7 +242,7 @@ export class ContainerRun {
   async #seeThrough(container: Container, record: RunRecord): Promise<void> {
     const leaving = this.#leaving.signal;
     this.#record = record;
-    const watch = setInterval(() => void this.#tellFetch(record), FETCH_REPORT_MS);
+    using _ = this.#reporter.watchFetch(record);
     let exit: ContainerExit;
     try {
       const logs = pumpLogs(
@@ -257,11 +258,9 @@ export class ContainerRun {
     } catch (thrown) {
       if (leaving.aborted) return;
       throw thrown;
-    } finally {
-      clearInterval(watch);
     }
     if (this.#failure !== undefined || this.#abandoned) throw this.#failure ?? new CancelledError();
-    await this.#report(exitReport(exit, await this.#showMount(record), record));
+    await this.#reporter.report(exitReport(exit, await this.#reporter.showMount(record), record));
     await this.#cleanUp();
   }
 
@@ -281,7 +280,7 @@ export class ContainerRun {
   async #ended(thrown: unknown): Promise<void> {
     this.#created.reject(thrown);
     if (!this.#abandoned) {
-      if (thrown instanceof CancelledError) await this.#report({ kind: 'cancelled' });
+      if (thrown instanceof CancelledError) await this.#reporter.report({ kind: 'cancelled' });
       else {
         const error = this.#failure ?? toImgcredError(thrown);
         this.#logger.info('container failed', { code: error.code, error: error.message });
@@ -289,56 +288,14 @@ export class ContainerRun {
           this.#logger.debug('stack', {
             stack: String(error.cause instanceof Error ? error.cause.stack : error.cause),
           });
-        const exitCode = error instanceof ContainerStartError ? error.exitCode : OWN_FAILURE;
+        const started = error instanceof ContainerStartError || error instanceof NotInImageError;
+        const exitCode = started ? error.exitCode : OWN_FAILURE;
         const record = this.#record;
-        const mount = record === undefined ? undefined : await this.#showMount(record);
-        await this.#report(failureReport(error, exitCode, mount, record));
+        const mount = record === undefined ? undefined : await this.#reporter.showMount(record);
+        await this.#reporter.report(failureReport(error, exitCode, mount, record));
       }
     }
     await this.#cleanUp();
-  }
-
-  #showMount(record: RunRecord): Promise<MountView | undefined> {
-    return this.#context.mounts.show(record.mount_id).catch(() => undefined);
-  }
-
-  /** Tells what the image has cost so far, where that has changed: failing reads are seen while they fail. */
-  async #tellFetch(record: RunRecord): Promise<void> {
-    const mount = await this.#showMount(record);
-    if (mount === undefined) return;
-    if (mount.start_recorded)
-      await this.#tidy('the record of its start', () =>
-        this.#tellStart(this.#context.mounts.takeStart(record.mount_id)),
-      );
-    const fetch = fetchReport(mount, record);
-    const text = JSON.stringify(fetch);
-    if (text === this.#toldFetch) return;
-    try {
-      await this.#context.link.report(this.#context.workerId(), this.containerId, this.attempt, {
-        kind: 'fetching',
-        fetch,
-      });
-      this.#toldFetch = text;
-    } catch (thrown) {
-      this.#logger.debug('a report of fetching did not get through', {
-        error: toImgcredError(thrown).message,
-      });
-    }
-  }
-
-  /** Tells what the image's start touched, where that became known: to the next machine that starts it. */
-  async #tellStart(known: Promise<RecordedStart | undefined>): Promise<void> {
-    const start = await known;
-    if (start === undefined) return;
-    try {
-      const { link, workerId } = this.#context;
-      await link.report(workerId(), this.containerId, this.attempt, { kind: 'touched', ...start });
-    } catch (thrown) {
-      // It is advice, and the next start tells as much.
-      this.#logger.debug('a report of a start did not get through', {
-        error: toImgcredError(thrown).message,
-      });
-    }
   }
 
   async #create(request: ContainerRequest, mount: MountView): Promise<Container> {
@@ -366,7 +323,7 @@ export class ContainerRun {
     const { mounts, lingerMs } = this.#context;
     if (mountId !== undefined)
       await this.#tidy('the mount', () =>
-        this.#tellStart(mounts.release(mountId, this.containerId, lingerMs)),
+        this.#reporter.tellStart(mounts.release(mountId, this.containerId, lingerMs)),
       );
     removeRunRecord(this.#context.directory, this.containerId);
   }
@@ -376,25 +333,6 @@ export class ContainerRun {
       await work();
     } catch (thrown) {
       this.#logger.warn(`${what} could not be removed`, { error: toImgcredError(thrown).message });
-    }
-  }
-
-  /** Tells the scheduler, as often as it takes. False: it no longer wants to hear of this run. */
-  async #report(report: ContainerReport): Promise<boolean> {
-    for (let retry = FIRST_RETRY_MS; ; retry = Math.min(retry * 2, LONGEST_RETRY_MS)) {
-      try {
-        await this.#context.link.report(this.#context.workerId(), this.containerId, this.attempt, report);
-        return true;
-      } catch (thrown) {
-        const error = toImgcredError(thrown);
-        if (error.code === 'CONFLICT' || this.#leaving.signal.aborted) return false;
-        this.#logger.warn('a report did not get through', {
-          report: report.kind,
-          error: error.message,
-          again_in_ms: retry,
-        });
-        await Bun.sleep(retry);
-      }
     }
   }
 

@@ -18,6 +18,8 @@ const runRecordSchema = z.object({
   /** Reads of the mount that had failed, by class. */
   failures_before: z.record(z.string(), z.int()),
   timings_ms: z.record(z.string(), z.number()),
+  /** What this machine could not do for the container, and nobody insisted on. */
+  warnings: z.array(z.string()).optional(),
 });
 export type RunRecord = z.infer<typeof runRecordSchema>;
 

@@ -77,6 +77,7 @@ export function fetchReport(mount: MountView, record: RunRecord): FetchReport {
     waiting_reads: stats.waiting_reads,
     driver: mount.driver,
     timings_ms: record.timings_ms,
+    warnings: record.warnings ?? [],
   };
 }
 

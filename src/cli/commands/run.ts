@@ -18,9 +18,9 @@ import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
+import { RunNotice } from '../run-notice.ts';
 import { CONTAINER_OPTIONS, runRequest } from '../run-request.ts';
 import { SignalProxy } from '../signal-proxy.ts';
-import { WaitNotice } from '../wait-notice.ts';
 
 export const run: Command = {
   words: ['run'],
@@ -64,13 +64,14 @@ export const run: Command = {
       await print(`${created.id}\n`);
       return 0;
     }
-    using _notice = new WaitNotice(client, created.id);
+    using notice = new RunNotice(client, created.id);
     using _ = passOn ? new SignalProxy(client, created.id, request.overrides.terminal !== true) : undefined;
     const ended =
       request.overrides.start_when_attached === true
         ? await converse(client, created, request, detachKeys)
         : await follow(client, created);
     if (ended === undefined) return 0;
+    notice.warn(ended);
     if (invocation.flag('json')) await printJson(ended);
     return finish(ended, invocation.flag('report'));
   },

@@ -27,6 +27,7 @@ export type ContainerMount =
       readonly sizeBytes?: number | undefined;
       /** Permission bits, 0o1777 when absent. */
       readonly mode?: number | undefined;
+      readonly readOnly?: boolean | undefined;
     };
 
 export interface ResourceLimits {

@@ -8,11 +8,10 @@ import { ContainerInputError } from './errors.ts';
 import { type HostFacts, UNMAPPED, UNMAPPED_HINT } from './host-facts.ts';
 import { writeNetworkFiles } from './network-files.ts';
 import { type Identity, resolveUser, supplementaryGroups, type UserDatabase } from './passwd.ts';
-import { makeDirectoryInRootfs, resolveInRootfs } from './rootfs-path.ts';
+import { linkInRootfs, makeDirectoryInRootfs, resolveInRootfs } from './rootfs-path.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import {
   buildRuntimeSpec,
-  containerHostname,
   type RuntimeSpec,
   type SpecProcess,
   stopSignal,
@@ -77,7 +76,9 @@ export function planContainer(
     cgroupParent: manifest.cgroupParent,
   });
   prepareWorkingDirectory(paths, manifest, identity);
-  writeNetworkFiles(paths, containerHostname(manifest), options.network ?? 'none');
+  writeNetworkFiles(paths, spec.hostname, options.network ?? 'none');
+  // Where a program of old looks for mounts; no image has it, and podman makes it.
+  linkInRootfs(paths.merged, '/etc', 'mtab', '/proc/mounts');
   const cgroupPath = spec.linux.cgroupsPath;
   return {
     id,

@@ -17,7 +17,7 @@ import { DEFAULT_LOG_ROTATION, type LogRotation } from './container-log.ts';
 import type { ContainerOptions, ExecOptions, ImageProcessConfig } from './container-options.ts';
 import { type ContainerSecret, checkSecrets, serialiseSecrets } from './container-secrets.ts';
 import { ControlConnection } from './control-connection.ts';
-import { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
+import { ContainerError, ContainerInputError, ContainerStartError, NotInImageError } from './errors.ts';
 import { isRunning } from './process-identity.ts';
 import { type ReadLogsOptions, readLogs, type StoredLogRecord } from './read-logs.ts';
 import type { ContainerRuntime } from './runtime.ts';
@@ -73,7 +73,7 @@ export class Container {
     return state.status === 'running' ? 'running' : 'created';
   }
 
-  /** What this host could not do for the container, and nobody had insisted on: for the log. */
+  /** What this host could not do for the container, and nobody had insisted on: a line each. */
   warnings(): readonly string[] {
     return readState(this.#paths)?.warnings ?? [];
   }
@@ -309,7 +309,10 @@ function preparationFailure(
   }
   const hint = 'hint' in error ? String(error.hint) : undefined;
   const message = String(error.message);
-  if (error.code === 'INVALID_INPUT') return new ContainerInputError(message, { hint });
+  if (error.code === 'INVALID_INPUT') {
+    const absent = answer?.exitCode === 126;
+    return absent ? new NotInImageError(message, { hint }) : new ContainerInputError(message, { hint });
+  }
   if (typeof error.code === 'string' && isErrorCode(error.code))
     return new ImgcredError(error.code, message, { hint });
   return new ContainerError(message, { hint });

@@ -7,6 +7,13 @@ export class ContainerInputError extends ImgcredError {
   }
 }
 
+/** A user, group or directory was asked for that the image does not have: 126, as podman has it. */
+export class NotInImageError extends ContainerInputError {
+  override get exitCode(): number {
+    return 126;
+  }
+}
+
 /** A container that could not be made, started or reached. */
 export class ContainerError extends ImgcredError {
   constructor(message: string, options?: ImgcredErrorOptions) {

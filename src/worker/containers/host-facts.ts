@@ -1,4 +1,5 @@
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { readUserNamespace, type UserNamespace } from '../../filesystem/index.ts';
 import { capabilitiesOfMask } from './capabilities.ts';
 import { divideDelegatedGroup, findDelegatedGroup } from './delegated-cgroup.ts';
@@ -13,6 +14,7 @@ export type CgroupMode = 'v1' | 'hybrid' | 'v2' | 'none';
 export interface HostFacts {
   /** Node's name (`x64`, `arm64`). */
   readonly architecture: string;
+  readonly hostname: string;
   /** What this process may hand on. */
   readonly capabilities: ReadonlySet<string>;
   readonly cgroup: {
@@ -50,6 +52,7 @@ export function readHostFacts(): HostFacts {
   const status = readFileSync('/proc/self/status', 'utf8');
   return {
     architecture: process.arch,
+    hostname: hostname(),
     capabilities: capabilitiesOfMask(/^CapBnd:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'),
     cgroup: readCgroupFacts(),
     seccomp: /^Seccomp:/m.test(status),

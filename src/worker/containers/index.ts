@@ -22,7 +22,7 @@ export type {
   TerminalSize,
 } from './container-options.ts';
 export type { ContainerSecret } from './container-secrets.ts';
-export { ContainerError, ContainerInputError, ContainerStartError } from './errors.ts';
+export { ContainerError, ContainerInputError, ContainerStartError, NotInImageError } from './errors.ts';
 export { type HostFacts, prepareCgroups, readHostFacts } from './host-facts.ts';
 export { livingProcesses, refuseUnknownSupervisors } from './living-processes.ts';
 export { mountOverlay, overlayOptions } from './overlay.ts';

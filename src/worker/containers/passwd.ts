@@ -1,4 +1,4 @@
-import { ContainerInputError } from './errors.ts';
+import { ContainerInputError, NotInImageError } from './errors.ts';
 
 /** Who a container's process is: numbers as the kernel takes them. */
 export interface Identity {
@@ -86,7 +86,7 @@ export function resolveUser(
   );
   const uid = entry?.uid ?? wantedUid;
   if (uid === undefined) {
-    throw new ContainerInputError(`user '${userPart}' is not in the image's /etc/passwd`, {
+    throw new NotInImageError(`user '${userPart}' is not in the image's /etc/passwd`, {
       hint: 'name a user of the image, or give a number',
     });
   }
@@ -106,11 +106,11 @@ export function resolveUser(
 
 /**
  * The supplementary groups of a process: its own one is among them, as under podman. Else a program that can change its
- * group would get past a file's permissions that keep that group out (CVE-2022-2989). Root gets past them anyway, and
- * in a user name space that it shares with nobody may set no groups at all.
+ * group would get past a file's permissions that keep that group out (CVE-2022-2989). Root with root's group gets past
+ * them anyway, and in a user name space that it shares with nobody may set no groups at all.
  */
 export function supplementaryGroups({ uid, gid, additionalGids }: Identity): readonly number[] {
-  return uid === 0 ? additionalGids : [...new Set([gid, ...additionalGids])];
+  return uid === 0 && gid === 0 ? additionalGids : [...new Set([gid, ...additionalGids])];
 }
 
 function resolveGroup(group: string, groups: readonly GroupEntry[]): number {
@@ -118,7 +118,7 @@ function resolveGroup(group: string, groups: readonly GroupEntry[]): number {
   if (number !== undefined) return inRange(number, group);
   const entry = groups.find((candidate) => candidate.name === group);
   if (entry === undefined) {
-    throw new ContainerInputError(`group '${group}' is not in the image's /etc/group`, {
+    throw new NotInImageError(`group '${group}' is not in the image's /etc/group`, {
       hint: 'name a group of the image, or give a number',
     });
   }

@@ -1,7 +1,7 @@
-import { lstatSync, mkdirSync, readlinkSync } from 'node:fs';
+import { lstatSync, mkdirSync, readlinkSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemErrorCode } from '../../errors/index.ts';
-import { ContainerInputError } from './errors.ts';
+import { ContainerInputError, NotInImageError } from './errors.ts';
 
 // As the kernel's own limit of symbolic links in one path.
 const MAX_LINKS = 40;
@@ -70,8 +70,20 @@ export function makeDirectoryInRootfs(
   const { path, missing } = resolveInRootfs(root, inside);
   if (missing === 0) return { path, made: false };
   if (!options.create) {
-    throw new ContainerInputError(`working directory '${inside}' does not exist in the image`);
+    throw new NotInImageError(`working directory '${inside}' does not exist in the image`);
   }
   mkdirSync(path, { recursive: true, mode: 0o755 });
   return { path, made: true };
+}
+
+/** Makes a symbolic link in an existing directory of the root file system, unless something has its name. */
+export function linkInRootfs(root: string, directory: string, name: string, target: string): void {
+  const { path, missing } = resolveInRootfs(root, directory);
+  if (missing > 0) return;
+  try {
+    symlinkSync(target, join(path, name));
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code !== 'EEXIST' && code !== 'ENOTDIR') throw error;
+  }
 }

@@ -105,9 +105,7 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
     // and whoever made the image would give them.
     annotations: { 'org.opencontainers.image.stopSignal': String(stopSignal(image, options)) },
     linux: {
-      namespaces: ['pid', 'mount', 'ipc', 'uts', ...(ownNetwork ? ['network'] : [])].map((type) => ({
-        type,
-      })),
+      namespaces: namespaces(ownNetwork, host).map((type) => ({ type })),
       ...(limits === undefined
         ? {}
         : { resources: limits, cgroupsPath: `${host.cgroup.base}${input.cgroupParent}/${input.id}` }),
@@ -121,6 +119,13 @@ export function buildRuntimeSpec(input: RuntimeSpecInput): RuntimeSpec {
   };
 }
 
+// Version 1 has a directory for each controller mounted, the container's own one; version 2 shows the host's whole tree
+// to whoever has no name space of it.
+function namespaces(ownNetwork: boolean, { cgroup }: HostFacts): string[] {
+  const own = ['pid', 'mount', 'ipc', 'uts'];
+  return [...own, ...(ownNetwork ? ['network'] : []), ...(cgroup.mode === 'v2' ? ['cgroup'] : [])];
+}
+
 /** The part of a process that says whether it has a terminal, and how large it is. */
 export function terminalOf(
   options: Pick<ContainerOptions, 'terminal' | 'terminalSize'>,
@@ -131,9 +136,10 @@ export function terminalOf(
   return { terminal: true, consoleSize: { height: size.rows, width: size.columns } };
 }
 
-/** The name a container has in itself: the given one, or the first 12 characters of its id. */
-export function containerHostname(input: Pick<RuntimeSpecInput, 'id' | 'options'>): string {
-  return input.options.hostname ?? input.id.slice(0, 12);
+// The name a container has in itself: the given one, the host's with the host's network, or the end of its id, which is
+// random; an id begins with its time.
+function containerHostname({ id, options, host }: RuntimeSpecInput): string {
+  return options.hostname ?? (options.network === 'host' ? host.hostname : id.slice(-12));
 }
 
 export interface WorkingDirectory {

@@ -35,6 +35,8 @@ export const MASKED_PATHS: readonly string[] = [
   '/sys/firmware',
   '/sys/fs/selinux',
   '/sys/dev/block',
+  // How much power the processor takes tells what it computes (CVE-2020-8694).
+  '/sys/devices/virtual/powercap',
 ];
 
 /** What may be read but changes the whole host when written. As podman. */
@@ -49,7 +51,7 @@ export const READ_ONLY_PATHS: readonly string[] = [
 
 /** All mounts of a container, parents before children; a mount that was asked for replaces ours at its place. */
 export function specMounts(options: ContainerOptions, host: HostFacts, files: NetworkFiles): SpecMount[] {
-  const own = [...systemMounts(options, host), ...networkMounts(files)];
+  const own = [...systemMounts(options, host), ...networkMounts(files, options.readOnly === true)];
   const wanted = (options.mounts ?? []).map(specMount);
   const taken = new Set(wanted.map((mount) => mount.destination));
   if (taken.size !== wanted.length) throw new ContainerInputError('two mounts have the same target');
@@ -87,12 +89,13 @@ function systemMount(destination: string, type: string, options: string): SpecMo
   return { destination, type, source: type, options: options.split(',') };
 }
 
-function networkMounts(files: NetworkFiles): SpecMount[] {
+function networkMounts(files: NetworkFiles, readOnly: boolean): SpecMount[] {
+  const access = readOnly ? ['ro', 'nosuid', 'nodev', 'noexec'] : [];
   const bind = (destination: string, source: string): SpecMount => ({
     destination,
     type: 'bind',
     source,
-    options: ['bind', 'rprivate'],
+    options: ['bind', 'rprivate', ...access],
   });
   return [
     bind('/etc/hosts', files.hosts),
@@ -121,7 +124,7 @@ function specMount(mount: ContainerMount): SpecMount {
     destination,
     type: 'tmpfs',
     source: 'tmpfs',
-    options: ['nosuid', 'nodev', 'rprivate', mode, ...size],
+    options: ['nosuid', 'nodev', 'rprivate', mode, ...size, ...(mount.readOnly === true ? ['ro'] : [])],
   };
 }
 

@@ -3,7 +3,7 @@ import { toImgcredError } from '../../errors/index.ts';
 import { forbidCoreDumps } from '../../filesystem/index.ts';
 import { containerPaths } from './container-files.ts';
 import { type ContainerSecret, deserialiseSecrets } from './container-secrets.ts';
-import { ContainerError } from './errors.ts';
+import { ContainerError, NotInImageError } from './errors.ts';
 import { SupervisedContainer } from './supervised-container.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -32,7 +32,9 @@ export async function superviseContainer(): Promise<number> {
     logDefects(containerPaths(directory).supervisorLog);
     container = SupervisedContainer.prepare(directory, secrets);
   } catch (error) {
-    report({ event: 'failed', ...toImgcredError(error).toJSON() });
+    const failure = toImgcredError(error);
+    const exitCode = failure instanceof NotInImageError ? { exitCode: failure.exitCode } : {};
+    report({ event: 'failed', ...failure.toJSON(), ...exitCode });
     return 1;
   }
   report({ event: 'prepared' });

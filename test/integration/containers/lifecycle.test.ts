@@ -281,7 +281,8 @@ describe('control groups', () => {
   test.each(['crun', 'runc'])('of version 2 alone hold a container by %s', (name) => {
     const result = runIn('umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup', name);
     expect(result).toMatchObject({ mode: 'v2', exit: { exitCode: 6 } });
-    expect(result.stdout).toContain(`0::${TEST_CGROUP_PARENT}/`);
+    // Its own group, as it sees it from a name space of its own.
+    expect(result.stdout).toContain('0::/\n');
   });
 
   test.each([

@@ -8,6 +8,7 @@ import { seccompProfile } from '../../../src/worker/containers/seccomp.ts';
 const ALL_IDS = [{ inside: 0, outside: 0, length: 4_294_967_295 }];
 const host: HostFacts = {
   architecture: 'x64',
+  hostname: 'the-host',
   capabilities: new Set(ALL_CAPABILITIES),
   cgroup: {
     mode: 'v2',
@@ -40,8 +41,15 @@ function build(change: Partial<RuntimeSpecInput> = {}) {
 describe('the runtime spec', () => {
   test('without any wish is podman’s', () => {
     const spec = build();
-    expect(spec.hostname).toBe('container-01');
-    expect(spec.linux.namespaces.map(({ type }) => type)).toEqual(['pid', 'mount', 'ipc', 'uts', 'network']);
+    expect(spec.hostname).toBe('r-0123456789');
+    expect(spec.linux.namespaces.map(({ type }) => type)).toEqual([
+      'pid',
+      'mount',
+      'ipc',
+      'uts',
+      'network',
+      'cgroup',
+    ]);
     expect(spec.linux.cgroupsPath).toBe('/imgcred/container-0123456789');
     expect(spec.linux.resources).toEqual({
       devices: [{ allow: false, access: 'rwm' }],

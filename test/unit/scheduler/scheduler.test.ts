@@ -251,6 +251,7 @@ describe('reports', () => {
     waiting_reads: 0,
     driver: 'kernel',
     timings_ms: { mount: 3 },
+    warnings: [],
   };
 
   test('take a request from assigned to exited', async () => {

@@ -8,6 +8,7 @@ import {
   encodeOutput,
   FlowWindow,
   type ServerMessage,
+  type TerminalSize,
   WINDOW_BYTES,
 } from './interactive.ts';
 import { parseJson, type SessionSocket, type SocketSession } from './socket-session.ts';
@@ -31,6 +32,9 @@ export class AttachSession implements SocketSession {
   readonly #streams = Promise.withResolvers<ProcessStreams>();
   #input: Promise<void> = Promise.resolve();
   #inputBytes = 0;
+  #inputEnded = false;
+  /** The newest that waits for its turn. */
+  #size: TerminalSize | undefined;
   #asked = false;
   #socket: SessionSocket | undefined;
 
@@ -95,7 +99,9 @@ export class AttachSession implements SocketSession {
     this.#socket?.close(NORMAL, 'ended');
   }
 
+  // What waits for its turn is bounded: by the window, one size, one end.
   #takeInput(bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
     this.#inputBytes += bytes.length;
     if (this.#inputBytes > WINDOW_BYTES) {
       this.#refuse('more input than was asked for');
@@ -104,7 +110,7 @@ export class AttachSession implements SocketSession {
     this.#inTurn(async (streams) => {
       await streams.write(bytes);
       this.#inputBytes -= bytes.length;
-      if (bytes.length > 0) this.#tell({ event: 'taken', bytes: bytes.length });
+      this.#tell({ event: 'taken', bytes: bytes.length });
     });
   }
 
@@ -116,15 +122,23 @@ export class AttachSession implements SocketSession {
         this.#request.resolve(message.request);
         return;
       case 'resize':
-        this.#inTurn(async (streams) => streams.resize(message.size));
+        if (this.#size === undefined) this.#inTurn(async (streams) => this.#resize(streams));
+        this.#size = message.size;
         return;
       case 'end-input':
-        this.#inTurn(async (streams) => streams.endInput());
+        if (!this.#inputEnded) this.#inTurn(async (streams) => streams.endInput());
+        this.#inputEnded = true;
         return;
       case 'taken':
         this.#window.release(message.bytes);
         return;
     }
+  }
+
+  #resize(streams: ProcessStreams): void {
+    const size = this.#size;
+    this.#size = undefined;
+    if (size !== undefined) streams.resize(size);
   }
 
   /** One after the other, and none before the process is there. */

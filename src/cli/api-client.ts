@@ -1,11 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { z } from 'zod';
-import { ImgcredError, isErrorCode, systemErrorCode } from '../errors/index.ts';
-
-const errorBody = z.object({
-  error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
-});
+import type { z } from 'zod';
+import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { errorOfResponse } from '../protocol/index.ts';
 
 /** Where a server is: its Unix socket (no token needed), or an address with a token. */
 export type ServerAddress =
@@ -163,16 +160,14 @@ export async function readTokenFile(file: string): Promise<string> {
 }
 
 async function errorOf(response: Response, what: string): Promise<ImgcredError> {
-  const body = errorBody.safeParse(await response.json().catch(() => undefined));
-  if (!body.success) {
-    return new ImgcredError(
+  return (
+    (await errorOfResponse(response)) ??
+    new ImgcredError(
       'SERVER_UNREACHABLE',
       `${what} was answered with HTTP ${response.status}, not by imgcred`,
       {
         hint: 'check the address given with --server',
       },
-    );
-  }
-  const { code, message, hint } = body.data.error;
-  return new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
+    )
+  );
 }

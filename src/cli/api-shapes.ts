@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { fetchReportSchema } from '../protocol/index.ts';
+import { fetchReportSchema, plainErrorSchema } from '../protocol/index.ts';
 
 /** What the commands read of the API's answers; further fields are let through for `--json`. */
 export const imageShape = z.looseObject({
@@ -32,7 +32,7 @@ export const containerShape = z.looseObject({
   reason: z.string().nullable(),
   /** Why no worker has taken it yet. */
   waiting_reason: z.string().nullish(),
-  error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }).nullable(),
+  error: plainErrorSchema.nullable(),
   fetch: fetchReportSchema.nullable(),
   created_at: z.string(),
   started_at: z.string().nullable(),

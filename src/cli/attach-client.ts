@@ -1,9 +1,10 @@
-import { ImgcredError, isErrorCode } from '../errors/index.ts';
+import { ImgcredError } from '../errors/index.ts';
 import {
   type ClientMessage,
   DATA_BYTES,
   decodeOutput,
   type ExecRequest,
+  errorOf,
   FlowWindow,
   type ServerMessage,
   serverMessageSchema,
@@ -135,8 +136,7 @@ class AttachConnection {
         void this.#settle({ kind: 'exit', exitCode: message.exit_code, reason: message.reason });
         return;
       case 'failed': {
-        const { code, message: text, hint } = message.error;
-        const error = new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', text, { hint });
+        const error = errorOf(message.error);
         const connected = this.#connected;
         void this.#settle({ kind: 'failed', error, exitCode: message.exit_code, connected });
       }

@@ -1,6 +1,6 @@
 import { formatBytes } from '../config/index.ts';
-import { ImgcredError, isErrorCode } from '../errors/index.ts';
-import { type RegisterImage, registerProgressSchema } from '../protocol/index.ts';
+import { ImgcredError } from '../errors/index.ts';
+import { errorOf, type RegisterImage, registerProgressSchema } from '../protocol/index.ts';
 import type { ApiClient } from './api-client.ts';
 import { type ImageShape, imageShape } from './api-shapes.ts';
 import { ProgressLine } from './output.ts';
@@ -46,17 +46,4 @@ export class ReadingLine {
       `${entries} entries${this.#rate.text(bytes, bytes_total, performance.now())}`
     );
   }
-}
-
-/** The error that a line of progress tells of. */
-export function errorOf({
-  code,
-  message,
-  hint,
-}: {
-  readonly code: string;
-  readonly message: string;
-  readonly hint?: string | undefined;
-}): ImgcredError {
-  return new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { Secret } from '../credentials/index.ts';
-import { ImgcredError, isErrorCode, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import {
   type CacheEntryView,
   type CacheStatusView,
@@ -8,6 +8,7 @@ import {
   cacheEntrySchema,
   cacheStatusSchema,
   contentStateSchema,
+  errorOfResponse,
   type PinLine,
   type PruneCache,
   type PrunedCache,
@@ -29,10 +30,6 @@ import {
   pinSchema,
   takenStartSchema,
 } from './messages.ts';
-
-const errorBody = z.object({
-  error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
-});
 
 /** A worker's end of the socket to its mount server. */
 export class MountClient {
@@ -206,8 +203,8 @@ export class MountClient {
 }
 
 async function errorOf(response: Response): Promise<ImgcredError> {
-  const body = errorBody.safeParse(await response.json().catch(() => undefined));
-  if (!body.success) return new ImgcredError('INTERNAL', `the mount server answered ${response.status}`);
-  const { code, message, hint } = body.data.error;
-  return new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
+  return (
+    (await errorOfResponse(response)) ??
+    new ImgcredError('INTERNAL', `the mount server answered ${response.status}`)
+  );
 }

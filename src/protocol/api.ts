@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { containerOverridesSchema, containerSecretsSchema } from './container-request.ts';
+import { plainErrorSchema } from './plain-error.ts';
 
 const keyValue = z.record(
   z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/, 'must be a variable name'),
@@ -83,7 +84,7 @@ const indexing = z.strictObject({
 });
 const failed = z.strictObject({
   kind: z.literal('error'),
-  error: z.strictObject({ code: z.string(), message: z.string(), hint: z.string().optional() }),
+  error: plainErrorSchema,
 });
 
 /** A line of the answer to `POST /v1/images` when it is asked for as `application/x-ndjson`. */

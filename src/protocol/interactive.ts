@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { plainErrorSchema } from './plain-error.ts';
 
 /**
  * What client and server say to each other over the WebSocket of `attach` and `exec`. Text messages are JSON, binary
@@ -59,7 +60,7 @@ export const serverMessageSchema = z.discriminatedUnion('event', [
     event: z.literal('failed'),
     /** 125, 126 or 127 where the command could not be started. */
     exit_code: z.int().min(0).max(255).optional(),
-    error: z.strictObject({ code: z.string(), message: z.string(), hint: z.string().optional() }),
+    error: plainErrorSchema,
   }),
 ]);
 export type ServerMessage = z.infer<typeof serverMessageSchema>;

@@ -2,8 +2,7 @@ import { z } from 'zod';
 import type { Secret } from '../credentials/index.ts';
 import type { MetricFamily } from '../observability/index.ts';
 import type { RequestImage } from './container-request.ts';
-
-const failure = z.object({ code: z.string(), message: z.string(), hint: z.string().optional() });
+import { plainErrorSchema } from './plain-error.ts';
 
 /** How much of an image is on a node. All sizes in bytes. */
 export const contentStateSchema = z.object({
@@ -34,7 +33,7 @@ export type ContentState = z.infer<typeof contentStateSchema>;
 export const pinLineSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('progress'), missing_bytes: z.number(), missing_spans: z.int() }),
   z.object({ kind: z.literal('done'), bytes_fetched: z.number() }),
-  z.object({ kind: z.literal('error'), error: failure }),
+  z.object({ kind: z.literal('error'), error: plainErrorSchema }),
 ]);
 export type PinLine = z.infer<typeof pinLineSchema>;
 

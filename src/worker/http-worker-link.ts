@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { ImgcredError, isErrorCode, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import {
   type ContainerReport,
   type ContainerRequest,
+  errorOfResponse,
   generateWorkerKey,
   type NumberedLogChunk,
   type OrdersDone,
@@ -31,9 +32,6 @@ export interface HttpWorkerLinkOptions {
   readonly caFile?: string;
 }
 
-const errorBody = z.object({
-  error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
-});
 // Beyond the longest wait that is asked for, the connection itself is in doubt: after a cut, TCP takes up to minutes
 // to try an old one again. A new one must be made while the lease still runs.
 const PATIENCE_MS = 30_000;
@@ -166,17 +164,15 @@ export class HttpWorkerLink implements WorkerLink {
       );
     }
     if (response.ok) return response;
-    const answer = errorBody.safeParse(await response.json().catch(() => undefined));
-    if (!answer.success) {
-      throw new ImgcredError(
+    throw (
+      (await errorOfResponse(response)) ??
+      new ImgcredError(
         'SERVER_UNREACHABLE',
         `${this.#url} answers with HTTP ${response.status}, not as an imgcred scheduler`,
         {
           hint: 'check --gateway',
         },
-      );
-    }
-    const { code, message, hint } = answer.data.error;
-    throw new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
+      )
+    );
   }
 }

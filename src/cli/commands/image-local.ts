@@ -1,7 +1,13 @@
 import { z } from 'zod';
 import { formatBytes } from '../../config/index.ts';
-import { ImgcredError, isErrorCode } from '../../errors/index.ts';
-import { type ContentState, contentStateSchema, pinLineSchema, pinViewSchema } from '../../protocol/index.ts';
+import { ImgcredError } from '../../errors/index.ts';
+import {
+  type ContentState,
+  contentStateSchema,
+  errorOf,
+  pinLineSchema,
+  pinViewSchema,
+} from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
@@ -113,10 +119,7 @@ async function pin(client: ApiClient, image: string): Promise<number> {
   try {
     for await (const line of client.lines(pinLineSchema, 'POST', `${pathOf(image)}/pin`)) {
       if (line.kind === 'done') return line.bytes_fetched;
-      if (line.kind === 'error') {
-        const { code, message, hint } = line.error;
-        throw new ImgcredError(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
-      }
+      if (line.kind === 'error') throw errorOf(line.error);
       first ??= line.missing_bytes;
       progress.show(`pinning: ${formatBytes(first - line.missing_bytes)} of ${formatBytes(first)}`);
     }

@@ -1,6 +1,6 @@
 import { formatBytes } from '../../config/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
-import { type PushedIndex, type PushIndex, pushIndexProgressSchema } from '../../protocol/index.ts';
+import { errorOf, type PushedIndex, type PushIndex, pushIndexProgressSchema } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { imageShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
@@ -8,7 +8,7 @@ import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { ProgressLine, print, printJson } from '../output.ts';
 import { ProgressRate } from '../progress-rate.ts';
-import { errorOf, ReadingLine } from '../register-image.ts';
+import { ReadingLine } from '../register-image.ts';
 
 export const indexPush: Command = {
   words: ['index', 'push'],

@@ -77,7 +77,8 @@ export class BackingFiles {
   #remember(name: string, made: Promise<string | undefined>): Promise<string | undefined> {
     this.#made.set(name, made);
     // A file that could not be made now may be possible later.
-    void made.then((path) => path === undefined && this.#made.delete(name));
+    const forgotten = () => this.#made.delete(name);
+    made.then((path) => path === undefined && forgotten(), forgotten);
     return made;
   }
 

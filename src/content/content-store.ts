@@ -272,8 +272,7 @@ export class ContentStore implements LayerSurroundings {
 
   async #evict(bytes: number): Promise<void> {
     const files = this.directory.scan();
-    const victims = chooseVictims(files, this.limitBytes, bytes);
-    for (const file of victims) this.directory.remove(file);
+    const victims = this.#removed(chooseVictims(files, this.limitBytes, bytes));
     this.#usedBytes = sumBytes(files) - sumBytes(victims);
     if (victims.length > 0) {
       this.#logger.info('evicted content', { files: victims.length, bytes: sumBytes(victims) });
@@ -283,12 +282,26 @@ export class ContentStore implements LayerSurroundings {
   /** The disk, not the limit, is full: give back the longest unused. True if that freed anything. */
   #freeIdle(bytes: number): boolean {
     const files = this.directory.scan();
-    const victims = pruneChoice(files, { toBytes: Math.max(0, sumBytes(files) - bytes) }, Date.now());
-    for (const file of victims) this.directory.remove(file);
+    const toBytes = Math.max(0, sumBytes(files) - bytes);
+    const victims = this.#removed(pruneChoice(files, { toBytes }, Date.now()));
     this.#usedBytes = sumBytes(files) - sumBytes(victims);
     if (victims.length > 0)
       this.#logger.info('evicted content: the disk is full', { bytes: sumBytes(victims) });
     return sumBytes(victims) > 0;
+  }
+
+  /** Those of the files that could be deleted: what can't must not stop whoever only wanted room to keep something. */
+  #removed(files: readonly CacheFile[]): CacheFile[] {
+    return files.filter((file) => {
+      try {
+        this.directory.remove(file);
+        return true;
+      } catch (error) {
+        if (systemErrorCode(error) === undefined) throw error;
+        this.#logger.warn('content cannot be evicted', { file: file.path, error: systemErrorCode(error) });
+        return false;
+      }
+    });
   }
 
   #pause(reason: string): void {

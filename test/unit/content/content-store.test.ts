@@ -59,6 +59,24 @@ describe('the limit', () => {
     expect(kept).not.toContain(old.layout.key);
   });
 
+  test('what cannot be deleted is passed over, and stops nobody who wants to keep something', async () => {
+    const place = directory();
+    const opened = await store(place, { limitBytes: 11 * LENGTH });
+    const [old, recent, fresh] = [made(1), made(2), made(3)];
+    // Deleting a directory as a file fails, as deleting anything does on a file system that has become read-only.
+    const stuck = path.join(place, 'layers', 'stuck');
+    fs.mkdirSync(stuck);
+    fs.utimesSync(stuck, 0, 0);
+    await fill(opened, old);
+    await fill(opened, recent);
+    age(place, old, 200);
+    age(place, recent, 100);
+    expect(await fill(opened, fresh)).toBe(4);
+    const kept = fs.readdirSync(path.join(place, 'layers')).join();
+    expect(kept).toContain('stuck');
+    expect(kept).not.toContain(old.layout.key);
+  });
+
   test('a layer in use is never evicted, here or by another process', async () => {
     const place = directory();
     const holder = await store(place);

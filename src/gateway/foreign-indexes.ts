@@ -8,6 +8,7 @@ import {
 } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
 import type { RegistryClient } from '../registry/index.ts';
+import { proveOnlySpan } from './layer-possession.ts';
 
 /** A layer, and what the manifest says beside it. */
 export interface AnnotatedLayer {
@@ -68,7 +69,9 @@ export async function readForeignIndexes(
       const { source, table } = next;
       await guarded(async () => {
         const made = await table?.read(rangesOf(client, repository, source, signal));
-        if (made !== undefined) found.set(source.digest, made);
+        if (made === undefined) return;
+        await proveOnlySpan(client, repository, made, signal);
+        found.set(source.digest, made);
       });
     }
   };

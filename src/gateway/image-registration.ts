@@ -28,7 +28,7 @@ import { normalReference } from './find-image.ts';
 import type { AnnotatedLayer } from './foreign-indexes.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
-import { provePossession } from './layer-possession.ts';
+import { proveOnlySpan, provePossession } from './layer-possession.ts';
 import { readLayers } from './layer-reading.ts';
 import { type FoundTables, findTables, NO_TABLES } from './layer-tables.ts';
 import { providerOfGiven, providerOfValue } from './registration-credentials.ts';
@@ -187,6 +187,8 @@ export class ImageRegistration {
         const sought = { repository, manifestDigest, layers, missing };
         const found = await findForeignIndexes(client, sought, signal);
         if (found !== undefined) {
+          const given = [...found.layers.values()];
+          await Promise.all(given.map((layer) => proveOnlySpan(client, repository, layer, signal)));
           const all = layers.map((layer, at) => known[at] ?? found.layers.get(layer.digest) ?? absent(layer));
           return { ...merged(all, true), artifact: found.artifact, trace: found.trace };
         }

@@ -35,6 +35,19 @@ export async function provePossession(
   inflateSpan(spans, spans.span(0, chosen.number), answer.bytes);
 }
 
+/**
+ * The same for an index that a registry gave, where anybody could have made it: the sum of an only span is the layer's
+ * diff ID, which says nothing of who may read the layer. More spans have sums that only a reader knows.
+ */
+export async function proveOnlySpan(
+  client: RegistryClient,
+  repository: string,
+  layer: LayerIndex,
+  signal: AbortSignal,
+): Promise<void> {
+  if (layer.spanCount === 1) await provePossession(client, repository, layer, signal);
+}
+
 /** Reads a blob to its end, where its digest is checked. */
 async function drain(stream: AsyncIterable<Uint8Array>): Promise<void> {
   for await (const _ of stream);

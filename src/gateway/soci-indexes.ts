@@ -9,7 +9,7 @@ import {
   readArtifact,
 } from '../registry/index.ts';
 import { rangesOf, type TableIndexes } from './foreign-indexes.ts';
-import { provePossession } from './layer-possession.ts';
+import { proveOnlySpan } from './layer-possession.ts';
 import { readWholeBlob } from './whole-blob.ts';
 
 /** A SOCI index that refers to its image: whoever may push to the repository may push one. */
@@ -79,8 +79,7 @@ export async function readSociIndexes(
       try {
         const bytes = await readWholeBlob(client, repository, ztoc, signal);
         const made = await readZtoc(layer, bytes, rangesOf(client, repository, layer, signal));
-        // The sum of the only span may be the layer's own digest, which says nothing of who may read it.
-        if (made.spanCount === 1) await provePossession(client, repository, made, signal);
+        await proveOnlySpan(client, repository, made, signal);
         found.set(layer.digest, made);
       } catch (thrown) {
         signal.throwIfAborted();

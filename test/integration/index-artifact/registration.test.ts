@@ -27,14 +27,17 @@ const ARTIFACT = 'application/vnd.imgcred.index.v1';
 const LAYER_INDEX = 'application/vnd.imgcred.layer-index.v1+zstd';
 const REPOSITORY = 'team/app';
 
+// More than one span, whatever the rest of a layer is: the only span of a layer is read before its index is taken.
+const spans = Buffer.concat(Array.from({ length: 20 }, () => crypto.getRandomValues(new Uint8Array(65_536))));
 const bottom = tarOf([
   { name: 'etc/', type: '5', mode: 0o755 },
   { name: 'etc/motd', data: 'welcome\n' },
-  { name: 'big', data: new Uint8Array(300_000).map((_, i) => (i * i) >> 7) },
+  { name: 'big', data: spans },
 ]);
 const top = tarOf([
   { name: 'etc/.wh.motd', data: '' },
   { name: 'hello', data: 'hello, world\n' },
+  { name: 'large', data: spans },
 ]);
 const LAYERS = [bottom, top, bottom];
 
@@ -168,6 +171,28 @@ test('only what is missing here is taken from the registry', async () => {
   expect(blobs).toBe(2);
 });
 
+test('an index of a layer with one span is taken only from where that can be read', async () => {
+  const pushed = await new Pusher(plain).image({
+    repository: REPOSITORY,
+    tag: 'one-span',
+    layers: [tarOf([{ name: 'hello', data: 'hello, world\n' }])],
+  });
+  await using builder = await openNode();
+  await builder.publication.push((await builder.register({ reference: pushed.reference })).image, {}, ME);
+  const layer = pushed.layers[0]?.digest ?? '';
+  await using proxy = await startFaultProxy(plain.url, {
+    fault: ({ path }) => (path.endsWith(layer) ? { status: 404, body: '{}' } : undefined),
+  });
+  const reference = pushed.reference.replace(plain.host, proxy.host);
+  await using edge = await openNode();
+  for (const index of ['require', 'auto'] as const) {
+    await expect(edge.register({ reference, index })).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+  }
+  expect(edge.database.workspace(edge.workspace).images.list()).toEqual([]);
+  proxy.fault = () => undefined;
+  expect((await edge.register({ reference, index: 'require' })).image.indexArtifact).toBeDefined();
+});
+
 test('the registry is not asked for an index when every layer is known here', async () => {
   await using proxy = await startFaultProxy(plain.url);
   await using node = await openNode();
@@ -240,7 +265,7 @@ async function forged(): Promise<ArtifactContent> {
   if (layer === undefined) throw new Error('no layer');
   const other = testLayer(
     tarOf([
-      { name: 'backdoor', data: 'x'.repeat(100_000) },
+      { name: 'backdoor', data: spans.subarray(0, 1_200_000) },
       { name: 'hello', type: '1', link: 'backdoor' },
     ]),
     'gzip',
@@ -333,7 +358,13 @@ describe('an index in the registry that can’t be used', () => {
         if (second === undefined) throw new Error('no layer');
         const index = decodeLayerIndex(new Uint8Array(Bun.zstdDecompressSync(second.bytes)));
         const broken = await indexTestLayer(
-          testLayer(tarOf([{ name: 'link', type: '1', link: 'nowhere' }]), 'gzip'),
+          testLayer(
+            tarOf([
+              { name: 'large', data: spans.subarray(0, 1_200_000) },
+              { name: 'link', type: '1', link: 'nowhere' },
+            ]),
+            'gzip',
+          ),
         );
         return [sound[0] ?? second, contentOf({ ...broken, source: index.source }, index.source)];
       },

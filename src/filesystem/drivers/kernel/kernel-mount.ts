@@ -2,6 +2,7 @@ import { realpathSync, writeFileSync } from 'node:fs';
 import { ImgcredError } from '../../../errors/index.ts';
 import { type Logger, silentLogger } from '../../../observability/index.ts';
 import { mountedDevice } from '../../mount-table.ts';
+import { NOT_RECORDED } from './journal.ts';
 import {
   checked,
   errno,
@@ -182,6 +183,7 @@ async function serve(
   const threads = ServerThreads.shared(options.threads ?? DEFAULT_THREADS);
   const served = threads.counters();
   const recorded = !hasResend(session) && options.statePath !== undefined;
+  let overflown = false;
   const leftovers = recorded ? (journal?.leftovers() ?? []) : [];
   const { promise: closed, resolve: markClosed } = Promise.withResolvers<void>();
   let ending: Promise<void> | undefined;
@@ -204,7 +206,15 @@ async function serve(
       journalPath: recorded ? options.statePath : undefined,
     },
     {
-      request: (bytes, record) => server.receive(bytes, () => journal?.clear(record)),
+      request: (bytes, record) => {
+        if (recorded && record === NOT_RECORDED && !overflown) {
+          overflown = true;
+          logger.warn('more requests wait than the journal holds: some would be lost with this server', {
+            mountpoint,
+          });
+        }
+        server.receive(bytes, () => journal?.clear(record));
+      },
       lost: (number, error) => {
         logger.error('a FUSE server thread died: another takes its place', { mountpoint, error });
         const last = recorded ? journal?.takeInbox(number) : undefined;

@@ -34,6 +34,8 @@ beforeAll(async () => {
   const layers = [await busyboxLayer(), data];
   const pusher = new Pusher(registry);
   await pusher.image({ repository: 'team/app', tag: '1', layers });
+  // Whose index is pushed.
+  await pusher.image({ repository: 'team/ci', tag: '1', layers });
   // The next version: one more layer on the same ones.
   const more = [...layers, await layerOf('echo 2 > version')];
   await pusher.image({ repository: 'team/app', tag: '2', layers: more });
@@ -45,10 +47,10 @@ afterAll(async () => {
 }, 60_000);
 
 /** Gateway and scheduler, and a way to start workers that have nothing yet. */
-async function world() {
+async function world(repository = 'team/app') {
   const cluster = await Cluster.make('--insecure-registry', proxy.host);
   await cluster.start('gateway,scheduler', { args: ['--listen', '127.0.0.1:0', '--keep', 'none'] });
-  const image = `${proxy.host}/team/app:1`;
+  const image = `${proxy.host}/${repository}:1`;
   await cluster.call('POST', '/v1/images', { reference: image });
   const worker = async (name: string, ...more: string[]) => {
     const token = [
@@ -108,6 +110,25 @@ describe('what one machine’s start touched', () => {
     await cluster.call('POST', '/v1/images', { reference: next });
     await worker('b');
     expect((await run('b', read(ORDER), next)).bytes_fetched_by_cause.trace).toBeGreaterThan(0);
+  }, 120_000);
+
+  test('goes with the index to who has never run the image, nor knows who did', async () => {
+    const builder = await world('team/ci');
+    await using _ = builder.cluster;
+    await builder.worker('ci');
+    await builder.run('ci', read(ORDER));
+    const { image } = builder;
+    await builder.cluster.call('POST', `/v1/images/${encodeURIComponent(image)}/index`, {});
+    const edge = await world('team/ci');
+    await using __ = edge.cluster;
+    expect(await edge.cluster.call('GET', `/v1/images/${encodeURIComponent(image)}`)).toMatchObject({
+      index_origin: 'registry',
+      trace: { starts: 0 },
+    });
+    await edge.worker('edge');
+    const first = await edge.run('edge', read(ORDER));
+    expect(first.bytes_fetched_by_cause.trace).toBeGreaterThan(0);
+    expect(first.requests_by_cause.demand ?? 0).toBeLessThan(ORDER.length / 2);
   }, 120_000);
 
   // An image counts as starting for half a minute: too long for each run of all tests.

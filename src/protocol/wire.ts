@@ -72,7 +72,7 @@ function secretsBinding(order: { readonly container_id: string; readonly attempt
   return `secrets\n${sealBinding(order.container_id, order.attempt)}`;
 }
 
-/** Orders as they cross a network: their credentials sealed to the worker. */
+/** Orders as they cross a network: their credentials and sessions sealed to the worker. */
 export const sealedOrdersSchema = workerOrdersSchema.extend({
   credentials: z.array(
     z.strictObject({
@@ -82,12 +82,16 @@ export const sealedOrdersSchema = workerOrdersSchema.extend({
       sealed_image_credentials: z.base64().optional(),
     }),
   ),
-  sessions: z.array(sessionIdSchema).max(65_536),
+  /** A JSON array of session ids: whoever knows one can come for it. */
+  sealed_sessions: z.base64().optional(),
 });
 export type SealedOrders = z.infer<typeof sealedOrdersSchema>;
 
-/** Seals the credentials among a worker's orders to it. */
-export async function sealOrders(orders: UrgentOrders, workerPublicKey: string): Promise<SealedOrders> {
+/** Seals the credentials and sessions among a worker's orders to it. */
+export async function sealOrders(
+  { sessions, credentials, ...orders }: UrgentOrders,
+  workerPublicKey: string,
+): Promise<SealedOrders> {
   const seal = async ({ image_credentials, ...mark }: CredentialUpdate) => {
     if (image_credentials === undefined) return mark;
     const binding = updateBinding(mark);
@@ -98,13 +102,24 @@ export async function sealOrders(orders: UrgentOrders, workerPublicKey: string):
   };
   return {
     ...orders,
-    credentials: await Promise.all(orders.credentials.map(seal)),
-    sessions: [...orders.sessions],
+    credentials: await Promise.all(credentials.map(seal)),
+    ...(sessions.length === 0
+      ? {}
+      : {
+          sealed_sessions: await sealToWorker(
+            workerPublicKey,
+            new Secret(JSON.stringify(sessions)),
+            SESSIONS_BINDING,
+          ),
+        }),
   };
 }
 
 /** Opens what `sealOrders` made. @throws ImgcredError INVALID_CREDENTIALS when it is not for this worker */
-export async function openOrders(sealed: SealedOrders, key: WorkerKey): Promise<UrgentOrders> {
+export async function openOrders(
+  { sealed_sessions, ...sealed }: SealedOrders,
+  key: WorkerKey,
+): Promise<UrgentOrders> {
   const open = async ({
     sealed_image_credentials,
     ...mark
@@ -115,8 +130,17 @@ export async function openOrders(sealed: SealedOrders, key: WorkerKey): Promise<
         ? undefined
         : await key.open(sealed_image_credentials, updateBinding(mark)),
   });
-  return { ...sealed, credentials: await Promise.all(sealed.credentials.map(open)) };
+  const opened =
+    sealed_sessions === undefined ? undefined : await key.open(sealed_sessions, SESSIONS_BINDING);
+  return {
+    ...sealed,
+    credentials: await Promise.all(sealed.credentials.map(open)),
+    sessions: opened === undefined ? [] : z.array(sessionIdSchema).parse(JSON.parse(opened.reveal())),
+  };
 }
+
+// Another first line than a credential's or a secret's binding can have: neither opens as the other.
+const SESSIONS_BINDING = 'sessions';
 
 // Another first line than a request's binding can have: neither opens as the other.
 function updateBinding(mark: { workspace_id: string; image_id: string; version: string }): string {

@@ -19,6 +19,7 @@ export class SessionCalls implements WorkerCalls {
   }
 
   call(workerId: string, sessionId: string): void {
+    this.due(workerId);
     const calls = this.#workers.get(workerId) ?? new Map<string, number>();
     calls.set(sessionId, this.#now());
     this.#workers.set(workerId, calls);
@@ -31,7 +32,7 @@ export class SessionCalls implements WorkerCalls {
     if (calls?.size === 0) this.#workers.delete(workerId);
   }
 
-  /** What a worker is to come for, and has not said that it does. */
+  /** What a worker is to come for, and has not said that it does. Forgets what is too old. */
   due(workerId: string): string[] {
     const before = this.#now() - FORGOTTEN_MS;
     for (const [sessionId, at] of this.#workers.get(workerId) ?? [])

@@ -72,6 +72,21 @@ describe('gateway, scheduler and worker in three processes, the worker by TLS wi
     expect((await cluster.show(id)).fetch?.image_compressed_bytes).toBeGreaterThan(0);
   });
 
+  test('pass a request on in some milliseconds, not when somebody looks again', async () => {
+    const waits: number[] = [];
+    for (let at = 0; at < 11; at++) {
+      const { id } = await cluster.run(image.reference, ['/bin/true']);
+      // Answered when it has ended, by the same signals.
+      const ended = await cluster.call<{ created_at: string; assigned_at: string }>(
+        'GET',
+        `/v1/containers/${id}?wait=true`,
+      );
+      waits.push(Date.parse(ended.assigned_at) - Date.parse(ended.created_at));
+    }
+    // Looking again each 200 ms would make this 100.
+    expect(waits.sort((a, b) => a - b)[5]).toBeLessThan(50);
+  }, 30_000);
+
   test('tell what a worker is and holds', async () => {
     const { workers } = await cluster.call<{ workers: object[] }>('GET', '/v1/workers');
     expect(workers).toMatchObject([{ name: 'one', labels: { zone: 'a' }, draining: false, held: 0 }]);

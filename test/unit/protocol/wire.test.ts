@@ -107,6 +107,7 @@ describe('orders on the wire', () => {
     const key = await generateWorkerKey();
     const text = JSON.stringify(await sealOrders(orders, key.publicKey));
     expect(text).not.toContain('hunter2');
+    expect(text).not.toContain('5e5e');
     const opened = await openOrders(sealedOrdersSchema.parse(JSON.parse(text)), key);
     expect(opened.credentials.map(({ image_credentials }) => image_credentials?.reveal())).toEqual([
       secret,

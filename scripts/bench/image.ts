@@ -1,40 +1,44 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { startFaultProxy, startRegistry } from '../../test/fixtures/registry/index.ts';
-import { dropCaches, type Mark, median, output, type Suite, timed } from './mark.ts';
+import { type FaultProxy, startFaultProxy, startRegistry } from '../../test/fixtures/registry/index.ts';
+import { Imgcred, type RunReport } from './executable.ts';
+import { chunkedLayout, largeLayout, PASSWORD, push, pushSmall, USER, unpacked } from './images.ts';
+import { type Mark, middle, type Suite } from './mark.ts';
+import { bytesRead, runOnOverlay } from './overlay.ts';
+import { Podman } from './podman.ts';
 
-const EXECUTABLE = path.resolve(import.meta.dir, '../../dist/imgcred');
-const USER = 'bench';
-const PASSWORD = 'bench-password';
 const LATENCY_MS = 10;
 const BYTES_PER_SECOND = 12_500_000;
 const CREDENTIALS = { REGISTRY_USERNAME: USER, REGISTRY_PASSWORD: PASSWORD };
-const CREDS = ['--creds-env', 'REGISTRY_USERNAME,REGISTRY_PASSWORD'];
-// podman's defaults are more than a session's hard limits may be.
-const ULIMITS = ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'];
 const NUMPY = ['/usr/bin/python3', '-c', 'import numpy; print(numpy.__version__)'];
+const READ_ALL = ['/bin/sh', '-c', 'tar --one-file-system -cf - / 2>/dev/null | cat > /dev/null'];
+const READ_SMALL = ['/bin/sh', '-c', 'cat /data/* > /dev/null'];
+const TAG = '1';
 
 /**
- * The marks of the lazy image, over a link of 10 ms and 12.5 MB/s: a real Debian with Python and numpy, against podman
- * pulling and running the same image. Takes root, podman, and some minutes the first time.
+ * The marks of the lazy image, over a line of 10 ms and 12.5 MB/s that all connections share: a real Debian with Python
+ * and numpy, against podman pulling and running the same image. Takes root, podman, and some minutes.
  */
 export const suite: Suite = async (directory) => {
-  const layout = path.join(directory, 'python');
-  await output([path.resolve(import.meta.dir, '../make-debian-image'), layout, 'python3-numpy']);
-  const registry = await startRegistry({ htpasswd: { [USER]: PASSWORD } });
-  const proxy = await startFaultProxy(registry.url, {
+  const layout = await largeLayout(directory);
+  const tree = await unpacked(layout);
+  const scratch = mkdtempSync(path.join(directory, 'image-'));
+  await using registry = await startRegistry({ htpasswd: { [USER]: PASSWORD } });
+  await using proxy = await startFaultProxy(registry.url, {
     fault: () => ({ latencyMs: LATENCY_MS }),
     linkBytesPerSecond: BYTES_PER_SECOND,
   });
-  const scratch = mkdtempSync(path.join(directory, 'image-'));
   try {
-    const push = ['skopeo', 'copy', '--quiet', '--dest-creds', `${USER}:${PASSWORD}`, '--dest-tls-verify=false'];
-    await output([...push, `oci:${layout}:latest`, `docker://${registry.host}/bench/python:1`]);
-    const bench = new ImageBench(scratch, `${proxy.host}/bench/python:1`);
-    return [...(await bench.coldStart()), ...(await bench.warmStart()), ...(await bench.unknownImage()), ...(await bench.sequential())];
+    await pushSmall(registry, 'bench/small', TAG);
+    await push(layout, registry.host, `bench/large:${TAG}`);
+    await push(await chunkedLayout(layout), registry.host, `bench/chunked:${TAG}`);
+    const bench = new ImageBench(scratch, tree, proxy);
+    return [
+      ...(await bench.small(`${proxy.host}/bench/small:${TAG}`)),
+      ...(await bench.large(`${proxy.host}/bench/large:${TAG}`, 'gzip')),
+      ...(await bench.large(`${proxy.host}/bench/chunked:${TAG}`, 'zstd:chunked, by its own table')),
+    ];
   } finally {
-    await proxy.stop();
-    await registry.stop();
     // A mount is free once the last process that used it is gone, which may be a moment after we know that it ended.
     for (let attempt = 1; attempt <= 20 && !removed(scratch); attempt++) await Bun.sleep(250);
   }
@@ -55,109 +59,99 @@ function removed(directory: string): boolean {
 }
 
 class ImageBench {
-  readonly #scratch: string;
-  readonly #reference: string;
+  readonly podman: Podman;
   #count = 0;
 
-  constructor(scratch: string, reference: string) {
-    this.#scratch = scratch;
-    this.#reference = reference;
+  constructor(
+    private readonly scratch: string,
+    private readonly tree: string,
+    private readonly proxy: FaultProxy,
+  ) {
+    this.podman = new Podman(path.join(scratch, 'podman'), USER, PASSWORD);
   }
 
-  /** A worker that has never seen the image: run, against pull and run. */
-  async coldStart(): Promise<Mark[]> {
-    const registered = this.#directory();
-    await this.#imgcred(registered, 'image', 'add', this.#reference, '--keep', 'none', ...CREDS);
-    let fetched = 0;
-    const lazy = await median(3, async () => {
-      rmSync(path.join(registered, 'worker'), { recursive: true, force: true });
-      const begin = performance.now();
-      const report = await this.#imgcred(registered, 'run', '--json', '--keep', 'none', this.#reference, '--', ...NUMPY);
-      fetched = JSON.parse(report.slice(report.indexOf('{'))).fetch.bytes_fetched;
-      return performance.now() - begin;
-    });
-    const podman = await this.#podman(NUMPY);
-    const detail = `imgcred ${seconds(lazy)} (${(fetched / 1e6).toFixed(1)} MB), podman pull and run ${seconds(podman)}`;
-    return [{ name: 'cold start of python3 -c "import numpy"', value: lazy / podman, unit: 'time', against: 'podman', most: 0.1, detail }];
-  }
-
-  /** The same once everything that it reads is here, against the runtime alone on an unpacked tree. */
-  async warmStart(): Promise<Mark[]> {
-    const directory = this.#directory();
-    await this.#imgcred(directory, 'image', 'add', this.#reference, ...CREDS);
-    const server = Bun.spawn([EXECUTABLE, 'serve', '--listen', 'none', '--data-dir', directory, '--log-level', 'error'], { stdio: ['ignore', 'ignore', 'inherit'] });
-    try {
-      await this.#imgcred(directory, 'run', this.#reference, '--', ...NUMPY);
-      const warm = await median(7, () => timed([EXECUTABLE, 'run', '--data-dir', directory, this.#reference, '--', ...NUMPY]));
-      const podman = await median(5, () => timed(['podman', ...this.#storage(), 'run', '--rm', '--network=none', '--cgroups=disabled', ...ULIMITS, this.#reference, ...NUMPY]));
-      const detail = `imgcred ${seconds(warm)}, podman ${seconds(podman)}`;
-      return [{ name: 'warm start of the same', value: warm / podman, unit: 'time', against: 'podman run', most: 1, detail }];
-    } finally {
-      server.kill();
-      await server.exited;
+  async small(image: string): Promise<Mark[]> {
+    const unknown: number[] = [];
+    const podman: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      unknown.push(await this.#fresh().run(image, READ_SMALL));
+      podman.push((await this.podman.pull(image)) + (await this.podman.run(image, READ_SMALL)));
+      await this.podman.forget();
     }
+    return [
+      ratio('5 MB image: register, run, read all of it', middle(unknown), 'podman pull and run', middle(podman), 1.1),
+    ];
   }
 
-  /** An image that this node has never heard of: register and run, against podman run. */
-  async unknownImage(): Promise<Mark[]> {
-    const lazy = await median(1, async () => {
-      const directory = this.#directory();
-      return timed([EXECUTABLE, 'run', '--data-dir', directory, ...(await this.#credentialsFile()), this.#reference, '--', ...NUMPY]);
-    });
-    const podman = await this.#podman(NUMPY);
-    const detail = `imgcred ${seconds(lazy)}, podman ${seconds(podman)}`;
-    return [{ name: 'first run of an unknown image', value: lazy / podman, unit: 'time', against: 'podman run', most: 1, detail }];
+  async large(image: string, kind: string): Promise<Mark[]> {
+    const named = (name: string) => `${kind}: ${name}`;
+    const warm = this.#fresh();
+    const unknown = await warm.run(image, NUMPY);
+    const pull = await this.podman.pull(image);
+    const first = await this.podman.run(image, NUMPY);
+    const readUnpacked = await this.podman.run(image, READ_ALL);
+    const cold = this.#fresh();
+    await cold.add(image, 'none');
+    const starts: RunReport[] = [];
+    for (let round = 0; round < 3; round++) starts.push(await this.#fromCold(cold, image, NUMPY));
+    const fetched = middle(starts.map((start) => start.bytes_fetched));
+    const read = await bytesRead(this.tree, NUMPY);
+    const all = await this.#fromCold(cold, image, READ_ALL);
+    const { requests } = starts[0] ?? { requests: 0 };
+    const pulled = `of ${seconds(pull)} for pulling and ${seconds(first)} for running`;
+    return [
+      ratio(named('cold start of python3 -c "import numpy"'), middle(starts.map(({ took }) => took)), 'podman pull and run', pull + first, 0.1, `${pulled}; ${requests} requests`),
+      { name: named('bytes fetched for it'), value: fetched / read, unit: 'bytes', against: 'bytes that it reads', detail: `fetched ${megabytes(fetched)} compressed, reads ${megabytes(read)}` },
+      ratio(named('first run of an unknown image'), unknown, 'podman pull and run', pull + first, 1),
+      ratio(named('reading all of the image from cold'), all.took, 'podman pull and read', pull + readUnpacked, 1.1, `${megabytes(all.bytes_fetched)} in ${all.requests} requests`),
+      ...(await this.#warm(warm, image, named)),
+    ];
   }
 
-  /** Every byte of the image through the mount, from cold, against pulling it and then reading it. */
-  async sequential(): Promise<Mark[]> {
-    const readAll = ['/bin/sh', '-c', 'tar --one-file-system -cf - / 2>/dev/null | cat > /dev/null'];
-    const directory = this.#directory();
-    await this.#imgcred(directory, 'image', 'add', this.#reference, '--keep', 'none', ...CREDS);
-    const lazy = await timed([EXECUTABLE, 'run', '--keep', 'none', '--data-dir', directory, this.#reference, '--', ...readAll]);
-    const podman = await this.#podman(readAll);
-    const detail = `imgcred ${seconds(lazy)}, podman ${seconds(podman)}`;
-    return [{ name: 'reading the whole image from cold', value: lazy / podman, unit: 'time', against: 'podman pull and read', most: 1.1, detail }];
+  /** The second run, where all that it reads is here: against podman, and against the least that a container takes. */
+  async #warm(imgcred: Imgcred, image: string, named: (name: string) => string): Promise<Mark[]> {
+    const once = (command: readonly string[], rounds: number) =>
+      imgcred.serving(async () => {
+        await imgcred.run(image, command);
+        const ours: number[] = [];
+        const podman: number[] = [];
+        const overlay: number[] = [];
+        for (let round = 0; round < rounds; round++) {
+          ours.push(await imgcred.run(image, command));
+          podman.push(await this.podman.run(image, command));
+          overlay.push(await runOnOverlay(this.tree, this.scratch, command));
+        }
+        return { ours: middle(ours), podman: middle(podman), overlay: middle(overlay) };
+      });
+    const start = await once(NUMPY, 7);
+    const all = await once(READ_ALL, 3);
+    return [
+      ratio(named('second run of the import'), start.ours, 'crun on overlayfs of an unpacked tree', start.overlay),
+      ratio(named('the same'), start.ours, 'podman run', start.podman, 1),
+      ratio(named('second reading of all'), all.ours, 'crun on overlayfs of an unpacked tree', all.overlay),
+    ];
   }
 
-  async #podman(command: readonly string[]): Promise<number> {
-    const storage = this.#storage(true);
-    await dropCaches();
-    const pull = ['podman', ...storage, 'pull', '--quiet', '--tls-verify=false', '--creds', `${USER}:${PASSWORD}`, this.#reference];
-    const run = ['podman', ...storage, 'run', '--rm', '--network=none', '--cgroups=disabled', ...ULIMITS, this.#reference, ...command];
-    return (await timed(pull)) + (await timed(run));
+  /** A run on a worker that has nothing of the image, nor a record of an earlier start. */
+  #fromCold(imgcred: Imgcred, image: string, command: readonly string[]): Promise<RunReport> {
+    rmSync(path.join(imgcred.directory, 'worker'), { recursive: true, force: true });
+    return imgcred.report(image, command);
   }
 
-  #storage(fresh = false): string[] {
-    const root = path.join(this.#scratch, 'podman');
-    if (fresh) {
-      Bun.spawnSync(['podman', '--root', root, '--runroot', `${root}-run`, 'rmi', '--all', '--force'], { stdio: ['ignore', 'ignore', 'ignore'] });
-    }
-    mkdirSync(root, { recursive: true });
-    // runc, since Debian's crun refuses machines with both versions of control groups.
-    return ['--root', root, '--runroot', `${root}-run`, '--runtime=runc', '--cgroup-manager=cgroupfs', '--events-backend=none'];
+  #fresh(): Imgcred {
+    return new Imgcred(path.join(this.scratch, `data-${this.#count++}`), CREDENTIALS);
   }
+}
 
-  async #credentialsFile(): Promise<string[]> {
-    const file = path.join(this.#scratch, 'credentials');
-    await Bun.write(file, Object.entries(CREDENTIALS).map(([key, value]) => `${key}=${value}\n`).join(''));
-    return ['--creds-file', file];
-  }
-
-  async #imgcred(directory: string, ...args: readonly string[]): Promise<string> {
-    const own = args[0] === 'run' ? 1 : 2;
-    const command = [EXECUTABLE, ...args.slice(0, own), '--data-dir', directory, ...args.slice(own)];
-    const child = Bun.spawn(command, { env: { ...process.env, ...CREDENTIALS }, stdio: ['ignore', 'pipe', 'pipe'] });
-    const [code, out, err] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
-    if (code !== 0) throw new Error(`${command.join(' ')}: ${err}`);
-    return out;
-  }
-
-  #directory(): string {
-    return path.join(this.#scratch, `data-${this.#count++}`);
-  }
+function ratio(name: string, ours: number, against: string, theirs: number, most?: number, more = ''): Mark {
+  const detail = `imgcred ${seconds(ours)}, ${against} ${seconds(theirs)}${more === '' ? '' : `; ${more}`}`;
+  return { name, value: ours / theirs, unit: 'time', against, detail, ...(most === undefined ? {} : { most }) };
 }
 
 function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(2)} s`;
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
 }

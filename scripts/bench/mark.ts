@@ -18,9 +18,9 @@ export function holds({ value, least, most }: Mark): boolean {
   return (least === undefined || value >= least) && (most === undefined || value <= most);
 }
 
-/** Runs a program to its end; throws what it said when it fails. */
-export async function output(command: readonly string[]): Promise<string> {
-  const child = Bun.spawn([...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+/** Runs a program to its end, with `env` beside our own environment; throws what it said when it fails. */
+export async function output(command: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
+  const child = Bun.spawn([...command], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   const [code, out, err] = await Promise.all([
     child.exited,
     new Response(child.stdout).text(),
@@ -31,17 +31,31 @@ export async function output(command: readonly string[]): Promise<string> {
 }
 
 /** Milliseconds that `command` takes. */
-export async function timed(command: readonly string[]): Promise<number> {
+export async function timed(command: readonly string[], env?: Readonly<Record<string, string>>): Promise<number> {
   const begin = performance.now();
-  await output(command);
+  await output(command, env);
   return performance.now() - begin;
+}
+
+/**
+ * A command in a mount namespace of its own, without the second version of control groups where the machine has both:
+ * Debian's crun refuses that mix.
+ */
+export function inOwnNamespace(command: readonly string[]): string[] {
+  const hidden = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"';
+  return ['unshare', '-m', '--propagation', 'private', 'sh', '-c', hidden, 'sh', ...command];
 }
 
 /** The middle of several measurements, each made anew by `measure`. */
 export async function median(rounds: number, measure: () => Promise<number>): Promise<number> {
   const values: number[] = [];
   for (let round = 0; round < rounds; round++) values.push(await measure());
-  return values.sort((a, b) => a - b)[Math.floor(rounds / 2)] ?? Number.NaN;
+  return middle(values);
+}
+
+/** The middle one of some numbers. */
+export function middle(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 /** Writes out and forgets all that the kernel caches: pages, names and inodes. Takes root. */

@@ -31,8 +31,8 @@ interface WantedSpan {
   readonly n: number;
 }
 
-// Enough for two full requests of one span's neighbours; the queue stays short, so that demand finds it so.
-const SPANS_UNDER_WAY = 64;
+// Compressed bytes, enough for two full requests; the queue stays short, so that demand finds it so.
+const BYTES_UNDER_WAY = 16 * 1024 * 1024;
 const FIRST_PAUSE_MS = 5_000;
 const LONGEST_PAUSE_MS = 60_000;
 
@@ -81,22 +81,26 @@ export class Completion {
     let stopped: PrefetchResult['stopped'];
     let nextAt = this.clock.now();
     const underWay = new Set<Promise<void>>();
+    let bytesUnderWay = 0;
+    // Awaited by whoever finds too much under way: settles with the next span that is done.
+    let next = Promise.withResolvers<void>();
+    for (const content of this.contents) content.refreshAll();
     for (const { layer, n } of wanted) {
       const content = this.contents[layer];
-      if (content === undefined || content.refresh(n)) continue;
+      if (content === undefined || content.has(n)) continue;
       if (stopped !== undefined) {
         missing += 1;
         continue;
       }
+      const { compressedLength } = this.index.span(layer, n);
       if (options.bandwidthLimit !== undefined) {
         const now = this.clock.now();
         if (nextAt > now) await sleep(this.clock, nextAt - now, options.signal);
-        nextAt =
-          Math.max(now, nextAt) +
-          (this.index.span(layer, n).compressedLength * 1000) / options.bandwidthLimit;
+        nextAt = Math.max(now, nextAt) + (compressedLength * 1000) / options.bandwidthLimit;
       }
-      while (underWay.size >= SPANS_UNDER_WAY) await Promise.race(underWay);
+      while (underWay.size > 0 && bytesUnderWay + compressedLength > BYTES_UNDER_WAY) await next.promise;
       options.signal?.throwIfAborted();
+      bytesUnderWay += compressedLength;
       const one = this.#bringOne(layer, n, cause, options.signal).then(
         () => {
           fetched += 1;
@@ -108,7 +112,12 @@ export class Completion {
         },
       );
       underWay.add(one);
-      void one.finally(() => underWay.delete(one));
+      void one.finally(() => {
+        underWay.delete(one);
+        bytesUnderWay -= compressedLength;
+        next.resolve();
+        next = Promise.withResolvers();
+      });
     }
     await Promise.all(underWay);
     options.signal?.throwIfAborted();

@@ -6,6 +6,8 @@ export interface BatchLimits {
   readonly bytes: number;
   /** Unwanted bytes between two wanted spans that are cheaper to read over than to ask again. */
   readonly gapBytes: number;
+  /** Up to which length of the request spans that are less urgent come along. */
+  readonly alongBytes: number;
 }
 
 /**
@@ -59,36 +61,46 @@ export class FetchQueue {
   }
 
   /**
-   * Takes `head` and, in span order, the queued neighbours that fit into one request with it. Only flights of
-   * the same cause come along: a reader should not wait for bytes that nobody waits for.
+   * Takes `head` and, in span order, the queued neighbours that fit into one request with it. Less urgent ones come
+   * along only where that keeps the request small: a reader should not wait for much that nobody waits for.
    */
   takeBatch(head: SpanFlight, limits: BatchLimits): SpanFlight[] {
-    const queue = this.#queues[head.cause];
-    const same = new Map<number, SpanFlight>();
-    for (const flight of queue) if (flight.content === head.content) same.set(flight.span.number, flight);
     const batch = [head];
     if (!head.span.materialised) {
-      const fits = (first: SpanFlight, last: SpanFlight) =>
-        last.compressedEnd - first.span.compressedOffset <= limits.bytes;
-      for (let last = head; ; ) {
-        const next = same.get(last.span.number + 1);
-        if (next === undefined || next.span.materialised || !fits(head, next)) break;
-        if (next.span.compressedOffset - last.compressedEnd > limits.gapBytes) break;
+      const near = this.#queuedWith(head);
+      const at = near.indexOf(head);
+      let first = head;
+      let last = head;
+      const fits = (from: SpanFlight, to: SpanFlight, next: SpanFlight) => {
+        const length = to.compressedEnd - from.span.compressedOffset;
+        return length <= limits.bytes && (next.cause === head.cause || length <= limits.alongBytes);
+      };
+      for (const next of near.slice(at + 1)) {
+        if (next.span.compressedOffset - last.compressedEnd > limits.gapBytes || !fits(first, next, next))
+          break;
         batch.push(next);
         last = next;
       }
-      for (let first = head; ; ) {
-        const previous = same.get(first.span.number - 1);
-        const last = batch[batch.length - 1] ?? head;
-        if (previous === undefined || previous.span.materialised || !fits(previous, last)) break;
+      for (const previous of near.slice(0, at).reverse()) {
         if (first.span.compressedOffset - previous.compressedEnd > limits.gapBytes) break;
+        if (!fits(previous, last, previous)) break;
         batch.unshift(previous);
         first = previous;
       }
     }
     const taken = new Set(batch);
-    this.#queues[head.cause] = queue.filter((flight) => !taken.has(flight));
+    for (const cause of new Set(batch.map((flight) => flight.cause)))
+      this.#queues[cause] = this.#queues[cause].filter((flight) => !taken.has(flight));
     return batch;
+  }
+
+  /** What is queued of the same layer, no more urgent than `head`, in the layer's order. */
+  #queuedWith(head: SpanFlight): SpanFlight[] {
+    const causes = FETCH_CAUSES.slice(FETCH_CAUSES.indexOf(head.cause));
+    const same = ({ content, span }: SpanFlight) => content === head.content && !span.materialised;
+    return causes
+      .flatMap((cause) => this.#queues[cause].filter(same))
+      .sort((a, b) => a.span.number - b.span.number);
   }
 
   /** Takes all flights of a layer that `wanted` picks: a transfer that brings them anyway has begun. */

@@ -59,7 +59,8 @@ export interface SharedLayer {
   readonly spanCount: number;
 }
 
-const PREFETCH_QUEUE_SPANS = 256;
+// Full read-ahead windows that may be queued: what is guessed for more readers than this is dropped.
+const WINDOWS_QUEUED = 4;
 const MAX_READ_AROUND = 3;
 
 /**
@@ -110,8 +111,10 @@ export class ImageContent {
       silenceMs: this.#deadlineMs,
       recentBytes: options.recentBytes ?? 64 * 1024 * 1024,
     });
-    const aheadBytes = options.readAheadBytes ?? 32 * 1024 * 1024;
-    this.#readAhead = new ReadAhead((layer) => Math.floor(aheadBytes / this.#typicalSpan(layer)));
+    this.#readAhead = new ReadAhead((layer) => ({
+      most: this.#readAheadSpans(layer),
+      step: Math.max(1, Math.floor((options.fetchTogetherBytes ?? 0) / this.#typicalSpan(layer))),
+    }));
     this.#watch = new ReadWatch(clock, named, stuckAfterMs);
     this.#failures = new FailureLog(clock, named);
     this.#trace = new TraceRecorder(this.#contents.map((content) => content.layout));
@@ -313,38 +316,43 @@ export class ImageContent {
   /** Flights for all missing spans of a read, in the order of the layer; and what to read ahead. */
   #demand(parts: readonly FilePart[]): Map<string, SpanFlight> {
     const flights = new Map<string, SpanFlight>();
+    const along = new Map<FilePart, number>();
     for (const part of parts) {
       const content = this.#contents[part.layer];
       for (let n = part.firstSpan; n <= part.lastSpan; n += 1) {
         if (content?.has(n)) continue;
         flights.set(`${part.layer}/${n}`, this.#fetcher.join(part.layer, n, 'demand'));
       }
-      if (flights.has(`${part.layer}/${part.lastSpan}`)) this.#takeAlong(part);
+      if (flights.has(`${part.layer}/${part.lastSpan}`)) along.set(part, this.#takeAlong(part));
     }
-    for (const part of parts) this.#touched(part);
+    for (const part of parts) this.#touched(part, along.get(part));
     return flights;
   }
 
-  #takeAlong({ layer, firstSpan, lastSpan }: FilePart): void {
+  /** Lets what lies behind a read come in its request. Answers the last span that does. */
+  #takeAlong({ layer, firstSpan, lastSpan }: FilePart): number {
     const { fetchTogetherBytes = 0, maxFetchBytes } = this.options;
     // A limit is on what is asked for, not on what might be.
-    if (fetchTogetherBytes === 0 || maxFetchBytes !== undefined) return;
+    if (fetchTogetherBytes === 0 || maxFetchBytes !== undefined) return lastSpan;
     const end = this.index.span(layer, firstSpan).uncompressedOffset + fetchTogetherBytes;
-    for (let n = lastSpan + 1; n < this.index.spanCount(layer); n += 1) {
+    const count = this.index.spanCount(layer);
+    let n = lastSpan + 1;
+    for (; n < count; n += 1) {
       const span = this.index.span(layer, n);
       const beyond = span.uncompressedOffset + span.uncompressedLength > end;
-      if (beyond || span.materialised || this.#contents[layer]?.has(n) === true) return;
+      if (beyond || span.materialised || this.#contents[layer]?.has(n) === true) break;
       this.#fetcher.joinAlong(layer, n);
     }
+    return n - 1;
   }
 
-  #touched({ layer, firstSpan, lastSpan }: FilePart): void {
+  #touched({ layer, firstSpan, lastSpan }: FilePart, along = lastSpan): void {
     this.#trace.touch(layer, firstSpan, lastSpan);
     const content = this.#contents[layer];
-    const ahead = this.#readAhead.touch(layer, firstSpan, lastSpan, this.index.spanCount(layer));
+    const ahead = this.#readAhead.touch(layer, firstSpan, lastSpan, this.index.spanCount(layer), along);
     if (ahead === undefined || content === undefined) return;
     for (let n = ahead.first; n <= ahead.last; n += 1) {
-      if (this.#fetcher.prefetchLength >= PREFETCH_QUEUE_SPANS) return;
+      if (this.#fetcher.prefetchLength >= WINDOWS_QUEUED * this.#readAheadSpans(layer)) return;
       // A layer without random access costs all of itself: nobody wants that as a guess.
       if (content.has(n) || this.index.span(layer, n).materialised) continue;
       this.#fetcher.join(layer, n, 'readAhead');
@@ -432,6 +440,10 @@ export class ImageContent {
     return new ContentError('local', 'DATA_DIR', `inode ${ino} cannot be read back from the content cache`, {
       hint: 'something alters or damages the cache directory: check the disk, then `imgcred cache prune`',
     });
+  }
+
+  #readAheadSpans(layer: number): number {
+    return Math.floor((this.options.readAheadBytes ?? 32 * 1024 * 1024) / this.#typicalSpan(layer));
   }
 
   #typicalSpan(layer: number): number {

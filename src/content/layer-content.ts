@@ -65,18 +65,13 @@ export class LayerContent {
 
   /** Looks whether another process has stored span `n` in the meantime. */
   refresh(n: number): boolean {
-    if (this.presence.has(n)) return true;
-    if (this.#file === undefined) return false;
-    const tag = new Uint8Array(TAG_BYTES);
-    if (readFullySync(this.#file.fd, tag, this.#tagsOffset + n * TAG_BYTES) !== TAG_BYTES) return false;
-    if (!this.#tagMatches(n, tag, 0)) return false;
-    this.presence.set(n);
-    return true;
+    if (!this.presence.has(n)) this.refreshAll(n, n);
+    return this.presence.has(n);
   }
 
-  /** The same for all spans at once. */
-  refreshAll(): void {
-    if (this.#file !== undefined) this.#readTags(this.#file.fd);
+  /** The same for spans `first`…`last` at once. */
+  refreshAll(first = 0, last = this.layout.spanCount - 1): void {
+    if (this.#file !== undefined) this.#readTags(this.#file.fd, first, last);
   }
 
   /** Fills `into` from byte `offset` of the uncompressed layer, whose spans must be present. False: they are not. */
@@ -95,7 +90,12 @@ export class LayerContent {
    * span is present; it is durable a moment later. False: it could not be kept, and that has been said.
    */
   keep(n: number, bytes: Uint8Array, offset: number): Promise<boolean> {
-    return this.#track(this.#keep(n, bytes, offset));
+    return this.#track(this.#keep(n, n, bytes, offset));
+  }
+
+  /** The same for spans `first`…`last`, whose bytes lie one behind another. */
+  keepRun(first: number, last: number, bytes: Uint8Array, offset: number): Promise<boolean> {
+    return this.#track(this.#keep(first, last, bytes, offset));
   }
 
   /**
@@ -164,8 +164,8 @@ export class LayerContent {
     return operation;
   }
 
-  async #keep(n: number, bytes: Uint8Array, offset: number): Promise<boolean> {
-    if (this.presence.has(n)) return true;
+  async #keep(first: number, last: number, bytes: Uint8Array, offset: number): Promise<boolean> {
+    if (this.presence.hasAll(first, last)) return true;
     if (this.#file?.writable === false || !(await this.surroundings.reserve(bytes.length))) return false;
     if (!this.#closed) this.#file ??= this.surroundings.openAgain(this.layout);
     const file = this.#file;
@@ -173,7 +173,7 @@ export class LayerContent {
     for (let again = false; ; again = true) {
       try {
         await writeFully(file.fd, bytes, offset);
-        this.#kept(n);
+        for (let n = first; n <= last; n += 1) this.#kept(n);
         return true;
       } catch (error) {
         if (systemErrorCode(error) === undefined) throw error;
@@ -210,11 +210,12 @@ export class LayerContent {
     }
   }
 
-  #readTags(fd: number): void {
-    const onDisk = new Uint8Array(this.layout.tags.length);
-    const length = readFullySync(fd, onDisk, this.#tagsOffset);
-    for (let n = 0; (n + 1) * TAG_BYTES <= length; n += 1) {
-      if (this.#tagMatches(n, onDisk, n * TAG_BYTES)) this.presence.set(n);
+  #readTags(fd: number, first = 0, last = this.layout.spanCount - 1): void {
+    const onDisk = new Uint8Array((last + 1 - first) * TAG_BYTES);
+    const length = readFullySync(fd, onDisk, this.#tagsOffset + first * TAG_BYTES);
+    for (let at = 0; at + TAG_BYTES <= length; at += TAG_BYTES) {
+      const n = first + at / TAG_BYTES;
+      if (this.#tagMatches(n, onDisk, at)) this.presence.set(n);
     }
   }
 

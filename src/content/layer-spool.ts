@@ -2,6 +2,7 @@ import type { ImageIndex } from '../index/index.ts';
 import { ByteWindow } from './byte-window.ts';
 import type { LayerContent } from './layer-content.ts';
 import { SpanFlight } from './span-flight.ts';
+import type { Arrival } from './span-landing.ts';
 
 /** What a spool does with the bytes that pass by. */
 export interface SpoolSink {
@@ -10,7 +11,7 @@ export interface SpoolSink {
   /** Registers a flight for a span that nobody asked for, so that whoever does joins it. */
   announce(flight: SpanFlight): void;
   /** Verifies the span's bytes, hands them to those who wait and keeps them. Answers whether they were kept. */
-  deliver(flight: SpanFlight, compressed: Uint8Array): Promise<boolean>;
+  deliver(arrivals: Iterable<Arrival>): Promise<boolean>;
   /** The same for a span too large for memory. */
   deliverStream(flight: SpanFlight, compressed: AsyncIterable<Uint8Array>): Promise<boolean>;
 }
@@ -31,11 +32,13 @@ export class LayerSpool {
     private readonly sink: SpoolSink,
   ) {}
 
-  /** Takes a flight along if its span has not passed by yet. */
+  /** Takes a flight along if its span has not passed by yet, and is not another flight's here. */
   adopt(flight: SpanFlight): boolean {
-    if (!this.#running || flight.span.number < this.#next) return false;
+    const { number } = flight.span;
+    const known = this.#adopted.get(number);
+    if (!this.#running || number < this.#next || (known !== undefined && known !== flight)) return false;
     flight.state = 'flying';
-    this.#adopted.set(flight.span.number, flight);
+    this.#adopted.set(number, flight);
     return true;
   }
 
@@ -57,7 +60,7 @@ export class LayerSpool {
         const { compressedOffset: offset, compressedLength: length } = flight.span;
         const kept = flight.span.materialised
           ? await this.sink.deliverStream(flight, window.range(offset, length))
-          : await this.sink.deliver(flight, await window.bytes(offset, length));
+          : await this.sink.deliver([{ flight, compressed: await window.bytes(offset, length) }]);
         keeping &&= kept;
         if (flight.settled) this.#adopted.delete(this.#next);
       }

@@ -30,7 +30,9 @@ export interface SpanFetcherOptions extends RangeRequestOptions {
 
 // Stuck transfers give their place away; this many in all is the end, whatever they do.
 const TRANSFERS_AT_MOST = 64;
+// What a round trip of some ms costs on a line of 10 MB/s.
 const GAP_BYTES = 64 * 1024;
+const ALONG_BYTES = 256 * 1024;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 5_000;
 
@@ -190,10 +192,13 @@ export class SpanFetcher {
       if (!spool.spool.adopt(head)) void spool.done.then(() => this.#requeue([head]));
       return;
     }
-    const batch = this.#queue.takeBatch(head, {
+    const limited = this.options.maxFetchBytes !== Number.POSITIVE_INFINITY;
+    const wanted = this.#queue.takeBatch(head, {
       bytes: this.#requests.requestBytes(head.cause),
-      gapBytes: GAP_BYTES,
+      gapBytes: limited ? 0 : GAP_BYTES,
+      alongBytes: ALONG_BYTES,
     });
+    const batch = this.#withGaps(wanted);
     for (const flight of batch) flight.state = 'flying';
     let occupied = true;
     const count = (by: number) => {
@@ -218,6 +223,24 @@ export class SpanFetcher {
     this.#transfers.add(transfer);
   }
 
+  /** Adds the spans whose bytes come anyway, because they lie between two that are wanted. */
+  #withGaps(wanted: readonly SpanFlight[]): SpanFlight[] {
+    const batch: SpanFlight[] = [];
+    for (const flight of wanted) {
+      const { content, span } = flight;
+      for (let n = (batch[batch.length - 1]?.span.number ?? span.number) + 1; n < span.number; n += 1) {
+        if (content.has(n) || content.transfers.has(n) || this.#flights.get(content)?.has(n) === true)
+          continue;
+        const between = new SpanFlight(content, this.index.span(span.layer, n), flight.cause);
+        between.abandoned = true;
+        this.#register(between);
+        batch.push(between);
+      }
+      batch.push(flight);
+    }
+    return batch;
+  }
+
   #requeue(flights: readonly SpanFlight[]): void {
     for (const flight of flights) {
       if (flight.settled) continue;
@@ -232,9 +255,7 @@ export class SpanFetcher {
     const mine = new Set(batch);
     try {
       for (let failures = 0; ; ) {
-        for (const flight of mine) {
-          if (!flight.settled && flight.content.refresh(flight.span.number)) this.#settle(flight);
-        }
+        this.#settlePresent(mine);
         const open = [...mine].filter((flight) => !flight.settled);
         if (open.length === 0) return;
         if (open.every((flight) => flight.abandoned)) return this.#fail(open, closedError());
@@ -265,6 +286,14 @@ export class SpanFetcher {
       // Nothing above is meant to throw; a defect must fail the readers, not leave them waiting.
       this.#fail([...mine], toContentError(error, this.#where(batch)));
     }
+  }
+
+  /** Settles what is here by now, by another process or another image of this one. `batch` is in span order. */
+  #settlePresent(batch: Iterable<SpanFlight>): void {
+    const open = [...batch].filter((flight) => !flight.settled);
+    const [first] = open;
+    first?.content.refreshAll(first.span.number, open[open.length - 1]?.span.number);
+    for (const flight of open) if (flight.content.has(flight.span.number)) this.#settle(flight);
   }
 
   #fail(flights: readonly SpanFlight[], error: unknown): void {
@@ -322,13 +351,13 @@ export class SpanFetcher {
         }
         return undefined;
       }
-      for (const flight of open) {
-        const start = flight.span.compressedOffset - offset;
-        await this.#landing.deliver(
-          flight,
-          answer.bytes.subarray(start, start + flight.span.compressedLength),
-        );
-      }
+      const { bytes } = answer;
+      await this.#landing.deliver(
+        open.map((flight) => {
+          const start = flight.span.compressedOffset - offset;
+          return { flight, compressed: bytes.subarray(start, start + flight.span.compressedLength) };
+        }),
+      );
       return undefined;
     } catch (error) {
       return error;
@@ -359,7 +388,7 @@ export class SpanFetcher {
     const spool = new LayerSpool(this.index, first.span.layer, content, {
       arrived: (count) => this.#requests.arrived(cause, fallBack, count),
       announce: (flight) => this.#register(flight),
-      deliver: (flight, compressed) => this.#landing.deliver(flight, compressed),
+      deliver: (arrivals) => this.#landing.deliver(arrivals),
       deliverStream: (flight, compressed) => this.#landing.deliverStream(flight, compressed),
     });
     for (const flight of open) spool.adopt(flight);

@@ -17,6 +17,15 @@ export interface SpanLandingOptions {
   readonly where: (flight: SpanFlight) => string;
 }
 
+/** A span that came in. */
+export interface Arrival {
+  readonly flight: SpanFlight;
+  readonly compressed: Uint8Array;
+}
+
+// Inflating and hashing run on this thread: after so many bytes the readers that they served go on.
+const BYTES_A_TURN = 512 * 1024;
+
 /**
  * What happens to compressed bytes that came in for a span: inflated, verified, handed to those who wait, kept.
  * Nothing else in this folder sees a byte before its span has proved its sha256 here.
@@ -31,25 +40,62 @@ export class SpanLanding {
     this.recent = new RecentSpans(options.recentBytes);
   }
 
-  /** Verifies, hands out, keeps. Answers whether the span was kept. */
-  async deliver(flight: SpanFlight, compressed: Uint8Array): Promise<boolean> {
-    if (flight.settled) return true;
+  /** Verifies, hands out, keeps. Small neighbours are written together. Answers whether all were kept. */
+  async deliver(arrivals: Iterable<Arrival>): Promise<boolean> {
+    // While one run is written the next is inflated.
+    let kept = Promise.resolve(true);
+    let run: LandedSpan[] = [];
+    let bytes = 0;
+    const keep = async () => {
+      const before = await kept;
+      kept = this.#keep(run).then((now) => before && now);
+      kept.catch(() => {});
+      run = [];
+    };
+    for (const { flight, compressed } of arrivals) {
+      if (flight.settled) continue;
+      const landed = this.#land(flight, compressed);
+      if (landed === undefined) continue;
+      if (!follows(run, landed)) await keep();
+      run.push(landed);
+      bytes += landed.bytes.length;
+      if (bytes < BYTES_A_TURN) continue;
+      bytes = 0;
+      await keep();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await keep();
+    return await kept;
+  }
+
+  /** Inflates, verifies, hands out. Undefined: the bytes are not the span's. */
+  #land(flight: SpanFlight, compressed: Uint8Array): LandedSpan | undefined {
     try {
-      flight.bytes = inflateSpan(this.index, flight.span, compressed);
+      const bytes = inflateSpan(this.index, flight.span, compressed);
+      this.options.counters.spansFetched += 1;
+      flight.land(bytes);
+      return { flight, bytes };
     } catch (error) {
       this.#corrupt(flight, error);
-      return true;
+      return undefined;
     }
-    this.options.counters.spansFetched += 1;
-    flight.land(flight.bytes);
-    const kept = await flight.content.keep(flight.span.number, flight.bytes, flight.span.uncompressedOffset);
-    if (!kept) {
-      this.options.counters.spansNotKept += 1;
-      this.recent.put(flight.content, flight.span.number, flight.bytes);
+  }
+
+  /** Keeps spans that lie one behind another, by one write. */
+  async #keep(run: readonly LandedSpan[]): Promise<boolean> {
+    const [first] = run;
+    const last = run[run.length - 1];
+    if (first === undefined || last === undefined) return true;
+    const { content, span } = first.flight;
+    const bytes = run.length === 1 ? first.bytes : Buffer.concat(run.map((landed) => landed.bytes));
+    const kept = await content.keepRun(span.number, last.flight.span.number, bytes, span.uncompressedOffset);
+    for (const landed of run) {
+      if (!kept) {
+        this.options.counters.spansNotKept += 1;
+        this.recent.put(content, landed.flight.span.number, landed.bytes);
+      }
+      this.options.settle(landed.flight);
     }
-    this.options.settle(flight);
-    // Inflating and hashing ran on this thread: let the readers that it served go on before the next span.
-    await new Promise((resolve) => setImmediate(resolve));
     return kept;
   }
 
@@ -84,4 +130,19 @@ export class SpanLanding {
     if (flight.corruptions > 1)
       this.options.settle(flight, toContentError(error, this.options.where(flight)));
   }
+}
+
+interface LandedSpan {
+  readonly flight: SpanFlight;
+  readonly bytes: Uint8Array;
+}
+
+function follows(run: readonly LandedSpan[], next: LandedSpan): boolean {
+  const last = run[run.length - 1]?.flight.span;
+  if (last === undefined) return true;
+  const { span } = next.flight;
+  return (
+    span.number === last.number + 1 &&
+    span.uncompressedOffset === last.uncompressedOffset + last.uncompressedLength
+  );
 }

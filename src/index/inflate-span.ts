@@ -159,7 +159,8 @@ function inflateZstdSpan(compressed: Uint8Array, length: number): Uint8Array | u
   try {
     // The shorter way allocates what the frames promise, so they must promise what was indexed.
     if (zstdContentSize(compressed) === length) return Bun.zstdDecompressSync(compressed);
-    return zstdDecompressSync(compressed, { maxOutputLength: length });
+    // One piece of output with a little to spare, where the default is many small ones that are joined.
+    return zstdDecompressSync(compressed, { chunkSize: length + 64, maxOutputLength: length });
   } catch {
     return undefined;
   }

@@ -43,7 +43,7 @@ function flight(content: LayerContent, number: number, cause: FetchCause, materi
   return new SpanFlight(content, span, cause);
 }
 
-const LIMITS = { bytes: 500, gapBytes: 0 };
+const LIMITS = { bytes: 500, gapBytes: 0, alongBytes: 0 };
 const numbers = (flights: readonly SpanFlight[]) => flights.map((one) => one.span.number);
 
 describe('the fetch queue', () => {
@@ -77,6 +77,29 @@ describe('the fetch queue', () => {
     queue.add(flight(content, 6, 'trace'));
     queue.add(flight(layer(), 4, 'demand'));
     expect(numbers(queue.takeBatch(head, LIMITS))).toEqual([5]);
+  });
+
+  test('less urgent neighbours come along as long as the request stays small', () => {
+    const queue = new FetchQueue();
+    const content = layer();
+    const head = flight(content, 5, 'readAhead');
+    queue.add(head);
+    for (const n of [3, 4, 6, 7, 8]) queue.add(flight(content, n, 'trace'));
+    queue.add(flight(content, 2, 'demand'));
+    const batch = queue.takeBatch(head, { ...LIMITS, alongBytes: 450 });
+    expect(numbers(batch)).toEqual([5, 6, 7, 8]);
+    expect(batch.map((one) => one.cause)).toEqual(['readAhead', 'trace', 'trace', 'trace']);
+    expect(numbers(queue.drain())).toEqual([2, 3, 4]);
+  });
+
+  test('a gap that is cheaper to read over than to ask again does not end a batch', () => {
+    const queue = new FetchQueue();
+    const content = layer();
+    const head = flight(content, 5, 'trace');
+    queue.add(head);
+    for (const n of [1, 3, 7, 10]) queue.add(flight(content, n, 'trace'));
+    expect(numbers(queue.takeBatch(head, { ...LIMITS, bytes: 700, gapBytes: 100 }))).toEqual([1, 3, 5, 7]);
+    expect(numbers(queue.drain())).toEqual([10]);
   });
 
   test('a span without random access travels alone', () => {

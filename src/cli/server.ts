@@ -107,7 +107,9 @@ export async function startServer(
     const servers: HttpServer[] = [];
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
     const own: OwnWorker | undefined = config.roles.includes('worker')
-      ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, signal))
+      ? new OwnWorker(() =>
+          startWorker(config, plane?.scheduler, logger, { brief: workerWhenNeeded, signal }),
+        )
       : undefined;
     const plane = control ? await openControlPlane(config, registry, signals, own, logger) : undefined;
     if (plane !== undefined) {
@@ -375,7 +377,7 @@ async function startWorker(
   config: Config,
   scheduler: WorkerLink | undefined,
   logger: Logger,
-  signal?: AbortSignal,
+  { brief, signal }: { readonly brief: boolean; readonly signal: AbortSignal | undefined },
 ): Promise<Worker> {
   const layout = dataLayout(config.data_dir);
   let link: WorkerLink;
@@ -396,7 +398,7 @@ async function startWorker(
       ...(config.gateway_ca === undefined ? {} : { caFile: config.gateway_ca }),
     });
   }
-  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }) }, signal);
+  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }), brief }, signal);
 }
 
 function tlsOf({ tls_cert: cert, tls_key: key }: Config): TlsFiles | undefined {

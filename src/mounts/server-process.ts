@@ -11,12 +11,18 @@ import { READY_LINE } from './run-server.ts';
 const START_TIMEOUT_MS = 20_000;
 const END_TIMEOUT_MS = 20_000;
 const LOOK_AGAIN_MS = 10;
+const GOES_ON = 'the mount server of an earlier start goes on as it was started: it has mounts';
 
 /** A mount server that was found running, or has been started. */
 export interface FoundMountServer {
   readonly client: MountClient;
   readonly pid: number;
   readonly adopted: boolean;
+}
+
+export interface FindMountServerOptions {
+  /** Leaves a server that has mounts as it is, whatever it was started with: for who stays no longer than a command. */
+  readonly keepBusy?: boolean;
 }
 
 /**
@@ -30,14 +36,19 @@ export async function findOrStartMountServer(
   settings: MountServerSettings,
   logFile: string,
   logger: Logger = silentLogger,
+  { keepBusy = false }: FindMountServerOptions = {},
 ): Promise<FoundMountServer> {
   const client = new MountClient(settings.socket);
   const health = await settled(client);
   if (health !== undefined) {
     const differences = differencesOf(health, settings);
     if (differences.length === 0) return { client, pid: health.pid, adopted: true };
-    if (!(await endIfIdle(client)))
-      return replaceBusy(client, health, differences, settings, logFile, logger);
+    if (!(await endIfIdle(client))) {
+      if (!keepBusy) return replaceBusy(client, health, differences, settings, logFile, logger);
+      const { pid, version, mounts } = health;
+      logger.warn(GOES_ON, { pid, version, mounts, differences });
+      return { client, pid, adopted: true };
+    }
   }
   const pid = await startProcess({ ...settings, log_file: logFile }, logFile);
   return { client, pid, adopted: false };
@@ -58,10 +69,7 @@ async function replaceBusy(
   // What a mount has to be resumed from lies in there.
   const same = running?.state_directory === settings.state_directory;
   if (hand_over !== HAND_OVER_VERSION || !same) {
-    logger.warn(
-      'the mount server of an earlier start goes on as it was started: its mounts can’t be taken',
-      found,
-    );
+    logger.warn(`${GOES_ON}, and they can’t be taken over`, found);
     return { client, pid, adopted: true };
   }
   try {

@@ -37,6 +37,8 @@ export interface LiveMountsOptions {
   readonly directory: string;
   readonly logger: Logger;
   readonly onLost: OnLost;
+  /** Leaves a mount server with mounts as it is: this worker does not stay. */
+  readonly keepBusy?: boolean;
 }
 
 /** Who uses an image (a container, by its id), and what is needed to mount it. */
@@ -87,7 +89,8 @@ export class LiveMounts {
   }
 
   static async start(options: LiveMountsOptions): Promise<LiveMounts> {
-    const server = await findOrStartMountServer(options.settings, options.logFile, options.logger);
+    const { settings, logFile, logger, keepBusy = false } = options;
+    const server = await findOrStartMountServer(settings, logFile, logger, { keepBusy });
     await server.client.hold(process.pid);
     const mounts = new LiveMounts(options, server);
     if (!server.adopted) mounts.#detachLeftovers();
@@ -349,8 +352,8 @@ export class LiveMounts {
     });
     while (this.#watch !== undefined) {
       try {
-        const { settings, logFile } = this.#options;
-        this.#server = await findOrStartMountServer(settings, logFile, this.#logger);
+        const { settings, logFile, keepBusy = false } = this.#options;
+        this.#server = await findOrStartMountServer(settings, logFile, this.#logger, { keepBusy });
         await this.#server.client.hold(process.pid);
         break;
       } catch (thrown) {

@@ -30,7 +30,7 @@ export async function startUserMountServer(
     ends_with_mounts: true,
   };
   const logFile = join(layout.worker, 'user-mount-server.log');
-  const { client } = await findOrStartMountServer(settings, logFile, logger);
+  const { client } = await findOrStartMountServer(settings, logFile, logger, { keepBusy: true });
   // The image may have to be registered first, which takes its time.
   await client.hold(process.pid);
 }

@@ -36,6 +36,8 @@ export interface WorkerOptions {
   readonly layout: DataLayout;
   readonly link: WorkerLink;
   readonly logger: Logger;
+  /** It is there for one command: it leaves the mount server of a service as that started it. */
+  readonly brief?: boolean;
 }
 
 const LONGEST_WAIT_MS = 25_000;
@@ -113,6 +115,7 @@ export class Worker {
       logFile: join(layout.worker, 'mount-server.log'),
       directory: layout.mounts,
       logger,
+      keepBusy: options.brief === true,
       onLost: (users, reason) => {
         for (const id of users)
           runs.get(id)?.fail(new ImgcredError('MOUNT_FAILED', reason, { hint: 'run it again' }));

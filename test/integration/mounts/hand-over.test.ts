@@ -74,6 +74,14 @@ describe('a mount server with other settings that has mounts', () => {
     expect((await client.show('one')).stats).toEqual(fetched);
   }, 120_000);
 
+  test('keeps them where a worker asks that stays for a command only, and says what differs', async () => {
+    const first = await world.server();
+    await first.client.mount(world.request('one'));
+    const second = await world.server({ ...OTHER, prefetch: 'all' }, { keepBusy: true });
+    expect(second).toMatchObject({ pid: first.pid, adopted: true });
+    expect(world.lines).toMatchObject([{ level: 'warn', differences: ['read_timeout_ms', 'prefetch'] }]);
+  }, 120_000);
+
   test('takes away what only lingered, and hands the rest over', async () => {
     const first = await world.server();
     await first.client.mount(world.request('used'));

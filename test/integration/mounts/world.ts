@@ -72,12 +72,16 @@ export class MountWorld implements AsyncDisposable {
   }
 
   /** Finds or starts the mount server, as a worker does. */
-  async server(changes: Partial<MountServerSettings> = {}): Promise<FoundMountServer> {
+  async server(
+    changes: Partial<MountServerSettings> = {},
+    options: { readonly keepBusy?: boolean } = {},
+  ): Promise<FoundMountServer> {
     const logger = createLogger({ level: 'info', write: (line) => this.lines.push(JSON.parse(line)) });
     const found = await findOrStartMountServer(
       this.settings(changes),
       join(this.directory, 'mount-server.log'),
       logger,
+      options,
     );
     this.#pids.add(found.pid);
     return found;

@@ -1,10 +1,14 @@
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdir, readFile } from 'node:fs/promises';
 import { Cluster } from '../fixtures/cluster/index.ts';
 import { firstOutput, Sandbox, type Server } from '../fixtures/executable/index.ts';
 import { busyboxLayer } from '../fixtures/images/index.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
 import { filesWith } from '../fixtures/search.ts';
+
+// Some of them run a dozen commands, each a process of its own: the five seconds that a test has without this are
+// not enough on a busy machine.
+setDefaultTimeout(60_000);
 
 const VALUE = 'first line\nand a second one';
 // Printed by no container: what one prints stands in its log, and that is its own affair.

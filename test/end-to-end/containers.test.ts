@@ -1,7 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { EXECUTABLE, firstOutput, Sandbox } from '../fixtures/executable/index.ts';
 import { busyboxLayer } from '../fixtures/images/index.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
+
+// Some of them run a dozen commands, each a process of its own: the five seconds that a test has without this are
+// not enough on a busy machine.
+setDefaultTimeout(60_000);
 
 let registry: RegistryFixture;
 let image: PushedImage;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { EXECUTABLE, Sandbox } from '../fixtures/executable/index.ts';
@@ -12,6 +12,10 @@ import {
   type RegistryFixture,
   startRegistry,
 } from '../fixtures/registry/index.ts';
+
+// Some of them run a dozen commands, each a process of its own: the five seconds that a test has without this are
+// not enough on a busy machine.
+setDefaultTimeout(60_000);
 
 let registry: RegistryFixture;
 let image: PushedImage;

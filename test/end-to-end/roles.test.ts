@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   Cluster,
   type ContainerView,
@@ -16,6 +16,10 @@ import {
   type RegistryFixture,
   startRegistry,
 } from '../fixtures/registry/index.ts';
+
+// Some of them run a dozen commands, each a process of its own: the five seconds that a test has without this are
+// not enough on a busy machine.
+setDefaultTimeout(60_000);
 
 const USER = 'demo';
 const PASSWORD = 'roles-Password-1f8e0c';

@@ -8,7 +8,8 @@ export const workerDrain: Command = {
   words: ['worker', 'drain'],
   summary: 'Give a worker no new containers',
   usage: 'WORKER [--undo]',
-  examples: ['imgcred worker drain edge-1'],
+  description: 'What it runs goes on to its end. Holds through restarts, the worker’s own too, until --undo.',
+  examples: ['imgcred worker drain edge-1', 'imgcred worker drain edge-1 --undo'],
   options: { undo: { help: 'give it some again' }, ...ADMIN_OPTIONS },
   positionals: [1, 1],
   async run(invocation) {

@@ -419,6 +419,35 @@ describe('a server that ignores Range', () => {
     expect(Math.min(...taken)).toBeLessThanOrEqual(10_000);
   });
 
+  test('loses no reader whose own request is answered while its span passes by', async () => {
+    const source = new MemorySource(image.layers);
+    const late = 15 * SPAN;
+    const begin = image.index.extents(big.ino)[0]?.layerOffset ?? Number.NaN;
+    const cut = image.index.span(0, image.index.spanAt(0, begin + late)).compressedOffset + 1;
+    const passing = Promise.withResolvers<void>();
+    const answered = Promise.withResolvers<void>();
+    source.answer = async ({ layer }) => {
+      const first = source.requests.length === 1;
+      const all = source.blob({ digest: layer as never });
+      await (first ? source.requested(2) : passing.promise);
+      const stream = (async function* () {
+        try {
+          yield all.subarray(0, cut);
+          // Asked for more: the span is the one that is being waited for.
+          passing.resolve();
+          await answered.promise;
+          yield all.subarray(cut);
+        } finally {
+          void turn().then(answered.resolve);
+        }
+      })();
+      return { kind: 'whole', stream };
+    };
+    const reader = content(image.index, await store(), source, { readAheadBytes: 0 });
+    await Promise.all([readBig(reader, 2 * SPAN, 10), turn().then(() => readBig(reader, late, 10))]);
+    expect(source.requests).toHaveLength(2);
+  });
+
   test('and breaks off is asked again, and the rest of the spans still come', async () => {
     const clock = new ManualClock();
     const source = new MemorySource(image.layers);

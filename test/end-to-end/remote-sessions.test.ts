@@ -363,6 +363,40 @@ describe('what is killed between somebody and a container on another machine', (
   }, 60_000);
 });
 
+test('whatever is killed, and whenever, no exec hangs, and the container is none the worse', async () => {
+  const id = await started('exec sleep 600');
+  const done = new AbortController();
+  const killing = (async () => {
+    for (let kills = 0; kills < 9; kills++) {
+      // Not synchronisation: the moments at which something dies are to be as different as they can be.
+      await Bun.sleep(100 + Math.random() * 500);
+      if (kills % 3 === 0) {
+        await gateway.kill();
+        await startGateway();
+      } else if (kills % 3 === 1) {
+        await scheduler.kill();
+        scheduler = await startScheduler();
+      } else {
+        await worker.kill();
+        worker = await startWorker();
+      }
+    }
+    done.abort();
+  })();
+  const codes = new Map<number, number>();
+  const asking = async () => {
+    while (!done.signal.aborted) {
+      const { code } = await imgcred('exec', [id, '--', '/bin/sh', '-c', 'exit 42']);
+      codes.set(code, (codes.get(code) ?? 0) + 1);
+    }
+  };
+  await Promise.all([killing, asking(), asking(), asking()]);
+  expect([...codes.keys()].filter((code) => code !== 42 && code !== 125)).toEqual([]);
+  const after = await imgcred('exec', [id, '--', '/bin/sh', '-c', 'exit 42']);
+  expect(after.code).toBe(42);
+  expect(await cluster.show(id)).toMatchObject({ state: 'running', attempt: 1 });
+}, 120_000);
+
 test('a stranger comes for no session', async () => {
   const route = `https://${gateway.listen}/v1/worker/session/${'0'.repeat(64)}`;
   const headers = { upgrade: 'websocket', connection: 'upgrade' };

@@ -14,6 +14,7 @@ import { AccessProofs } from './access-proofs.ts';
 import { cacheEntry, cacheStatus, contentState } from './content-views.ts';
 import { chooseDriver } from './driver.ts';
 import { HolderWatch } from './holder-watch.ts';
+import { Lingering } from './lingering.ts';
 import { type EarlierMount, LiveMount, type LiveMountContext } from './live-mount.ts';
 import {
   HAND_OVER_VERSION,
@@ -43,8 +44,7 @@ export type ServerEnd =
 /** The mounts of one process, and what belongs to their content. Its methods are the routes of `routes.ts`. */
 export class MountServer {
   readonly #mounts = new Map<string, LiveMount>();
-  // Mounts that nobody uses, kept for a while for whoever comes next.
-  readonly #lingering = new Map<string, NodeJS.Timeout>();
+  readonly #lingering = new Lingering((id) => void this.#endLingering(id));
   readonly #turns = new Turns();
   readonly #totals = new ServedTotals();
   readonly #context: LiveMountContext;
@@ -104,7 +104,7 @@ export class MountServer {
   async stop(): Promise<void> {
     this.#watch[Symbol.dispose]();
     this.#ending = true;
-    for (const timer of this.#lingering.values()) clearTimeout(timer);
+    this.#lingering.stop();
     await this.#turns.idle();
     const unmounting = [...this.#mounts.keys()].map((id) =>
       this.unmount(id).catch((thrown: unknown) => {
@@ -157,7 +157,7 @@ export class MountServer {
       const known = this.#mounts.get(request.mount_id);
       if (known === undefined) return this.#open(request.mount_id, request, credential, { trace });
       await known.useCredential(credential);
-      this.#stopLingering(request.mount_id);
+      this.#lingering.remove(request.mount_id);
       return known;
     });
   }
@@ -194,7 +194,7 @@ export class MountServer {
       throw new ImgcredError('UNSUPPORTED', 'some mounts can’t be handed over');
     }
     this.#ending = true;
-    await Promise.all([...this.#lingering.keys()].map((id) => this.#endLingering(id)));
+    await Promise.all(this.#lingering.ids.map((id) => this.#endLingering(id)));
     await this.#turns.idle();
     const leaving = this.list();
     // Their end is not one that came from outside.
@@ -254,11 +254,7 @@ export class MountServer {
     return this.#turns.take(id, async () => {
       // Its start is over, and what it touched is worth knowing now.
       await this.#starts.end(this.get(id));
-      this.#stopLingering(id);
-      this.#lingering.set(
-        id,
-        setTimeout(() => void this.#endLingering(id), ms),
-      );
+      this.#lingering.add(id, ms);
       return this.takeStart(id);
     });
   }
@@ -275,11 +271,6 @@ export class MountServer {
     return this.#mounts.size - this.#lingering.size;
   }
 
-  #stopLingering(id: string): void {
-    clearTimeout(this.#lingering.get(id));
-    this.#lingering.delete(id);
-  }
-
   async #endLingering(id: string): Promise<void> {
     try {
       await this.#turns.take(id, async () => {
@@ -292,7 +283,7 @@ export class MountServer {
 
   async #close(id: string): Promise<RecordedStart | undefined> {
     const mount = this.get(id);
-    this.#stopLingering(id);
+    this.#lingering.remove(id);
     await this.#starts.end(mount);
     const start = this.takeStart(id);
     this.#mounts.delete(id);
@@ -346,7 +337,7 @@ export class MountServer {
   }
 
   async cachePrune(options: PruneCache) {
-    await Promise.all([...this.#lingering.keys()].map((id) => this.#endLingering(id)));
+    await Promise.all(this.#lingering.ids.map((id) => this.#endLingering(id)));
     return await this.#context.store.prune({
       ...(options.unused_for_ms === undefined ? {} : { unusedForMs: options.unused_for_ms }),
       ...(options.to_bytes === undefined ? {} : { toBytes: options.to_bytes }),

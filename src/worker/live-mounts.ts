@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Secret } from '../credentials/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import { duplicateDescriptorOf, readMountTable, unmount } from '../filesystem/index.ts';
+import { duplicateDescriptorOf } from '../filesystem/index.ts';
 import {
   endIfIdle,
   type FoundMountServer,
@@ -16,6 +16,7 @@ import {
 import type { Logger } from '../observability/index.ts';
 import type { ContainerRequest, CredentialUpdate, RecordedStart } from '../protocol/index.ts';
 import { identifyProcess } from './containers/index.ts';
+import { detach, detachLeftovers } from './leftover-mounts.ts';
 
 interface HeldMount {
   readonly request: PlainMountRequest;
@@ -399,14 +400,9 @@ export class LiveMounts {
     }
   }
 
-  /** Mounts whose server is gone, and that nobody holds: nobody can serve them again. */
   #detachLeftovers(): void {
     const held = new Set([...this.#held.values()].map(({ request }) => request.mountpoint));
-    for (const { target } of readMountTable().reverse()) {
-      if (!target.startsWith(`${this.#options.directory}/`) || held.has(target)) continue;
-      this.#logger.warn('removing a mount whose server is gone', { mountpoint: target });
-      detach(target, this.#logger);
-    }
+    detachLeftovers(this.#options.directory, held, this.#logger);
   }
 }
 
@@ -416,12 +412,4 @@ function mountIdOf(...parts: readonly string[]): string {
 
 function withCredential(request: HeldMount['request'], credential: Secret<string> | undefined): MountRequest {
   return credential === undefined ? request : { ...request, image_credentials: credential.reveal() };
-}
-
-function detach(mountpoint: string, logger: Logger): void {
-  try {
-    unmount(mountpoint, { detach: true });
-  } catch (thrown) {
-    logger.debug('nothing to detach', { mountpoint, error: String(thrown) });
-  }
 }

@@ -10,14 +10,18 @@ import type { LayerContent } from './layer-content.ts';
 const PIECE_BYTES = 1024 * 1024;
 
 /**
- * Whole files under their own sha256, which the kernel can read without asking us (FUSE passthrough wants a
- * file whose byte 0 is the file's byte 0, and a file's bytes stand in the middle of its layer's).
+ * Whole files which the kernel can read without asking us (FUSE passthrough wants a file whose byte 0 is the file's
+ * byte 0, and a file's bytes stand in the middle of its layer's).
+ *
+ * They are named by the spans that they are made of, not by their sha256 alone: an index from a registry may name the
+ * sha256 of a file that only others may read.
  *
  * What it costs: the file's bytes a second time on disk, counted in the store's limit and evicted like layers;
  * and once per content, reading, hashing and writing it, about 1 s a GiB of processor time plus the disk's. In
- * exchange all later reads of it, in every image that has the same content, take no turn through user space.
+ * exchange all later reads of it, in every image that has the same layer, take no turn through user space.
  */
 export class BackingFiles {
+  readonly #names = new Map<number, string>();
   readonly #made = new Map<string, Promise<string | undefined>>();
   readonly #leased = new Set<string>();
   readonly #asked = new Set<number>();
@@ -60,9 +64,9 @@ export class BackingFiles {
 
   async verify(ino: number): Promise<'good' | 'damaged' | 'not-local' | 'no-digest'> {
     if (!this.#local(ino)) return 'not-local';
-    const name = this.#name(ino);
-    if (name === undefined) return 'no-digest';
-    if ((await this.#digest(ino, () => Promise.resolve())) === name) return 'good';
+    const digest = this.#expected(ino);
+    if (digest === undefined) return 'no-digest';
+    if ((await this.#digest(ino, () => Promise.resolve())) === digest) return 'good';
     await this.#dropDamagedSpans(ino);
     return 'damaged';
   }
@@ -103,7 +107,7 @@ export class BackingFiles {
       fd = fs.openSync(temporary, 'wx', 0o600);
       fs.ftruncateSync(fd, size);
       const digest = await this.#digest(ino, (bytes, at) => writeFully(fd, bytes, at));
-      if (digest !== name) {
+      if (digest !== this.#expected(ino)) {
         if (digest !== undefined) await this.#dropDamagedSpans(ino);
         return undefined;
       }
@@ -176,6 +180,22 @@ export class BackingFiles {
   }
 
   #name(ino: number): string | undefined {
+    const digest = this.#expected(ino);
+    if (digest === undefined) return undefined;
+    const known = this.#names.get(ino);
+    if (known !== undefined) return known;
+    const hash = new Bun.CryptoHasher('sha256');
+    hash.update(`imgcred backing file 1\n${digest} ${this.index.size(ino)}\n`);
+    for (const { layer, layerOffset, fileOffset, length } of this.files.extents(ino)) {
+      hash.update(`${this.contents[layer]?.layout.key} ${layerOffset} ${fileOffset} ${length}\n`);
+    }
+    const name = hash.digest('hex');
+    this.#names.set(ino, name);
+    return name;
+  }
+
+  /** The sha256 that the index says, hexadecimal. */
+  #expected(ino: number): string | undefined {
     const digest = this.index.fileDigest(ino);
     return digest.length === 32 ? Buffer.from(digest).toString('hex') : undefined;
   }

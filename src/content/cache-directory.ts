@@ -10,7 +10,7 @@ import type { CacheFile } from './space-budget.ts';
  * The cache on disk:
  *
  *     layers/DIGEST.KEY    a layer's bytes and presence (`layer-file.ts`)
- *     files/DIGEST         whole files by the sha256 of their content, for passthrough
+ *     files/NAME           whole files by the spans that they are made of, for passthrough
  *     incoming/            files being written; the dead's are swept at open
  *     live/NAME~OWNER      leases
  */

@@ -4,7 +4,7 @@ import type { CacheFile } from './space-budget.ts';
 /** A line of `imgcred cache ls`. */
 export interface CacheEntry {
   readonly kind: 'layer' | 'file' | 'incoming';
-  /** The layer's digest, or the file's; a temporary name for what is still coming in. */
+  /** The layer's digest; the name of a file, or a temporary one for what is still coming in. */
   readonly digest: string;
   /** The key that tells layouts of the same layer apart (`layer-layout.ts`), undefined for files. */
   readonly key: string | undefined;
@@ -44,7 +44,7 @@ export function describeCache(directory: CacheDirectory): CacheEntry[] {
       const header = file.kind === 'layer' ? directory.layerHeader(file) : undefined;
       return {
         kind: file.kind,
-        digest: header?.digest ?? (file.kind === 'file' ? `sha256:${file.name}` : file.name),
+        digest: header?.digest ?? file.name,
         key: header?.key,
         bytes: file.bytes,
         fullBytes: header?.uncompressedSize,

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { layoutOfLayer, mergeTraces } from '../../../src/content/index.ts';
 import { ImgcredError } from '../../../src/errors/index.ts';
-import type { SpanInfo } from '../../../src/index/index.ts';
+import { openImageIndex, type SpanInfo } from '../../../src/index/index.ts';
 import { ManualClock, turn } from './support/clock.ts';
 import { buildImage, noise, SPAN, type TestImage } from './support/image.ts';
 import { readAll, scratch } from './support/scratch.ts';
@@ -205,7 +205,7 @@ describe('the trace of a run', () => {
     const first = content(image.index, kept, new MemorySource(image.layers), { readAheadBytes: 0 });
     for (const n of [7, 1, 4]) await first.read(big.ino, n * SPAN, new Uint8Array(10));
     const earlier = first.trace();
-    await readAll(first, big.ino, big.bytes.length);
+    await first.completeAll();
     expect(await first.backingFile(big.ino)).toBeDefined();
 
     const second = content(image.index, kept, new MemorySource(image.layers), { readAheadBytes: 0 });
@@ -292,7 +292,7 @@ describe('filling from the indexing pass', () => {
 });
 
 describe('backing files', () => {
-  test('hold exactly the content of a wholly local file, once for all images', async () => {
+  test('hold exactly the content of a wholly local file, once for all images of its layer', async () => {
     const place = directory();
     const opened = await store(place);
     const reader = content(image.index, opened, new MemorySource(image.layers));
@@ -300,11 +300,27 @@ describe('backing files', () => {
     await reader.completeAll();
     const file = await reader.backingFile(big.ino);
     expect(fs.readFileSync(file ?? '')).toEqual(Buffer.from(big.bytes));
-    expect(path.basename(file ?? '')).toBe(Buffer.from(image.index.fileDigest(big.ino)).toString('hex'));
     expect(await reader.backingFile(big.ino)).toBe(file);
     expect(opened.prune().entries).toBe(0);
     const other = content(image.index, await store(place), new MemorySource(image.layers));
     expect(other.backingFileNow(big.ino)).toBe(file);
+  });
+
+  test('are not given to an image that names the sha256 of another’s file', async () => {
+    const place = directory();
+    const reader = content(image.index, await store(place), new MemorySource(image.layers));
+    await reader.completeAll();
+    expect(await reader.backingFile(big.ino)).toBeDefined();
+    // As an index that is found in a registry may say: nobody read the layer to make it.
+    const strange = await buildImage([[{ name: 'mine', bytes: noise(big.bytes.length, 99) }]]);
+    const mine = fileOf(strange, 'mine');
+    const told = Uint8Array.from(strange.index.bytes);
+    const at = Buffer.from(told).indexOf(strange.index.fileDigest(mine.ino));
+    told.set(image.index.fileDigest(big.ino), at);
+    const other = content(openImageIndex(told), await store(place), new MemorySource(strange.layers));
+    expect(other.backingFileNow(mine.ino)).toBeUndefined();
+    await other.completeAll();
+    expect(await other.backingFile(mine.ino)).toBeUndefined();
   });
 
   test('small files get none', async () => {

@@ -204,6 +204,7 @@ export class ContainerRun {
       this.#started = true;
       await this.#container.start();
       clock.lap('start');
+      this.#context.spares.replace();
       if (this.#stop !== 'no') this.#end(this.#stop === 'kill');
       await this.#seeThrough(this.#container, record);
     } catch (thrown) {

@@ -16,8 +16,9 @@ export function spawnSupervisor(command: readonly string[]): SupervisorProcess {
   return child;
 }
 
-// The next one is started when the container of the last one is under way, not beside it.
-const REPLACE_AFTER_MS = 100;
+// The next one is started when the container of the last one is under way, not beside it: on few cores it would hold that
+// up. Where nobody says when that is, it is this long after.
+const REPLACE_AFTER_MS = 2_000;
 
 /**
  * Keeps some supervisors waiting. They cost memory, and nothing else: without an instruction they do nothing, and
@@ -39,7 +40,7 @@ export class SpareSupervisors implements Disposable {
   /** One that waits, or undefined: then the caller starts its own. */
   take(): SupervisorProcess | undefined {
     if (this.#disposed) return undefined;
-    this.#timer ??= setTimeout(() => this.#fill(), REPLACE_AFTER_MS);
+    this.#timer ??= setTimeout(() => this.replace(), REPLACE_AFTER_MS);
     this.#timer.unref();
     for (;;) {
       const child = this.#waiting.shift();
@@ -48,8 +49,14 @@ export class SpareSupervisors implements Disposable {
     }
   }
 
-  #fill(): void {
+  /** Starts others in place of those that were taken. */
+  replace(): void {
+    clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#fill();
+  }
+
+  #fill(): void {
     while (!this.#disposed && this.#waiting.length < this.#count)
       this.#waiting.push(spawnSupervisor(this.#command));
   }

@@ -23,7 +23,7 @@ import { type ChannelHandler, type ControlChannel, listenForControl } from './co
 import { CONTROL_VERSION, decodeMessage, type Frame } from './control-protocol.ts';
 import { ContainerError } from './errors.ts';
 import { parseExecOptions } from './exec-options.ts';
-import { readHostFacts } from './host-facts.ts';
+import type { HostFacts } from './host-facts.ts';
 import { ProcessConnection, sendOutput } from './process-connection.ts';
 import { identifyProcess, mountNamespace } from './process-identity.ts';
 import { execFailure, type StartFailure } from './runtime-failure.ts';
@@ -82,10 +82,13 @@ export class SupervisedContainer implements ChannelHandler {
   }
 
   /** Mounts the root file system and everything else that a start needs, and listens for the worker. */
-  static prepare(directory: string, secrets: readonly ContainerSecret[]): SupervisedContainer {
+  static prepare(
+    directory: string,
+    secrets: readonly ContainerSecret[],
+    host: HostFacts,
+  ): SupervisedContainer {
     const paths = containerPaths(directory);
     const manifest = readManifest(paths);
-    const host = readHostFacts();
     enterOwnMounts();
     const self = identifySelf();
     // From here on, whoever cleans up finds this process.

@@ -4,6 +4,7 @@ import { forbidCoreDumps } from '../../filesystem/index.ts';
 import { containerPaths } from './container-files.ts';
 import { type ContainerSecret, deserialiseSecrets } from './container-secrets.ts';
 import { ContainerError, NotInImageError } from './errors.ts';
+import { readHostFacts } from './host-facts.ts';
 import { SupervisedContainer } from './supervised-container.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -22,7 +23,8 @@ export async function superviseContainer(): Promise<number> {
   forbidCoreDumps({ traceable: true });
   const input = Bun.stdin.text();
   const waits = await Promise.race([input.then(() => false), Bun.sleep(WAITS_AFTER_MS).then(() => true)]);
-  if (waits) warmUp();
+  const host = waits ? readHostFacts() : undefined;
+  if (host !== undefined) warmUp(host);
   const text = await input;
   if (text === '') return 0;
   for (const signal of ['SIGHUP', 'SIGINT', 'SIGPIPE'] as const) process.on(signal, () => {});
@@ -30,7 +32,7 @@ export async function superviseContainer(): Promise<number> {
   try {
     const { directory, secrets } = parseInstruction(text);
     logDefects(containerPaths(directory).supervisorLog);
-    container = SupervisedContainer.prepare(directory, secrets);
+    container = SupervisedContainer.prepare(directory, secrets, host ?? readHostFacts());
   } catch (error) {
     const failure = toImgcredError(error);
     const exitCode = failure instanceof NotInImageError ? { exitCode: failure.exitCode } : {};

@@ -1,7 +1,7 @@
 import { endedChild, readMountTable } from '../../filesystem/index.ts';
 import { serialiseSecrets } from './container-secrets.ts';
 import { encodeMessage, FrameDecoder } from './control-protocol.ts';
-import { readHostFacts } from './host-facts.ts';
+import type { HostFacts } from './host-facts.ts';
 import { overlayOptions } from './overlay.ts';
 import { resolveUser } from './passwd.ts';
 import { identifyProcess } from './process-identity.ts';
@@ -12,7 +12,7 @@ import { buildRuntimeSpec } from './runtime-spec.ts';
  * Runs what every container needs once for nothing, so that its code is compiled and the C library is loaded when the
  * instruction of a supervisor that was started ahead arrives. Touches nothing. Some milliseconds.
  */
-export function warmUp(): void {
+export function warmUp(host: HostFacts): void {
   const identity = resolveUser('root:root', {
     passwd: 'root:x:0:0:root:/root:/bin/sh\n',
     group: 'root:x:0:\n',
@@ -22,7 +22,7 @@ export function warmUp(): void {
     image: { Entrypoint: ['/bin/true'], Env: ['PATH=/bin'] },
     options: { mounts: [{ type: 'tmpfs', target: '/none' }] },
     identity,
-    host: readHostFacts(),
+    host,
     files: { hosts: '/none', hostname: '/none', resolvConf: '/none' },
     cgroupParent: '/none',
   });

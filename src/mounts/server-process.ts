@@ -18,6 +18,8 @@ export interface FoundMountServer {
   readonly client: MountClient;
   readonly pid: number;
   readonly adopted: boolean;
+  /** It is of another build, or has other settings, and goes on because of its mounts: end it when they are gone. */
+  readonly outdated?: boolean;
 }
 
 export interface FindMountServerOptions {
@@ -70,7 +72,7 @@ async function replaceBusy(
   const same = running?.state_directory === settings.state_directory;
   if (hand_over !== HAND_OVER_VERSION || !same) {
     logger.warn(`${GOES_ON}, and they can’t be taken over`, found);
-    return { client, pid, adopted: true };
+    return { client, pid, adopted: true, outdated: true };
   }
   try {
     const successor = await startProcess({ ...settings, log_file: logFile, take_over: true }, logFile);
@@ -84,7 +86,7 @@ async function replaceBusy(
       ...found,
       error,
     });
-    return { client, pid, adopted: true };
+    return { client, pid, adopted: true, outdated: true };
   }
 }
 

@@ -209,7 +209,10 @@ export class LiveMounts {
     );
     this.#releasing.set(mountId, settled);
     try {
-      return await released;
+      const start = await released;
+      // The watch has another one started in its place.
+      if (this.#server.outdated && this.#held.size === 0) await endIfIdle(this.#server.client);
+      return start;
     } finally {
       if (this.#releasing.get(mountId) === settled) this.#releasing.delete(mountId);
     }

@@ -98,8 +98,8 @@ class Installation implements AsyncDisposable {
     await rename(`${this.executable}.new`, this.executable);
   }
 
-  async start(role: string): Promise<void> {
-    const args = ['--prefetch', 'none', '--keep', 'none', '--read-timeout', '20'];
+  async start(role: string, more: readonly string[] = []): Promise<void> {
+    const args = [...more, '--prefetch', 'none', '--keep', 'none', '--read-timeout', '20'];
     if (role !== 'worker') args.push('--listen', '127.0.0.1:0');
     else
       args.push(
@@ -113,10 +113,10 @@ class Installation implements AsyncDisposable {
   }
 
   /** As a service is restarted: told to end, then started. */
-  async restart(): Promise<void> {
+  async restart(...more: string[]): Promise<void> {
     for (const role of this.roles) {
       await this.#processes.get(role)?.kill('SIGTERM');
-      await this.start(role);
+      await this.start(role, more);
     }
   }
 
@@ -234,6 +234,28 @@ describe('another version of the executable, put in the place of the one that ru
       });
     }, 120_000);
   }
+
+  test('leaves mounts with the former that can’t be handed over, until they are gone', async () => {
+    await using installation = await Installation.make(['all']);
+    await installation.restart('--fuse-driver', 'fuse-native');
+    const counter = await installation.counter();
+    const former = await installation.mountServer();
+    await installation.install(join(builds, 'imgcred'));
+    await installation.restart();
+    expect(await installation.mountServer()).toEqual({
+      ...former,
+      executable: `${former.executable} (deleted)`,
+    });
+    await counter.check('a');
+    await counter.end();
+    await eventually('a mount server of the later version', async () => {
+      const { version } = await installation.mountServer();
+      return version === OTHER_VERSION ? true : version;
+    });
+    const { id } = await installation.counter();
+    await installation.cluster.call('POST', `/v1/containers/${id}/stop`, { kill: true });
+    expect((await installation.cluster.ended(id)).fetch).toMatchObject({ driver: 'kernel' });
+  }, 120_000);
 
   test('is not what a worker of the former one starts its children from', async () => {
     await using installation = await Installation.make(['all']);

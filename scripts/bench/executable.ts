@@ -28,6 +28,11 @@ export class Imgcred {
     await output(this.#command(['image', 'add'], [image, '--keep', keep, ...options, ...this.#login]), this.credentials);
   }
 
+  /** Forgets an image, and with it what its starts touched; its layers stay known. */
+  async forget(image: string): Promise<void> {
+    await output(this.#command(['image', 'rm'], [image]));
+  }
+
   /** Milliseconds of running a command, to its end. Where the image is not known it is registered. */
   run(image: string, command: readonly string[], ...options: readonly string[]): Promise<number> {
     return timed(this.#command(['run'], [...options, ...this.#login, image, '--', ...command]), this.credentials);

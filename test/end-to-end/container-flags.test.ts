@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { firstOutput, Sandbox } from '../fixtures/executable/index.ts';
+import { EXECUTABLE, firstOutput, Sandbox } from '../fixtures/executable/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
 import { Podman } from '../fixtures/podman.ts';
 import { type PushedImage, Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
@@ -325,6 +325,40 @@ describe('limits, which podman can’t set here', () => {
     ]);
     expect(stdout.split(/\s/)[0]).toBe(expected);
   });
+
+  test('what the machine has no control groups for is said on stderr, and shown with the container', async () => {
+    await using without = await Sandbox.make();
+    const hidden = ['unshare', '--mount', 'sh', '-c', 'umount -R /sys/fs/cgroup && exec "$@"', 'sh'];
+    const imgcred = async (...args: string[]) => {
+      const child = Bun.spawn([...hidden, EXECUTABLE, ...args], {
+        cwd: '/',
+        env: { PATH: process.env.PATH ?? '', IMGCRED_DATA_DIR: without.dataDirectory },
+        stdout: 'pipe',
+        stderr: 'pipe',
+      });
+      const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+      return { stdout, stderr, code: await child.exited };
+    };
+    const run = await imgcred(
+      'run',
+      '--json',
+      '--name',
+      'free',
+      ...SH,
+      image.reference,
+      '--',
+      '-c',
+      'exit 3',
+    );
+    expect(run.code).toBe(3);
+    expect(run.stderr).toContain('imgcred: warning: no control group can be written to');
+    const { id } = JSON.parse(run.stdout);
+    const shown = JSON.parse((await without.run(['container', 'show', id])).stdout);
+    expect(shown.fetch.warnings).toEqual([expect.stringContaining('without any limit')]);
+    const refused = await imgcred('run', '--memory', '64m', ...SH, image.reference, '--', '-c', 'true');
+    expect(refused).toMatchObject({ code: 125, stdout: '' });
+    expect(refused.stderr).toContain("no writable 'memory' control group");
+  }, 30_000);
 
   test('--stop-timeout is what lies between the stop signal and SIGKILL', async () => {
     const script = 'trap "echo asked" TERM; echo up; while :; do sleep 0.05; done';

@@ -21,6 +21,7 @@ const accepted: [text: string, mount: Mount][] = [
   ['type=tmpfs,target=/t', { type: 'tmpfs', target: '/t' }],
   ['type=tmpfs,target=/t,size=64m', { type: 'tmpfs', target: '/t', size_bytes: 64 << 20 }],
   ['type=tmpfs,target=/t,tmpfs-size=4096', { type: 'tmpfs', target: '/t', size_bytes: 4096 }],
+  ['type=tmpfs,target=/t,tmpfs-mode=700,ro', { type: 'tmpfs', target: '/t', mode: 0o700, read_only: true }],
 ];
 for (const [text, mount] of accepted) {
   test(`reads ${text}`, () => {
@@ -37,6 +38,7 @@ const refused: [text: string, problem: string][] = [
   ['type=volume,source=/a,target=/b', "there is no mount type 'volume'"],
   ['type=bind,source=/a,target=/b,shared', "there is no field 'shared'"],
   ['type=tmpfs,target=/t,source=/a', "there is no field 'source'"],
+  ['type=tmpfs,target=/t,tmpfs-mode=9', 'tmpfs-mode must be octal'],
   ['type=tmpfs,target=/t,size=big', "'big' is not a size"],
 ];
 for (const [text, problem] of refused) {

@@ -111,6 +111,29 @@ describe('the runtime spec', () => {
     }
   });
 
+  test('hides the host’s tree of control groups in version 2, where the container would see all of it', () => {
+    const types = (mode: 'v1' | 'v2' | 'none') =>
+      build({ host: { ...host, cgroup: { ...host.cgroup, mode } } }).linux.namespaces.map(({ type }) => type);
+    expect(types('v2')).toContain('cgroup');
+    expect(types('v1')).not.toContain('cgroup');
+    expect(types('none')).not.toContain('cgroup');
+  });
+
+  test('names a container after the end of its id, or after the host whose network it has', () => {
+    const ids = ['ctr_01m886vwa940pc3ez0s93985pq', 'ctr_01m886vwa940pc3ez0s93985pr'];
+    expect(new Set(ids.map((id) => build({ id }).hostname)).size).toBe(2);
+    expect(build({ options: { network: 'host' } }).hostname).toBe('the-host');
+    expect(build({ options: { network: 'host', hostname: 'given' } }).hostname).toBe('given');
+  });
+
+  test('has its network files read-only where the root is', () => {
+    const options = (readOnly: boolean) =>
+      build({ options: { readOnly } }).mounts.find(({ destination }) => destination === '/etc/hosts')
+        ?.options;
+    expect(options(true)).toContain('ro');
+    expect(options(false)).not.toContain('ro');
+  });
+
   test('leaves the rule for devices out where crun could not set it, unless devices could be made', () => {
     const weak = {
       ...host,

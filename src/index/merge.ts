@@ -13,6 +13,9 @@ export interface MergedImage {
   readonly readers: readonly EntryReader[];
 }
 
+/** How often links are tried whose targets are links that come later: archivers write no such links at all. */
+const MOST_ROUNDS = 16;
+
 /** A hard link whose target has to be looked for again when the whole layer is in. */
 interface OpenLink {
   readonly entry: number;
@@ -165,14 +168,19 @@ class LayerMerge {
    * this layer brought its own file of that name: both belong to one file in the tree that the layer was made of.
    */
   private closeLinks(): void {
-    for (let open = this.openLinks; open.length > 0; ) {
+    let open = this.openLinks;
+    for (let round = 1; open.length > 0; round++) {
       const left: OpenLink[] = [];
       for (const link of open) this.guard(link.entry, () => this.close(link) || left.push(link));
       const [first] = left;
-      if (first !== undefined && left.length === open.length) {
+      if (first !== undefined && (left.length === open.length || round === MOST_ROUNDS)) {
         this.guard(first.entry, () => {
           const target = printableName(this.reader.link(first.entry));
-          throw new PathError(`its hard link target '${target}' does not exist`);
+          throw new PathError(
+            left.length === open.length
+              ? `its hard link target '${target}' does not exist`
+              : `its hard link target '${target}' is one of too many that come later`,
+          );
         });
       }
       open = left;

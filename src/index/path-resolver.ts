@@ -6,6 +6,8 @@ const SLASH = 0x2f;
 const DOT = 0x2e;
 /** As many as Linux follows in one path (path_resolution(7)). */
 const MOST_SYMLINKS = 40;
+/** What the targets of all symlinks that are followed may have in all: real images need some MiB. */
+const MOST_FOLLOWED_BYTES = 64 * 1024 * 1024;
 
 /** A path that leads nowhere within the image; the message says where it ends. */
 export class PathError extends Error {}
@@ -32,6 +34,7 @@ interface Walk {
  * their root; those that climb above the root or lead nowhere are refused.
  */
 export class PathResolver {
+  private followedBytes = 0;
   private before: Walk = {
     bytes: new Uint8Array(0),
     start: 0,
@@ -85,6 +88,7 @@ export class PathResolver {
   private walk(path: PathBytes, last: number, createFor: number | undefined): number {
     const { tree } = this;
     let directory = ROOT_NODE;
+    const budget = { left: MOST_SYMLINKS };
     for (let at = path.start; at < last; ) {
       const slash = path.bytes.indexOf(SLASH, at);
       const child = tree.find(directory, path.bytes, at, slash);
@@ -93,7 +97,7 @@ export class PathResolver {
         directory = tree.add(directory, path.layer, at, slash - at, tree.addInode(IMPLICIT, 0, true));
       } else if (tree.isDirectory(child)) directory = child;
       else {
-        const entered = this.enter(child, createFor);
+        const entered = this.enter(child, createFor, budget);
         if (entered !== -1) directory = entered;
         else if (createFor === undefined) return -1;
         else {
@@ -113,10 +117,9 @@ export class PathResolver {
   }
 
   /** The directory that a symlink leads to; -1 for what is no symlink. */
-  private enter(node: number, createFor: number | undefined): number {
+  private enter(node: number, createFor: number | undefined, budget: { left: number }): number {
     const target = this.symlinkTarget(node);
     if (target === undefined) return -1;
-    const budget = { left: MOST_SYMLINKS };
     const found = this.follow(node, target, budget);
     if (found === -1 || !this.tree.isDirectory(found)) {
       if (createFor === undefined) return -1;
@@ -137,6 +140,9 @@ export class PathResolver {
   private follow(node: number, target: Uint8Array, budget: { left: number }): number {
     const { tree } = this;
     if (budget.left-- === 0) throw new PathError('its path goes through too many symlinks');
+    this.followedBytes += target.length;
+    if (this.followedBytes > MOST_FOLLOWED_BYTES)
+      throw new PathError('the symlinks in the image’s paths are too long and too many');
     let at = target[0] === SLASH ? ROOT_NODE : tree.parent(node);
     for (let start = 0; start < target.length; ) {
       const slash = target.indexOf(SLASH, start);

@@ -315,6 +315,33 @@ describe('a layer whose parts do not fit together is refused, and the entry name
       [[{ name: 'h', type: '1', link: 'nothing' }]],
       "entry 'h' is refused: its hard link target 'nothing' does not exist",
     ],
+    [
+      'hard links in a row, each to one that comes later',
+      [
+        [
+          ...Array.from({ length: 2000 }, (_, at) => ({ name: `h${at}`, type: '1', link: `h${at + 1}` })),
+          { name: 'h2000' },
+        ],
+      ],
+      'is one of too many that come later',
+    ],
+    [
+      'a path through more symlinks than Linux follows in one',
+      [[{ name: 'd/', type: '5' }, { name: 'd/s', type: '2', link: '.' }, { name: `d/${'s/'.repeat(41)}f` }]],
+      'too many symlinks',
+    ],
+    [
+      'ever so many paths through ever so long symlinks',
+      [
+        [
+          { name: 'd/', type: '5' },
+          { name: 'd/s0', type: '2', link: './'.repeat(2000) },
+          { name: 'd/s1', type: '2', link: 's0/'.repeat(38) },
+          ...Array.from({ length: 2000 }, (_, at) => [{ name: `d/${at}/f` }, { name: `d/s1/${at}` }]).flat(),
+        ],
+      ],
+      'too long and too many',
+    ],
     ['a hard link to itself', [[{ name: 'h', type: '1', link: 'h' }]], "entry 'h'"],
     [
       'hard links to each other',

@@ -1,7 +1,8 @@
-import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemErrorCode } from '../../errors/index.ts';
 import type { CgroupMode } from './host-facts.ts';
+import { readOptional } from './optional-files.ts';
 
 const CGROUP_ROOT = '/sys/fs/cgroup';
 
@@ -83,13 +84,5 @@ function childGroups(directory: string): string[] {
       .sort();
   } catch {
     return [];
-  }
-}
-
-function readOptional(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
   }
 }

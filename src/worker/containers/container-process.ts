@@ -6,6 +6,7 @@ import type { ContainerPaths } from './container-files.ts';
 import type { TerminalSize } from './container-options.ts';
 import type { ContainerPlan } from './container-plan.ts';
 import { ContainerError } from './errors.ts';
+import { readOptional } from './optional-files.ts';
 import {
   type ProcessInput,
   type ProcessOutput,
@@ -231,12 +232,4 @@ function readPid(path: string): number {
   const pid = Number(readFileSync(path, 'utf8').trim());
   if (Number.isSafeInteger(pid) && pid > 0) return pid;
   throw new RangeError(`the runtime wrote no process id to ${path}`);
-}
-
-function readOptional(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }

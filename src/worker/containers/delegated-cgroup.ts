@@ -1,6 +1,7 @@
-import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { systemErrorCode } from '../../errors/index.ts';
+import { readWords, writable } from './optional-files.ts';
 
 /** A group of version 2 that this process is in and may divide, as systemd's `Delegate=yes` gives it. */
 export interface DelegatedGroup {
@@ -61,23 +62,4 @@ export function divideDelegatedGroup(root: string, group = findDelegatedGroup(ro
 /** @see cgroups(7), `/proc/PID/cgroup` */
 function ownGroup(): string | undefined {
   return /^0::(\/.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1];
-}
-
-function writable(path: string): boolean {
-  try {
-    accessSync(path, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function readWords(path: string): string[] {
-  try {
-    return readFileSync(path, 'utf8')
-      .split(/\s+/)
-      .filter((word) => word !== '');
-  } catch {
-    return [];
-  }
 }

@@ -1,8 +1,9 @@
-import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { readUserNamespace, type UserNamespace } from '../../filesystem/index.ts';
 import { capabilitiesOfMask } from './capabilities.ts';
 import { divideDelegatedGroup, findDelegatedGroup } from './delegated-cgroup.ts';
+import { readWords, writable } from './optional-files.ts';
 
 /**
  * How this host keeps its control groups. `hybrid`: version 1 with a version 2 tree beside it; `none`: no
@@ -114,24 +115,5 @@ function fileSystemType(path: string): number | undefined {
     return Number(statfsSync(path).type);
   } catch {
     return undefined;
-  }
-}
-
-function writable(path: string): boolean {
-  try {
-    accessSync(path, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function readWords(path: string): string[] {
-  try {
-    return readFileSync(path, 'utf8')
-      .split(/\s+/)
-      .filter((word) => word !== '');
-  } catch {
-    return [];
   }
 }

@@ -1,6 +1,7 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import type { ContainerPaths } from './container-files.ts';
 import type { NetworkMode } from './container-options.ts';
+import { readOptional } from './optional-files.ts';
 
 /** Writes /etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as its network needs them. */
 export function writeNetworkFiles(paths: ContainerPaths, hostname: string, network: NetworkMode): void {
@@ -20,12 +21,4 @@ function withName(table: string, hostname: string): string {
     .some((line) => line.replace(/#.*/, '').split(/\s+/).slice(1).includes(hostname));
   if (known) return table;
   return `${table === '' || table.endsWith('\n') ? table : `${table}\n`}127.0.1.1\t${hostname}\n`;
-}
-
-function readOptional(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }

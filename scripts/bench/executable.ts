@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { z } from 'zod';
-import { output, timed } from './mark.ts';
+import { type Measured, measured, output } from './mark.ts';
 
 const EXECUTABLE = path.resolve(import.meta.dir, '../../dist/imgcred');
 
@@ -33,16 +33,14 @@ export class Imgcred {
     await output(this.#command(['image', 'rm'], [image]));
   }
 
-  /** Milliseconds of running a command, to its end. Where the image is not known it is registered. */
-  run(image: string, command: readonly string[], ...options: readonly string[]): Promise<number> {
-    return timed(this.#command(['run'], [...options, ...this.#login, image, '--', ...command]), this.credentials);
+  /** Runs a command, to its end. Where the image is not known it is registered. */
+  run(image: string, command: readonly string[], ...options: readonly string[]): Promise<Measured> {
+    return measured(this.#command(['run'], [...options, ...this.#login, image, '--', ...command]), this.credentials);
   }
 
   /** The same of an image that is registered, with what it cost. */
   async report(image: string, command: readonly string[]): Promise<RunReport> {
-    const begin = performance.now();
-    const said = await output(this.#command(['run'], ['--json', '--keep', 'none', image, '--', ...command]), this.credentials);
-    const took = performance.now() - begin;
+    const { took, said } = await measured(this.#command(['run'], ['--json', '--keep', 'none', image, '--', ...command]), this.credentials);
     return { ...reportSchema.parse(JSON.parse(said.slice(said.indexOf('{')))).fetch, took };
   }
 
@@ -51,11 +49,20 @@ export class Imgcred {
     const options = ['--listen', 'none', '--log-level', 'error'];
     const server = Bun.spawn(this.#command(['serve'], options), { stdio: ['ignore', 'ignore', 'inherit'] });
     try {
+      while (!(await this.#answers())) {
+        if (server.exitCode !== null) throw new Error('imgcred serve did not start');
+        await Bun.sleep(20);
+      }
       return await use();
     } finally {
       server.kill();
       await server.exited;
     }
+  }
+
+  async #answers(): Promise<boolean> {
+    const unix = path.join(this.directory, 'imgcred.sock');
+    return (await fetch('http://imgcred/healthz', { unix }).catch(() => undefined))?.ok === true;
   }
 
   get #login(): string[] {

@@ -30,11 +30,21 @@ export async function output(command: readonly string[], env: Readonly<Record<st
   return out;
 }
 
+/** What a program took, in milliseconds, and said. */
+export interface Measured {
+  readonly took: number;
+  readonly said: string;
+}
+
+export async function measured(command: readonly string[], env?: Readonly<Record<string, string>>): Promise<Measured> {
+  const begin = performance.now();
+  const said = await output(command, env);
+  return { took: performance.now() - begin, said };
+}
+
 /** Milliseconds that `command` takes. */
 export async function timed(command: readonly string[], env?: Readonly<Record<string, string>>): Promise<number> {
-  const begin = performance.now();
-  await output(command, env);
-  return performance.now() - begin;
+  return (await measured(command, env)).took;
 }
 
 /**

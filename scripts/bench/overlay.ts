@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { dropCaches, inOwnNamespace, output, timed } from './mark.ts';
+import { dropCaches, inOwnNamespace, type Measured, measured, output } from './mark.ts';
 
 const OPTIONS = {
   ociVersion: '1.0.2',
@@ -13,8 +13,8 @@ const OPTIONS = {
   linux: { namespaces: ['pid', 'network', 'ipc', 'uts', 'mount'].map((type) => ({ type })) },
 };
 
-/** Milliseconds of the bare minimum: overlayfs over a tree that is unpacked already, and crun, to the command's end. */
-export async function runOnOverlay(tree: string, scratch: string, command: readonly string[]): Promise<number> {
+/** The bare minimum: overlayfs over a tree that is unpacked already, and crun, to the command's end. */
+export async function runOnOverlay(tree: string, scratch: string, command: readonly string[]): Promise<Measured> {
   const bundle = mkdtempSync(path.join(scratch, 'bundle-'));
   for (const name of ['upper', 'work', 'merged']) mkdirSync(path.join(bundle, name));
   const config = {
@@ -29,7 +29,7 @@ export async function runOnOverlay(tree: string, scratch: string, command: reado
     'umount merged',
   ];
   try {
-    return await timed(inOwnNamespace(['sh', '-ec', script.join('\n')]));
+    return await measured(inOwnNamespace(['sh', '-ec', script.join('\n')]));
   } finally {
     rmSync(bundle, { recursive: true, force: true });
   }

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
-import { inOwnNamespace, output, timed } from './mark.ts';
+import { inOwnNamespace, type Measured, measured, output, timed } from './mark.ts';
 
 // podman's defaults are more than a session's hard limits may be.
 const LIMITS = ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'];
@@ -25,9 +25,9 @@ export class Podman {
     return timed([...this.#engine, 'pull', ...this.#login, image]);
   }
 
-  /** Milliseconds of running a command in a pulled image, to its end. */
-  run(image: string, command: readonly string[]): Promise<number> {
-    return timed([...this.#engine, 'run', '--rm', '--pull=never', '--network=none', '--cgroups=disabled', ...LIMITS, image, ...command]);
+  /** Runs a command in a pulled image, to its end. */
+  run(image: string, command: readonly string[]): Promise<Measured> {
+    return measured([...this.#engine, 'run', '--rm', '--pull=never', '--network=none', '--cgroups=disabled', ...LIMITS, image, ...command]);
   }
 
   /** Removes all images: the next pull begins from nothing. */

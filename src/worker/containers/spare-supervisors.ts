@@ -19,6 +19,8 @@ export function spawnSupervisor(command: readonly string[]): SupervisorProcess {
 // The next one is started when the container of the last one is under way, not beside it: on few cores it would hold that
 // up. Where nobody says when that is, it is this long after.
 const REPLACE_AFTER_MS = 2_000;
+// What a command does first is what somebody waits for.
+const FIRST_ACTS_MS = 50;
 
 /**
  * Keeps some supervisors waiting. They cost memory, and nothing else: without an instruction they do nothing, and
@@ -29,6 +31,7 @@ export class SpareSupervisors implements Disposable {
   readonly #count: number;
   readonly #waiting: SupervisorProcess[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #soon = false;
   #disposed = false;
 
   constructor(command: readonly string[], count: number) {
@@ -40,8 +43,7 @@ export class SpareSupervisors implements Disposable {
   /** One that waits, or undefined: then the caller starts its own. */
   take(): SupervisorProcess | undefined {
     if (this.#disposed) return undefined;
-    this.#timer ??= setTimeout(() => this.replace(), REPLACE_AFTER_MS);
-    this.#timer.unref();
+    this.#timer ??= this.#fillAfter(REPLACE_AFTER_MS);
     for (;;) {
       const child = this.#waiting.shift();
       // One that was killed meanwhile is of no use.
@@ -49,14 +51,22 @@ export class SpareSupervisors implements Disposable {
     }
   }
 
-  /** Starts others in place of those that were taken. */
+  /** Says that a container runs: it is time to start others in place of those that were taken. */
   replace(): void {
+    // One start after the other must not put it off for ever.
+    if (this.#soon) return;
+    this.#soon = true;
     clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#fill();
+    this.#timer = this.#fillAfter(FIRST_ACTS_MS);
+  }
+
+  #fillAfter(ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.#fill(), ms).unref();
   }
 
   #fill(): void {
+    this.#timer = undefined;
+    this.#soon = false;
     while (!this.#disposed && this.#waiting.length < this.#count)
       this.#waiting.push(spawnSupervisor(this.#command));
   }

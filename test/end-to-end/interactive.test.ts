@@ -189,7 +189,7 @@ describe('imgcred run -it', () => {
     await second.stop('SIGKILL');
     await program.sees('as-it-was');
     expect(program.shown).toContain('broke');
-    expect(program.shown).toContain('code 16');
+    expect(program.shown).toContain('code 125');
     // For the container, which goes on.
     await other.serve();
   });

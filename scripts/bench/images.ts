@@ -44,7 +44,8 @@ export async function unpacked(layout: string): Promise<string> {
 
 /** Pushes a layout's image. */
 export async function push(layout: string, host: string, repository: string): Promise<void> {
-  const access = ['--dest-creds', `${USER}:${PASSWORD}`, '--dest-tls-verify=false'];
+  // Byte for byte: a blob that was once pushed in other compression must not be put in its place.
+  const access = ['--preserve-digests', '--dest-creds', `${USER}:${PASSWORD}`, '--dest-tls-verify=false'];
   await output(['skopeo', 'copy', '--quiet', ...access, `oci:${layout}:latest`, `docker://${host}/${repository}`]);
 }
 

@@ -137,9 +137,8 @@ export class LiveMounts {
    * Takes over the mounts of containers that an earlier worker started, and removes the others.
    *
    * @param users container → mount, as the runs' records say
-   * @returns the mounts that are there
    */
-  async adopt(users: ReadonlyMap<string, string>): Promise<ReadonlySet<string>> {
+  async adopt(users: ReadonlyMap<string, string>): Promise<void> {
     const views = new Map((await this.#server.client.list()).map((view) => [view.mount_id, view]));
     for (const [containerId, mountId] of users) {
       const view = views.get(mountId);
@@ -164,6 +163,10 @@ export class LiveMounts {
       await this.#server.client.unmount(mountId);
     }
     this.#detachLeftovers();
+  }
+
+  /** The mounts that containers use. */
+  get mounted(): ReadonlySet<string> {
     return new Set(this.#held.keys());
   }
 

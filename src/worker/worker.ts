@@ -74,6 +74,7 @@ export class Worker {
     mounts: LiveMounts;
     context: RunContext;
     runs: Map<string, ContainerRun>;
+    hostMounts: HostMounts;
   }) {
     this.#options = parts.options;
     this.#welcome = parts.welcome;
@@ -81,7 +82,7 @@ export class Worker {
     this.#context = parts.context;
     this.#runs = parts.runs;
     const { layout, logger } = parts.options;
-    this.#hostMounts = new HostMounts(layout.hostMounts, logger);
+    this.#hostMounts = parts.hostMounts;
     this.#node = new WorkerNode({
       mounts: parts.mounts,
       hostMounts: this.#hostMounts,
@@ -110,6 +111,8 @@ export class Worker {
     for (const orphan of findOrphans(layout.containers, records)) await cleanContainer(orphan);
     const runs = new Map<string, ContainerRun>();
     let worker: Worker;
+    let started: Worker | undefined;
+    const hostMounts = new HostMounts(layout.hostMounts, logger);
     const mounts = await LiveMounts.start({
       settings: mountServerSettings(config, layout),
       logFile: join(layout.worker, 'mount-server.log'),
@@ -119,11 +122,14 @@ export class Worker {
       onLost: (users, reason) => {
         for (const id of users)
           runs.get(id)?.fail(new ImgcredError('MOUNT_FAILED', reason, { hint: 'run it again' }));
-        worker.node.lost(users, reason);
+        started?.node.lost(users, reason);
       },
     });
     const spares = new SpareSupervisors(supervisorCommand(), config.spare_supervisors);
     try {
+      // Before a scheduler is waited for: the mounts must not hang on their server alone meanwhile.
+      const users = records.map((record) => [record.container_id, record.mount_id] as const);
+      await mounts.adopt(new Map([...users, ...hostMounts.users()]));
       const description = describeWorker(config, layout, runtime, records.map(heldOf));
       const welcome = await untilReachable(() => link.register(description, signal), logger, signal);
       const context: RunContext = {
@@ -139,8 +145,9 @@ export class Worker {
         directory: layout.containers,
         logger,
       };
-      worker = new Worker({ options, welcome, mounts, context, runs });
-      await worker.#adopt(records);
+      worker = new Worker({ options, welcome, mounts, context, runs, hostMounts });
+      started = worker;
+      worker.#adopt(records);
       worker.#loops = Promise.all([worker.#takeRequests(), worker.#heartbeat(), worker.#followOrders()]);
       return worker;
     } catch (thrown) {
@@ -214,9 +221,8 @@ export class Worker {
     });
   }
 
-  async #adopt(records: readonly RunRecord[]): Promise<void> {
-    const users = new Map(records.map((record) => [record.container_id, record.mount_id]));
-    const mounted = await this.#mounts.adopt(new Map([...users, ...this.#hostMounts.users()]));
+  #adopt(records: readonly RunRecord[]): void {
+    const mounted = this.#mounts.mounted;
     this.#hostMounts.settle(mounted);
     for (const record of records) {
       this.#options.logger.info('taking over a container', {

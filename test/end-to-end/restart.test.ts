@@ -151,6 +151,34 @@ describe('a container goes on, with all of its output, when', () => {
     await expectNothingLeft(cluster, workerData);
   }, 120_000);
 
+  test('the mount server is killed while the worker’s successor waits for a gateway', async () => {
+    const { cluster, workerData, kill, start } = await world(['gateway,scheduler', 'worker'], 'worker');
+    await using _ = cluster;
+    const counter = await startCounter(cluster);
+    await counter.read('a');
+    await kill('worker');
+    await kill('gateway,scheduler');
+    const args = ['--prefetch', 'none', '--gateway', `http://${cluster.door.address}`];
+    const worker = await cluster.start('worker', {
+      args: [...args, '--token-file', cluster.path('worker.token')],
+      data: 'worker',
+      wait: false,
+    });
+    await eventually('it waits', async () =>
+      worker.lines.some(({ message }) => message === 'registering failed') ? true : 'not yet',
+    );
+    const before = mountServer(cluster);
+    process.kill(before ?? 0, 'SIGKILL');
+    await eventually('a successor', async () => {
+      const now = mountServer(cluster);
+      return now !== undefined && now !== before ? true : 'none';
+    });
+    await start('gateway,scheduler');
+    await counter.read('b');
+    await counter.end();
+    await expectNothingLeft(cluster, workerData);
+  }, 120_000);
+
   test('gateway and scheduler are away for longer than a lease', async () => {
     const { cluster, workerData, kill, start } = await world(['gateway,scheduler', 'worker'], 'worker');
     await using _ = cluster;

@@ -181,7 +181,8 @@ test('small files behind the one that is read come along in its request', async 
   // Ten bytes, and 37 more in each that follows: sixteen of them are less than 5,000. The last may be on its way.
   await content.read(small(15), 0, bytes);
   const local = (n: number) => content.readNow(small(n), 0, bytes) >= 0;
-  expect([0, 1, 7, 14].map(local)).toEqual([true, true, true, true]);
+  // Bytes are handed out before they are kept.
+  while (![0, 1, 7, 14].every(local)) await Bun.sleep(1);
   expect([16, 17, 20].map(local)).toEqual([false, false, false]);
   expect(proxy.requests.length - before).toBeLessThanOrEqual(2);
 });

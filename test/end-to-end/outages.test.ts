@@ -207,3 +207,22 @@ describe('an image that is wholly local', () => {
     expect(refused.stderr).toContain(world.proxy.host);
   }, 120_000);
 });
+
+test('a server that was killed is back at once while the registry is silent, with its mounts and their credential', async () => {
+  await using world = await makeLazyWorld();
+  const first = await world.serve();
+  await world.register();
+  const directory = join(world.sandbox.directory, 'mnt');
+  await mkdir(directory);
+  await world.json(['mount', world.image, directory]);
+  expect(await readInProcess(join(directory, 'data', '0'))).toMatchObject({ code: 0 });
+  world.proxy.fault = () => ({ stall: 'head' });
+  await first.stop('SIGKILL');
+  const began = performance.now();
+  await world.serve();
+  expect(mountsShape.parse(await world.json(['mount', 'ls']))).toMatchObject([{ targets: [directory] }]);
+  expect(performance.now() - began).toBeLessThan(15_000);
+  expect(await readInProcess(join(directory, 'data', '0'))).toMatchObject({ code: 0 });
+  world.proxy.fault = () => undefined;
+  expect(await readInProcess(join(directory, 'data', '5'))).toMatchObject({ code: 0 });
+}, 120_000);

@@ -1,15 +1,7 @@
-import { access } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { CredentialProvider } from '../credentials/index.ts';
 import type { Database, ImageRow, NewImage, SecretRow, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import {
-  buildImageIndex,
-  type LayerIndex,
-  type LayerSource,
-  openImageIndex,
-  validateImageIndex,
-} from '../index/index.ts';
+import type { LayerIndex, LayerSource } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { RegisterImage, RegisterProgress } from '../protocol/index.ts';
 import {
@@ -23,7 +15,6 @@ import {
 } from '../reference/index.ts';
 import type { RegistryClient, ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
-import { writeDurably } from './durable-file.ts';
 import { normalReference } from './find-image.ts';
 import type { AnnotatedLayer } from './foreign-indexes.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';
@@ -32,6 +23,7 @@ import { proveOnlySpan, provePossession } from './layer-possession.ts';
 import { readLayers } from './layer-reading.ts';
 import { type FoundTables, findTables, NO_TABLES } from './layer-tables.ts';
 import { providerOfGiven, providerOfValue } from './registration-credentials.ts';
+import { type StoredIndex, storeMergedIndex } from './stored-index.ts';
 
 export interface ImageRegistrationOptions {
   readonly database: Database;
@@ -55,7 +47,7 @@ export interface RegisteredImage {
 
 /** An image's merged index, and where the indexes of its layers came from. */
 interface ObtainedIndex {
-  readonly bytes: Uint8Array;
+  readonly stored: StoredIndex;
   readonly layers: readonly LayerIndex[];
   readonly artifact: Digest | undefined;
   /** What starts of the image touched elsewhere, where that came with the index. */
@@ -113,7 +105,7 @@ export class ImageRegistration {
         warn,
         signal,
       );
-      const indexDigest = await this.#storeIndex(index.bytes);
+      const indexDigest = index.stored.digest;
       const proved = before ?? (await this.#credential(workspaceId, request, reference, by));
       const credential = proved === undefined ? undefined : { secretName: proved.name, secretId: proved.id };
       const described = {
@@ -190,7 +182,7 @@ export class ImageRegistration {
           const given = [...found.layers.values()];
           await Promise.all(given.map((layer) => proveOnlySpan(client, repository, layer, signal)));
           const all = layers.map((layer, at) => known[at] ?? found.layers.get(layer.digest) ?? absent(layer));
-          return { ...merged(all, true), artifact: found.artifact, trace: found.trace };
+          return { ...(await this.#merged(all, true)), artifact: found.artifact, trace: found.trace };
         }
       } catch (thrown) {
         if (signal.aborted) throw thrown;
@@ -215,7 +207,7 @@ export class ImageRegistration {
     if (tables.layers.size > 0) {
       const all = await read(layers.map((layer, at) => known[at] ?? tables.layers.get(layer.digest)));
       try {
-        return { ...merged(all, true), artifact: tables.artifact };
+        return { ...(await this.#merged(all, true)), artifact: tables.artifact };
       } catch (thrown) {
         if (mode === 'require') throw thrown;
         warn(`${reasonOf(thrown)}; the layers are read instead of their tables of contents`);
@@ -223,7 +215,7 @@ export class ImageRegistration {
     }
     const all = await read(known);
     onProgress({ kind: 'step', step: 'merging the layers' });
-    return { ...merged(all, false), artifact: undefined };
+    return { ...(await this.#merged(all, false)), artifact: undefined };
   }
 
   /** Proves layers that were indexed here before, unless an image of this workspace has them already. */
@@ -287,15 +279,11 @@ export class ImageRegistration {
     );
   }
 
-  async #storeIndex(index: Uint8Array): Promise<string> {
-    const digest = new Bun.CryptoHasher('sha256').update(index).digest('hex');
-    const path = join(this.#options.indexDirectory, digest);
-    const there = await access(path).then(
-      () => true,
-      () => false,
-    );
-    if (!there) await writeDurably(path, index);
-    return digest;
+  async #merged(
+    layers: readonly LayerIndex[],
+    foreign: boolean,
+  ): Promise<Pick<ObtainedIndex, 'stored' | 'layers'>> {
+    return { stored: await storeMergedIndex(this.#options.indexDirectory, layers, foreign), layers };
   }
 }
 
@@ -317,15 +305,6 @@ function sourceOf(layer: ResolvedImage['layers'][number]): LayerSource {
     size: layer.descriptor.size,
     mediaType: layer.descriptor.mediaType,
   };
-}
-
-function merged(
-  layers: readonly LayerIndex[],
-  foreign: boolean,
-): { bytes: Uint8Array; layers: readonly LayerIndex[] } {
-  const bytes = buildImageIndex(layers);
-  if (foreign) validateImageIndex(bytes);
-  return { bytes, layers };
 }
 
 function annotatedLayers(resolved: ResolvedImage, sources: readonly LayerSource[]): AnnotatedLayer[] {
@@ -371,7 +350,7 @@ function describe(
     layers: resolved.layers.map(sourceOf),
     compressedBytes: resolved.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0),
     uncompressedBytes: index.layers.reduce((sum, layer) => sum + layer.uncompressedSize, 0),
-    indexBytes: index.bytes.length,
-    fileCount: openImageIndex(index.bytes).inodeCount,
+    indexBytes: index.stored.length,
+    fileCount: index.stored.inodeCount,
   };
 }

@@ -1,9 +1,15 @@
 import type { ErrorCode } from '../errors/index.ts';
-import type { IndexProgress, LayerIndex, LayerSource, SpanInfo } from '../index/index.ts';
+import type { IndexProgress, LayerSource, SpanInfo } from '../index/index.ts';
 
 /** What an indexing thread is told. The bytes of a layer come in order, between `index` and `end` or `abort`. */
 export type IndexingCommand =
-  | { readonly kind: 'index'; readonly source: LayerSource; readonly withSpans: boolean }
+  /** The index goes to a new file at `path`. */
+  | {
+      readonly kind: 'index';
+      readonly source: LayerSource;
+      readonly path: string;
+      readonly withSpans: boolean;
+    }
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
   | { readonly kind: 'end' }
   | { readonly kind: 'abort' }
@@ -18,14 +24,8 @@ export type IndexingReport =
   | { readonly kind: 'ready' }
   | { readonly kind: 'progress'; readonly progress: IndexProgress }
   | { readonly kind: 'span'; readonly span: SpanInfo; readonly bytes: Uint8Array }
-  | { readonly kind: 'done'; readonly layer: IndexedLayer }
+  | { readonly kind: 'done' }
   | {
       readonly kind: 'failed';
       readonly error: { readonly code: ErrorCode; readonly message: string; readonly hint?: string };
     };
-
-/** A layer's index, and the same as the file that it is kept in. */
-export interface IndexedLayer {
-  readonly index: LayerIndex;
-  readonly file: Uint8Array;
-}

@@ -1,7 +1,7 @@
 // The entry point of a thread that indexes layers: inflating, hashing and reading tar headers take a core wholly, and
 // the gateway's own thread has requests to answer.
 import { toImgcredError } from '../errors/index.ts';
-import { encodeLayerIndex, indexLayer, type LayerSource, type SpanInfo } from '../index/index.ts';
+import { indexLayerToFile, type LayerSource, type SpanInfo } from '../index/index.ts';
 import type { IndexingCommand, IndexingReport } from './layer-index-messages.ts';
 
 declare const self: {
@@ -75,7 +75,7 @@ self.onmessage = ({ data: command }) => {
   if (command.kind === 'index') {
     arriving = new Arriving();
     spans = new SpanReports();
-    void index(command.source, command.withSpans);
+    void index(command.source, command.path, command.withSpans);
   } else if (command.kind === 'bytes') arriving.push(command.bytes);
   else if (command.kind === 'end') arriving.end();
   else if (command.kind === 'kept') spans.kept();
@@ -83,18 +83,14 @@ self.onmessage = ({ data: command }) => {
 };
 self.postMessage({ kind: 'ready' });
 
-async function index(source: LayerSource, withSpans: boolean): Promise<void> {
+async function index(source: LayerSource, path: string, withSpans: boolean): Promise<void> {
   try {
-    const layer = await indexLayer(source, arriving.bytes(), {
+    await indexLayerToFile(source, arriving.bytes(), path, {
       onProgress: (progress) => self.postMessage({ kind: 'progress', progress }),
       ...(withSpans ? { onSpan: spans.report } : {}),
     });
     await spans.settled();
-    const file = encodeLayerIndex(layer);
-    const memory = [layer.entries, layer.spans, layer.windows, file].map(({ buffer }) => buffer);
-    self.postMessage({ kind: 'done', layer: { index: layer, file } }, [
-      ...new Set(memory.filter((buffer) => buffer instanceof ArrayBuffer)),
-    ]);
+    self.postMessage({ kind: 'done' });
   } catch (thrown) {
     const { code, message, hint } = toImgcredError(thrown);
     self.postMessage({ kind: 'failed', error: { code, message, ...(hint === undefined ? {} : { hint }) } });

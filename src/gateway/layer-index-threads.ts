@@ -1,14 +1,8 @@
 import { ImgcredError } from '../errors/index.ts';
-import {
-  encodeLayerIndex,
-  type IndexProgress,
-  indexLayer,
-  type LayerSource,
-  type SpanInfo,
-} from '../index/index.ts';
+import { type IndexProgress, indexLayerToFile, type LayerSource, type SpanInfo } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { startThread } from '../threads/index.ts';
-import type { IndexedLayer, IndexingCommand, IndexingReport } from './layer-index-messages.ts';
+import type { IndexingCommand, IndexingReport } from './layer-index-messages.ts';
 
 export interface LayerIndexing {
   readonly onProgress: (progress: IndexProgress) => void;
@@ -40,19 +34,20 @@ export class LayerIndexThreads {
   }
 
   /**
-   * As `indexLayer`, which says what is checked.
+   * As `indexLayerToFile`, which says what is checked.
    *
    * @throws IndexError CORRUPT, NOT_AN_IMAGE; what `stream` throws
    */
   async index(
     source: LayerSource,
     stream: AsyncIterable<Uint8Array>,
+    path: string,
     options: LayerIndexing,
-  ): Promise<IndexedLayer> {
+  ): Promise<void> {
     const thread = source.size < SMALL_LAYER ? undefined : await this.#thread();
-    if (thread === undefined) return indexHere(source, stream, options);
+    if (thread === undefined) return indexHere(source, stream, path, options);
     try {
-      return await thread.index(source, stream, options);
+      await thread.index(source, stream, path, options);
     } finally {
       this.#giveBack(thread);
     }
@@ -106,14 +101,14 @@ export class LayerIndexThreads {
 async function indexHere(
   source: LayerSource,
   stream: AsyncIterable<Uint8Array>,
+  path: string,
   { onProgress, onSpan, signal }: LayerIndexing,
-): Promise<IndexedLayer> {
-  const index = await indexLayer(source, stream, {
+): Promise<void> {
+  await indexLayerToFile(source, stream, path, {
     onProgress,
     signal,
     ...(onSpan === undefined ? {} : { onSpan }),
   });
-  return { index, file: encodeLayerIndex(index) };
 }
 
 /** One thread; it indexes one layer at a time. */
@@ -149,9 +144,10 @@ class IndexingThread {
   async index(
     source: LayerSource,
     stream: AsyncIterable<Uint8Array>,
+    path: string,
     { onProgress, onSpan, signal }: LayerIndexing,
-  ): Promise<IndexedLayer> {
-    const result = Promise.withResolvers<IndexedLayer>();
+  ): Promise<void> {
+    const result = Promise.withResolvers<void>();
     // It may fail while nobody waits for it, between two pieces of the stream.
     result.promise.catch(() => {});
     let ended = false;
@@ -167,7 +163,7 @@ class IndexingThread {
     this.#lost = (cause) =>
       end(() => result.reject(new ImgcredError('INTERNAL', 'the indexing thread ended', { cause })));
     this.#hear = (report) => {
-      if (report.kind === 'done') end(() => result.resolve(report.layer));
+      if (report.kind === 'done') end(result.resolve);
       else if (report.kind === 'failed') {
         const { code, message, hint } = report.error;
         end(() => result.reject(keeping ?? new ImgcredError(code, message, { hint })));
@@ -185,7 +181,7 @@ class IndexingThread {
           .finally(() => this.#tell({ kind: 'kept', bytes }, memoryOf(bytes)));
       }
     };
-    this.#tell({ kind: 'index', source, withSpans: onSpan !== undefined });
+    this.#tell({ kind: 'index', source, path, withSpans: onSpan !== undefined });
     try {
       for await (const bytes of batches(stream)) {
         signal.throwIfAborted();

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { decodeLayerIndex, type IndexProgress, type LayerIndex, type LayerSource } from '../index/index.ts';
+import { type IndexProgress, type LayerIndex, type LayerSource, openLayerIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { digestHex } from '../reference/index.ts';
-import { readIfThere, writeDurably } from './durable-file.ts';
+import { removeAbandoned, replaceDurably } from './durable-file.ts';
 import type { KeptLayers, LayerKeep } from './kept-layers.ts';
 import { LayerIndexThreads } from './layer-index-threads.ts';
 
@@ -40,8 +40,7 @@ export class LayerIndexes {
 
   /** The layer's index, if it was made here before. */
   async known(source: LayerSource): Promise<LayerIndex | undefined> {
-    const stored = await readIfThere(this.#path(source));
-    return stored === undefined ? undefined : readStored(stored, source);
+    return readStored(this.#path(source), source);
   }
 
   /**
@@ -94,12 +93,16 @@ export class LayerIndexes {
     try {
       keep = await this.#options.kept?.begin(source);
       const bytes = stream(signal);
-      const { index, file } = await this.#threads.index(source, keep?.passing(bytes) ?? bytes, {
-        onProgress,
-        onSpan: keep?.onSpan,
-        signal,
-      });
-      await writeDurably(this.#path(source), file);
+      await removeAbandoned(this.#options.directory);
+      const path = this.#path(source);
+      await replaceDurably(path, (temporary) =>
+        this.#threads.index(source, keep?.passing(bytes) ?? bytes, temporary, {
+          onProgress,
+          onSpan: keep?.onSpan,
+          signal,
+        }),
+      );
+      const index = openLayerIndex(path, true);
       await keep?.finish(index);
       return index;
     } finally {
@@ -113,10 +116,10 @@ export class LayerIndexes {
   }
 }
 
-// A file of an older format or a damaged one is as good as none: the layer is read again and the file replaced.
-function readStored(bytes: Uint8Array, source: LayerSource): LayerIndex | undefined {
+// No file, one of an older format and a damaged one are the same: the layer is read (again), and the file replaced.
+function readStored(path: string, source: LayerSource): LayerIndex | undefined {
   try {
-    const index = decodeLayerIndex(bytes);
+    const index = openLayerIndex(path);
     return index.source.digest === source.digest && index.source.diffId === source.diffId ? index : undefined;
   } catch {
     return undefined;

@@ -86,6 +86,9 @@ export const INLINE_EXTENT = 0xffff_ffff;
 /** In `c` of a regular file: the sha256 of its content is not known. */
 export const NO_DIGEST = 0xffff_ffff;
 
+/** Bytes of a heap whose offsets have 32 bits. */
+export const LARGEST_HEAP = 0xffff_ffff;
+
 /** Offsets in a directory entry. */
 export const ENTRY = { prefix: 0, inode: 4, nameOffset: 8, nameLength: 12, type: 14 } as const;
 

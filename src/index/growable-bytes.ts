@@ -55,6 +55,14 @@ export class GrowableBytes {
     this.length += value.length;
   }
 
+  /** The bytes `[start, end)` of `source`, without a view on them: for the short ones, of which there are millions. */
+  part(source: Uint8Array, start: number, end: number): void {
+    this.reserve(end - start);
+    const { buffer, length } = this;
+    for (let i = 0; i < end - start; i++) buffer[length + i] = source[start + i] ?? 0;
+    this.length += end - start;
+  }
+
   /** Zeros up to a multiple of `alignment`. */
   align(alignment: number): void {
     const rest = this.length % alignment;

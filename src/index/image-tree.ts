@@ -1,71 +1,85 @@
+import { IndexError } from './error.ts';
+import { LARGEST_HEAP, namePrefix } from './format.ts';
+import type { GrowableBytes } from './growable-bytes.ts';
+import { EntryType } from './layer-entries.ts';
+
 const NONE = -1;
+const NO_NAME = new Uint8Array(0);
 /** The node of `/`. */
 export const ROOT_NODE = 0;
 
 /** An inode that no tar entry describes: a directory that exists because something lies in it. */
 export const IMPLICIT = -1;
 
-function grown<T extends Int32Array | Uint32Array | Float64Array | Uint16Array>(
-  array: T,
-  make: (length: number) => T,
-): T {
-  const larger = make(array.length * 2);
-  larger.set(array);
-  return larger;
+const FIRST_CAPACITY = 1024;
+const GROWTH = 1.5;
+/** Names lie in pieces of memory of this size (a power of two), so that none is ever copied for want of room. */
+const NAME_PIECE_BITS = 16;
+const NAME_PIECE = 1 << NAME_PIECE_BITS;
+
+type Column = Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
+
+/** The same numbers with more room. What they took before is given back at once, not when it is collected. */
+function grown<T extends Column>(column: T, make: (buffer: ArrayBuffer) => T, capacity: number): T {
+  return make(column.buffer.transfer(capacity * column.BYTES_PER_ELEMENT));
 }
+
+const int32 = (buffer: ArrayBuffer) => new Int32Array(buffer);
+const uint32 = (buffer: ArrayBuffer) => new Uint32Array(buffer);
+const uint8 = (buffer: ArrayBuffer) => new Uint8Array(buffer);
 
 /**
  * The tree that layers are merged into. Nodes (names) and inodes are numbers into typed arrays: a million files
- * cost some 60 bytes each, and the garbage collector nothing.
- *
- * A name's bytes stay where they are in its layer's entries; an inode is a reference to the entry that last
- * described it.
+ * cost some 60 bytes each and their names, and the garbage collector nothing. An inode is a reference to the entry
+ * that last described it.
  */
 export class ImageTree {
   nodeCount = 0;
-  private parents = new Int32Array(1024);
-  private firstChild = new Int32Array(1024);
-  private nextSibling = new Int32Array(1024);
-  private previousSibling = new Int32Array(1024);
-  private nameLayer = new Uint16Array(1024);
-  private nameOffset = new Float64Array(1024);
-  private nameLength = new Uint16Array(1024);
-  private hashes = new Uint32Array(1024);
-  private nextInBucket = new Int32Array(1024);
-  private inodes = new Int32Array(1024);
+  private parents = new Int32Array(FIRST_CAPACITY);
+  private firstChild = new Int32Array(FIRST_CAPACITY);
+  private nextSibling = new Int32Array(FIRST_CAPACITY);
+  private previousSibling = new Int32Array(FIRST_CAPACITY);
+  private nameOffset = new Uint32Array(FIRST_CAPACITY);
+  private nameLength = new Uint8Array(FIRST_CAPACITY);
+  private hashes = new Uint32Array(FIRST_CAPACITY);
+  private nextInBucket = new Int32Array(FIRST_CAPACITY);
+  private inodes = new Int32Array(FIRST_CAPACITY);
   /** The layer that last touched the name or something below it. */
-  private stamps = new Int32Array(1024);
-  private buckets = new Int32Array(2048).fill(NONE);
+  private stamps = new Int32Array(FIRST_CAPACITY);
+  private buckets = new Int32Array(2 * FIRST_CAPACITY).fill(NONE);
   private freeNode = NONE;
+  private readonly namePieces: Uint8Array[] = [];
+  private namesEnd = 0;
 
   inodeCount = 0;
-  private inodeLayer = new Int32Array(1024);
-  private inodeEntry = new Float64Array(1024);
-  private inodeIsDirectory = new Uint16Array(1024);
+  private inodeLayer = new Int32Array(FIRST_CAPACITY);
+  /** Eighths: entries begin at multiples of 8. */
+  private inodeEntry = new Uint32Array(FIRST_CAPACITY);
+  private inodeTypes = new Uint8Array(FIRST_CAPACITY);
 
-  /** @param names the bytes in which the names of each layer stand */
-  constructor(private readonly names: readonly Uint8Array[]) {
-    this.addNode(NONE, 0, 0, 0, this.addInode(IMPLICIT, 0, true));
+  constructor() {
+    this.addNode(NONE, NO_NAME, 0, 0, this.addInode(IMPLICIT, 0, EntryType.directory));
   }
 
   // Inodes
 
   /** @param layer the entry's layer, or IMPLICIT */
-  addInode(layer: number, entry: number, directory: boolean): number {
+  addInode(layer: number, entry: number, type: EntryType): number {
     const inode = this.inodeCount++;
     if (inode === this.inodeLayer.length) {
-      this.inodeLayer = grown(this.inodeLayer, (length) => new Int32Array(length));
-      this.inodeEntry = grown(this.inodeEntry, (length) => new Float64Array(length));
-      this.inodeIsDirectory = grown(this.inodeIsDirectory, (length) => new Uint16Array(length));
+      const capacity = Math.ceil(inode * GROWTH);
+      this.inodeLayer = grown(this.inodeLayer, int32, capacity);
+      this.inodeEntry = grown(this.inodeEntry, uint32, capacity);
+      this.inodeTypes = grown(this.inodeTypes, uint8, capacity);
     }
     this.describeInode(inode, layer, entry);
-    this.inodeIsDirectory[inode] = directory ? 1 : 0;
+    this.inodeTypes[inode] = type;
     return inode;
   }
 
   describeInode(inode: number, layer: number, entry: number): void {
     this.inodeLayer[inode] = layer;
-    this.inodeEntry[inode] = entry;
+    this.inodeEntry[inode] = entry / 8;
   }
 
   layerOf(inode: number): number {
@@ -73,7 +87,7 @@ export class ImageTree {
   }
 
   entryOf(inode: number): number {
-    return this.inodeEntry[inode] ?? 0;
+    return (this.inodeEntry[inode] ?? 0) * 8;
   }
 
   // Nodes
@@ -87,7 +101,16 @@ export class ImageTree {
   }
 
   isDirectory(node: number): boolean {
-    return this.inodeIsDirectory[this.inode(node)] === 1;
+    return this.isDirectoryInode(this.inode(node));
+  }
+
+  /** What the inode is; never a hard link, which is a name. */
+  typeOf(inode: number): number {
+    return this.inodeTypes[inode] ?? EntryType.file;
+  }
+
+  isDirectoryInode(inode: number): boolean {
+    return this.inodeTypes[inode] === EntryType.directory;
   }
 
   parent(node: number): number {
@@ -106,15 +129,54 @@ export class ImageTree {
     }
   }
 
+  /** The name's bytes: a view. */
   name(node: number): Uint8Array {
-    const offset = this.nameOffset[node] ?? 0;
-    return this.namesOf(this.nameLayer[node] ?? 0).subarray(offset, offset + (this.nameLength[node] ?? 0));
+    const start = this.nameStart(node);
+    return this.namePiece(node).subarray(start, start + this.nameLengthOf(node));
   }
 
-  private namesOf(layer: number): Uint8Array {
-    const bytes = this.names[layer];
-    if (bytes === undefined) throw new RangeError(`there is no layer ${layer}`);
-    return bytes;
+  copyName(node: number, out: GrowableBytes): void {
+    const start = this.nameStart(node);
+    out.part(this.namePiece(node), start, start + this.nameLengthOf(node));
+  }
+
+  /** `namePrefix` of the name. */
+  namePrefix(node: number): number {
+    const start = this.nameStart(node);
+    return namePrefix(this.namePiece(node), start, start + this.nameLengthOf(node));
+  }
+
+  /** Where the name was put, which no other name ever is: what tells a node from another in its place. */
+  namePlace(node: number): number {
+    return this.nameOffset[node] ?? 0;
+  }
+
+  nameLengthOf(node: number): number {
+    return this.nameLength[node] ?? 0;
+  }
+
+  private namePiece(node: number): Uint8Array {
+    return this.namePieces[(this.nameOffset[node] ?? 0) >>> NAME_PIECE_BITS] ?? NO_NAME;
+  }
+
+  private nameStart(node: number): number {
+    return (this.nameOffset[node] ?? 0) & (NAME_PIECE - 1);
+  }
+
+  private keepName(bytes: Uint8Array, start: number, end: number): number {
+    const length = end - start;
+    let at = this.namesEnd;
+    if ((at & (NAME_PIECE - 1)) + length > NAME_PIECE) at = (Math.floor(at / NAME_PIECE) + 1) * NAME_PIECE;
+    if (at + length > LARGEST_HEAP) {
+      throw new IndexError('UNSUPPORTED', 'the names of the image exceed 4 GiB');
+    }
+    const number = Math.floor(at / NAME_PIECE);
+    if (this.namePieces.length <= number) this.namePieces.push(new Uint8Array(NAME_PIECE));
+    const piece = this.namePieces[number] ?? NO_NAME;
+    const into = at & (NAME_PIECE - 1);
+    for (let i = 0; i < length; i++) piece[into + i] = bytes[start + i] ?? 0;
+    this.namesEnd = at + length;
+    return at;
   }
 
   /** The child of `parent` whose name is `bytes[start…end)`; -1 = none. */
@@ -124,8 +186,8 @@ export class ImageTree {
     for (; node !== NONE; node = this.nextInBucket[node] ?? NONE) {
       if (this.hashes[node] !== hash || this.parents[node] !== parent) continue;
       if (this.nameLength[node] !== end - start) continue;
-      const own = this.namesOf(this.nameLayer[node] ?? 0);
-      const offset = this.nameOffset[node] ?? 0;
+      const own = this.namePiece(node);
+      const offset = this.nameStart(node);
       let i = 0;
       while (i < end - start && own[offset + i] === bytes[start + i]) i++;
       if (i === end - start) return node;
@@ -133,18 +195,17 @@ export class ImageTree {
     return NONE;
   }
 
-  /** Adds a name that `find` does not find; its bytes are `[offset, offset + length)` of the layer's. */
-  add(parent: number, layer: number, offset: number, length: number, inode: number): number {
-    return this.addNode(parent, layer, offset, length, inode);
+  /** Adds the name `bytes[start…end)`, which `find` does not find. */
+  add(parent: number, bytes: Uint8Array, start: number, end: number, inode: number): number {
+    return this.addNode(parent, bytes, start, end, inode);
   }
 
-  private addNode(parent: number, layer: number, offset: number, length: number, inode: number): number {
+  private addNode(parent: number, bytes: Uint8Array, start: number, end: number, inode: number): number {
     const node = this.takeNode();
     this.parents[node] = parent;
     this.firstChild[node] = NONE;
-    this.nameLayer[node] = layer;
-    this.nameOffset[node] = offset;
-    this.nameLength[node] = length;
+    this.nameOffset[node] = this.keepName(bytes, start, end);
+    this.nameLength[node] = end - start;
     this.inodes[node] = inode;
     this.stamps[node] = NONE;
     this.previousSibling[node] = NONE;
@@ -154,7 +215,7 @@ export class ImageTree {
     this.nextSibling[node] = first;
     if (first !== NONE) this.previousSibling[first] = node;
     this.firstChild[parent] = node;
-    const hash = hashOf(parent, this.namesOf(layer), offset, offset + length);
+    const hash = hashOf(parent, bytes, start, end);
     this.hashes[node] = hash;
     this.link(node, hash);
     return node;
@@ -172,19 +233,21 @@ export class ImageTree {
   }
 
   private growNodes(): void {
-    const int32 = (length: number) => new Int32Array(length);
-    const uint16 = (length: number) => new Uint16Array(length);
-    this.parents = grown(this.parents, int32);
-    this.firstChild = grown(this.firstChild, int32);
-    this.nextSibling = grown(this.nextSibling, int32);
-    this.previousSibling = grown(this.previousSibling, int32);
-    this.nextInBucket = grown(this.nextInBucket, int32);
-    this.inodes = grown(this.inodes, int32);
-    this.stamps = grown(this.stamps, int32);
-    this.nameLayer = grown(this.nameLayer, uint16);
-    this.nameLength = grown(this.nameLength, uint16);
-    this.hashes = grown(this.hashes, (length) => new Uint32Array(length));
-    this.nameOffset = grown(this.nameOffset, (length) => new Float64Array(length));
+    const capacity = Math.ceil(this.parents.length * GROWTH);
+    this.parents = grown(this.parents, int32, capacity);
+    this.firstChild = grown(this.firstChild, int32, capacity);
+    this.nextSibling = grown(this.nextSibling, int32, capacity);
+    this.previousSibling = grown(this.previousSibling, int32, capacity);
+    this.nextInBucket = grown(this.nextInBucket, int32, capacity);
+    this.inodes = grown(this.inodes, int32, capacity);
+    this.stamps = grown(this.stamps, int32, capacity);
+    this.nameLength = grown(this.nameLength, uint8, capacity);
+    this.hashes = grown(this.hashes, uint32, capacity);
+    this.nameOffset = grown(this.nameOffset, uint32, capacity);
+    if (capacity > this.buckets.length) this.growBuckets();
+  }
+
+  private growBuckets(): void {
     const old = this.buckets;
     this.buckets = new Int32Array(old.length * 2).fill(NONE);
     for (const head of old) {
@@ -194,6 +257,17 @@ export class ImageTree {
         node = next;
       }
     }
+  }
+
+  /** Gives back the memory of what only finding, adding and removing names needs. */
+  finish(): void {
+    this.firstChild = grown(this.firstChild, int32, 0);
+    this.nextSibling = grown(this.nextSibling, int32, 0);
+    this.previousSibling = grown(this.previousSibling, int32, 0);
+    this.nextInBucket = grown(this.nextInBucket, int32, 0);
+    this.stamps = grown(this.stamps, int32, 0);
+    this.hashes = grown(this.hashes, uint32, 0);
+    this.buckets = grown(this.buckets, int32, 0);
   }
 
   private link(node: number, hash: number): void {
@@ -245,9 +319,12 @@ export class ImageTree {
 
   /** Less than 0 when the name of `a` sorts before that of `b`, by bytes. */
   compareNames(a: number, b: number): number {
-    const [left, right] = [this.namesOf(this.nameLayer[a] ?? 0), this.namesOf(this.nameLayer[b] ?? 0)];
-    const [leftStart, rightStart] = [this.nameOffset[a] ?? 0, this.nameOffset[b] ?? 0];
-    const [leftLength, rightLength] = [this.nameLength[a] ?? 0, this.nameLength[b] ?? 0];
+    const left = this.namePiece(a);
+    const right = this.namePiece(b);
+    const leftStart = this.nameStart(a);
+    const rightStart = this.nameStart(b);
+    const leftLength = this.nameLengthOf(a);
+    const rightLength = this.nameLengthOf(b);
     const common = Math.min(leftLength, rightLength);
     for (let i = 0; i < common; i++) {
       const difference = (left[leftStart + i] ?? 0) - (right[rightStart + i] ?? 0);

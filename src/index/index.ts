@@ -1,10 +1,11 @@
 export { IndexError } from './error.ts';
 export { type AnnouncedTable, announcedTable, type ReadBytes, readZtoc } from './foreign/index.ts';
 export { openImageIndex } from './image-reader.ts';
-export { buildImageIndex } from './image-writer.ts';
+export { buildImageIndex, type WrittenIndex, writeImageIndex } from './image-writer.ts';
 export { inflateSpan } from './inflate-span.ts';
 export { inflateSpanStream } from './inflate-span-stream.ts';
-export { decodeLayerIndex, encodeLayerIndex } from './layer-codec.ts';
+export { decodeLayerIndex, encodeLayerIndex, openLayerIndex } from './layer-codec.ts';
+export { indexLayerToFile } from './layer-file.ts';
 export { indexLayer } from './layer-indexer.ts';
 export { DEFAULT_LIMITS, DEFAULT_SPAN_SIZE } from './limits.ts';
 export { spansOfLayer } from './span-table.ts';
@@ -19,6 +20,7 @@ export {
   type IndexProgress,
   type LayerCompression,
   type LayerIndex,
+  type LayerIndexInMemory,
   type LayerSource,
   ROOT_INODE,
   type SpanContext,

@@ -1,19 +1,22 @@
+import { statSync } from 'node:fs';
 import { parseDigest } from '../reference/index.ts';
 import { normalisePath } from './entry-name.ts';
 import { IndexError } from './error.ts';
+import { bytesAt, FileBytes, piecesOf, type StoredBytes } from './file-bytes.ts';
 import { isUnknownDigest } from './file-digest.ts';
 import { COMPRESSIONS } from './format.ts';
 import { GrowableBytes, readI64 } from './growable-bytes.ts';
 import { EntryReader, EntryType } from './layer-entries.ts';
 import { SPAN_RECORD_BYTES } from './span-table.ts';
-import type { LayerIndex } from './types.ts';
+import type { LayerIndex, LayerIndexInMemory } from './types.ts';
 import { spanProblem } from './validate-layers.ts';
 import { checkXattrSet } from './xattr-heap.ts';
 
 const MAGIC = 'imgcredL';
 const VERSION = 1;
 const FIXED_BYTES = 96;
-const DIGEST_AT = 64;
+/** Where the file's sha256 stands: that of all its other bytes. */
+export const LAYER_DIGEST_AT = 64;
 
 /**
  * One layer's index as a file, to be kept by the layer's digest: what a registration that was interrupted, or
@@ -21,10 +24,21 @@ const DIGEST_AT = 64;
  * have the digest of every span's and every file's content: others do not decode.
  */
 export function encodeLayerIndex(layer: LayerIndex): Uint8Array {
-  const { source } = layer;
   const out = new GrowableBytes(
     FIXED_BYTES + layer.entries.length + layer.spans.length + layer.windows.length + 1024,
   );
+  out.bytes(encodeLayerHead(layer));
+  for (const part of [layer.entries, layer.spans, layer.windows])
+    for (const piece of piecesOf(part)) out.bytes(piece);
+  const file = out.taken();
+  file.set(layerDigest([file]), LAYER_DIGEST_AT);
+  return file;
+}
+
+/** What stands before the entries; the digest is still to be put in, at `LAYER_DIGEST_AT`. Its length depends on the source alone. */
+export function encodeLayerHead(layer: LayerIndex): Uint8Array {
+  const { source } = layer;
+  const out = new GrowableBytes(FIXED_BYTES + 1024);
   const texts = [source.digest, source.diffId, source.mediaType].map((text) => Buffer.from(text, 'utf8'));
   out.bytes(Buffer.from(MAGIC, 'latin1'));
   out.u32(VERSION);
@@ -40,73 +54,112 @@ export function encodeLayerIndex(layer: LayerIndex): Uint8Array {
   for (let i = 0; i < 4; i++) out.i64(0);
   for (const text of texts) out.bytes(text);
   out.align(8);
-  out.bytes(layer.entries);
-  out.bytes(layer.spans);
-  out.bytes(layer.windows);
-  const file = out.taken();
-  file.set(layerDigest(file), DIGEST_AT);
-  return file;
+  return out.taken();
 }
 
-function layerDigest(file: Uint8Array): Uint8Array {
-  return new Bun.CryptoHasher('sha256')
-    .update(file.subarray(0, DIGEST_AT))
-    .update(file.subarray(DIGEST_AT + 32))
-    .digest();
+/** The digest of a file that comes in pieces, of which the first holds the place where the digest stands. */
+export function layerDigest(pieces: Iterable<Uint8Array>): Uint8Array {
+  const hash = new Bun.CryptoHasher('sha256');
+  let first = true;
+  for (const piece of pieces) {
+    if (first) hash.update(piece.subarray(0, LAYER_DIGEST_AT)).update(piece.subarray(LAYER_DIGEST_AT + 32));
+    else hash.update(piece);
+    first = false;
+  }
+  return hash.digest();
 }
 
 /**
  * Undoes `encodeLayerIndex`, without a copy. Everything that the merge relies on is checked.
  * @throws IndexError CORRUPT
  */
-export function decodeLayerIndex(bytes: Uint8Array): LayerIndex {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < FIXED_BYTES || Buffer.from(bytes.subarray(0, 8)).toString('latin1') !== MAGIC)
-    throw broken('it is none');
+export function decodeLayerIndex(bytes: Uint8Array): LayerIndexInMemory {
+  checkDigest(bytes);
+  const layer = decodeStored(bytes, (at, length) => bytes.subarray(at, at + length));
+  checkLayer(layer);
+  return layer;
+}
+
+/**
+ * The index that the file at `path` holds, of which the entries and windows are read when they are wanted: the file
+ * must not change meanwhile, but may be removed while it is open.
+ * @param checked whether it was made here, just now; else all of it is checked as `decodeLayerIndex` does
+ * @throws IndexError CORRUPT; what the file system throws where there is no such file
+ */
+export function openLayerIndex(path: string, checked = false): LayerIndex {
+  const file = new FileBytes(path, 0, statSync(path).size);
+  try {
+    if (!checked) checkDigest(file);
+    const layer = decodeStored(file, (at, length) => new FileBytes(path, at, length));
+    if (!checked) checkLayer(layer);
+    return layer;
+  } finally {
+    file.close();
+  }
+}
+
+function decodeStored<Part extends StoredBytes>(
+  file: StoredBytes,
+  part: (at: number, length: number) => Part,
+): LayerIndex & { readonly entries: Part; readonly windows: Part } {
+  if (file.length < FIXED_BYTES) throw broken('it is none');
+  const head = bytesAt(file, 0, FIXED_BYTES);
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  if (Buffer.from(head.subarray(0, 8)).toString('latin1') !== MAGIC) throw broken('it is none');
   if (view.getUint32(8, true) !== VERSION) throw broken('it is of another version');
-  if (!Buffer.from(bytes.subarray(DIGEST_AT, FIXED_BYTES)).equals(layerDigest(bytes)))
-    throw broken('its digest does not match');
   const compression = COMPRESSIONS[view.getUint32(12, true)];
   if (compression === undefined) throw broken('its compression is unknown');
   let at = FIXED_BYTES;
-  const take = (length: number): Uint8Array => {
-    if (!(length >= 0 && at + length <= bytes.length)) throw broken('it is cut off');
+  const take = (length: number): number => {
+    if (!(length >= 0 && at + length <= file.length)) throw broken('it is cut off');
     at += length;
-    return bytes.subarray(at - length, at);
+    return at - length;
   };
-  const [digest, diffId, mediaType] = [56, 58, 60].map((field) =>
-    Buffer.from(take(view.getUint16(field, true))).toString('utf8'),
-  );
+  const [digest, diffId, mediaType] = [56, 58, 60].map((field) => {
+    const length = view.getUint16(field, true);
+    return Buffer.from(bytesAt(file, take(length), length)).toString('utf8');
+  });
   take((8 - (at % 8)) % 8);
-  const uncompressedSize = readI64(view, 24);
   const spanCount = view.getUint32(36, true);
-  const source = {
-    digest: parseDigest(digest ?? ''),
-    diffId: parseDigest(diffId ?? ''),
-    mediaType: mediaType ?? '',
-    compression,
-    size: readI64(view, 16),
-  };
-  const layer: LayerIndex = {
-    source,
-    uncompressedSize,
+  const [entries, spans, windows] = [readI64(view, 40), spanCount * SPAN_RECORD_BYTES, readI64(view, 48)].map(
+    (length) => ({ at: take(length), length }),
+  );
+  if (entries === undefined || spans === undefined || windows === undefined || at !== file.length)
+    throw broken('it has too many bytes');
+  return {
+    source: {
+      digest: parseDigest(digest ?? ''),
+      diffId: parseDigest(diffId ?? ''),
+      mediaType: mediaType ?? '',
+      compression,
+      size: readI64(view, 16),
+    },
+    uncompressedSize: readI64(view, 24),
     entryCount: view.getUint32(32, true),
-    entries: take(readI64(view, 40)),
+    entries: part(entries.at, entries.length),
     spanCount,
-    spans: take(spanCount * SPAN_RECORD_BYTES),
-    windows: take(readI64(view, 48)),
+    spans: bytesAt(file, spans.at, spans.length),
+    windows: part(windows.at, windows.length),
   };
-  if (at !== bytes.length) throw broken('it has too many bytes');
+}
+
+/** To be done first: what is damaged is told as such, not by what the damage looks like. */
+function checkDigest(file: StoredBytes): void {
+  if (file.length < FIXED_BYTES) throw broken('it is none');
+  const stored = Buffer.from(bytesAt(file, LAYER_DIGEST_AT, 32));
+  if (!stored.equals(layerDigest(piecesOf(file)))) throw broken('its digest does not match');
+}
+
+function checkLayer(layer: LayerIndex): void {
   const table = new DataView(layer.spans.buffer, layer.spans.byteOffset, layer.spans.byteLength);
-  const problem = spanProblem(table, 0, spanCount, {
-    compression,
-    size: source.size,
-    uncompressedSize,
+  const problem = spanProblem(table, 0, layer.spanCount, {
+    compression: layer.source.compression,
+    size: layer.source.size,
+    uncompressedSize: layer.uncompressedSize,
     windows: layer.windows.length,
   });
   if (problem !== undefined) throw broken(problem);
   checkEntries(layer);
-  return layer;
 }
 
 function broken(what: string): IndexError {
@@ -118,15 +171,13 @@ function broken(what: string): IndexError {
 function checkEntries(layer: LayerIndex): void {
   const { entries, uncompressedSize } = layer;
   const reader = new EntryReader(entries);
-  const view = new DataView(entries.buffer, entries.byteOffset, entries.byteLength);
   let count = 0;
-  for (let at = 0; at < entries.length; at = reader.next(at), count++) {
+  for (let at = 0; at < reader.length; at = reader.next(at), count++) {
     if (!reader.fits(at)) throw broken(`entry ${count} does not fit`);
     const type = reader.type(at);
     const xattrs = reader.xattrs(at);
-    const start = xattrs.byteOffset - entries.byteOffset;
     const sane =
-      type <= EntryType.fifo &&
+      reader.hasKnownType(at) &&
       reader.mode(at) <= 0o7777 &&
       reader.mtimeNanoseconds(at) < 1e9 &&
       Number.isSafeInteger(reader.mtimeSeconds(at)) &&
@@ -134,8 +185,7 @@ function checkEntries(layer: LayerIndex): void {
       (type !== EntryType.file || !isUnknownDigest(reader.digest(at))) &&
       isNormal(reader.path(at)) &&
       (type !== EntryType.hardLink || isNormal(reader.link(at))) &&
-      (xattrs.length === 0 ||
-        checkXattrSet(entries, view, start, start + xattrs.length) === start + xattrs.length);
+      (xattrs.length === 0 || isXattrSet(xattrs));
     if (!sane) throw broken(`entry ${count} is none`);
     let end = 0;
     for (let i = 0; i < reader.extentCount(at); i++) {
@@ -147,6 +197,11 @@ function checkEntries(layer: LayerIndex): void {
     }
   }
   if (count !== layer.entryCount) throw broken('it has a wrong number of entries');
+}
+
+function isXattrSet(bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return checkXattrSet(bytes, view, 0, bytes.length) === bytes.length;
 }
 
 function isNormal(path: Uint8Array): boolean {

@@ -1,3 +1,5 @@
+import type { FileBytes, StoredBytes } from './file-bytes.ts';
+import { DIGEST_BYTES } from './format.ts';
 import { GrowableBytes, readI64 } from './growable-bytes.ts';
 
 /** What a tar entry is. The numbers stand in the encoded entries. */
@@ -11,6 +13,7 @@ export const EntryType = {
   fifo: 6,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
+const ENTRY_TYPES: readonly EntryType[] = Object.values(EntryType);
 
 /** A run of a file's bytes in the uncompressed layer. */
 export interface EntryExtent {
@@ -41,18 +44,33 @@ export interface TarEntry {
 const FIXED_BYTES = 88;
 const DIGEST_AT = 56;
 const EXTENT_BYTES = 24;
+/** Bytes of entries after which a sink is given them. */
+const SINK_BYTES = 256 * 1024;
+/** Bytes that are read of a file at once: entries that are wanted together mostly lie together. */
+const WINDOW_BYTES = 32 * 1024;
 
-/** Tar entries, encoded one behind the other; docs/index-format.md, "Layer index". */
+/** Takes encoded entries that are complete, in their order; the bytes are valid during the call only. */
+export type EntrySink = (bytes: Uint8Array) => void;
+
+/**
+ * Tar entries, encoded one behind the other; docs/index-format.md, "Layer index". With a sink they leave memory as they
+ * are done, and only the last can still be given its digest.
+ */
 export class EntryWriter {
   private readonly out = new GrowableBytes(64 * 1024);
+  /** Bytes that the sink has taken. */
+  private gone = 0;
   count = 0;
 
+  constructor(private readonly sink?: EntrySink) {}
+
   get byteLength(): number {
-    return this.out.length;
+    return this.gone + this.out.length;
   }
 
   /** @returns where the entry's sha256 stands, for `setDigest` */
   append(entry: TarEntry): number {
+    if (this.sink !== undefined && this.out.length >= SINK_BYTES) this.flush();
     const { out } = this;
     const start = out.length;
     out.reserve(FIXED_BYTES);
@@ -83,100 +101,186 @@ export class EntryWriter {
     out.align(8);
     out.patchU32(start, out.length - start);
     this.count++;
-    return start + DIGEST_AT;
+    return this.gone + start + DIGEST_AT;
   }
 
   setDigest(at: number, sha256: Uint8Array): void {
-    this.out.taken().set(sha256, at);
+    this.out.taken().set(sha256, at - this.gone);
   }
 
+  /** Gives the sink what it has not got yet; to be called at the end too. */
+  flush(): void {
+    this.sink?.(this.out.taken());
+    this.gone += this.out.length;
+    this.out.clear();
+  }
+
+  /** The entries, of a writer without a sink. */
   taken(): Uint8Array {
     return this.out.taken();
   }
 }
 
-/** Reads encoded entries in place. `at` is the position of an entry, 0 being the first's. */
+/**
+ * Reads encoded entries. `at` is the position of an entry, 0 being the first's. What it returns of one is valid until
+ * another is asked for: entries that lie in a file are read into one buffer, over and over.
+ */
 export class EntryReader {
-  private readonly view: DataView;
+  readonly length: number;
+  private bytes: Uint8Array;
+  private view: DataView;
+  /** The entry at `entry` begins `start` bytes into the buffer. */
+  private entry = -1;
+  private start = 0;
+  /** The buffer holds these bytes of the entries. */
+  private first = 0;
+  private end: number;
 
-  constructor(readonly bytes: Uint8Array) {
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  constructor(private readonly source: StoredBytes) {
+    this.length = source.length;
+    this.bytes =
+      source instanceof Uint8Array ? source : new Uint8Array(Math.min(WINDOW_BYTES, source.length));
+    this.view = viewOf(this.bytes);
+    this.end = source instanceof Uint8Array ? source.length : 0;
   }
 
-  next(at: number): number {
-    return at + this.view.getUint32(at, true);
+  /** Where the entry begins in the buffer, after it has been brought there. */
+  private at(entry: number): number {
+    if (entry === this.entry) return this.start;
+    const inside = entry >= this.first && entry + FIXED_BYTES <= this.end;
+    const whole = inside && entry + this.view.getUint32(entry - this.first, true) <= this.end;
+    if (!whole && !(this.source instanceof Uint8Array)) this.load(entry, this.source);
+    this.entry = entry;
+    this.start = entry - this.first;
+    return this.start;
   }
-  type(at: number): number {
-    return this.view.getUint8(at + 4);
+
+  private load(entry: number, source: FileBytes): void {
+    this.fill(entry, this.bytes.length, source);
+    if (this.end - entry < FIXED_BYTES) return;
+    const length = this.view.getUint32(0, true);
+    if (length <= this.bytes.length || entry + length > source.length) return;
+    this.bytes = new Uint8Array(length);
+    this.view = viewOf(this.bytes);
+    this.fill(entry, length, source);
   }
-  mode(at: number): number {
-    return this.view.getUint16(at + 6, true);
+
+  private fill(entry: number, most: number, source: FileBytes): void {
+    const count = Math.max(0, Math.min(most, source.length - entry));
+    source.read(entry, this.bytes.subarray(0, count));
+    this.first = entry;
+    this.end = entry + count;
   }
-  uid(at: number): number {
-    return this.view.getUint32(at + 8, true);
+
+  next(entry: number): number {
+    return entry + this.view.getUint32(this.at(entry), true);
   }
-  gid(at: number): number {
-    return this.view.getUint32(at + 12, true);
+  /** Of entries that were checked (`fits`, and a known type). */
+  type(entry: number): EntryType {
+    return ENTRY_TYPES[this.view.getUint8(this.at(entry) + 4)] ?? EntryType.file;
   }
-  mtimeNanoseconds(at: number): number {
-    return this.view.getUint32(at + 16, true);
+  hasKnownType(entry: number): boolean {
+    return this.view.getUint8(this.at(entry) + 4) < ENTRY_TYPES.length;
   }
-  rdev(at: number): number {
-    return this.view.getUint32(at + 20, true);
+  mode(entry: number): number {
+    return this.view.getUint16(this.at(entry) + 6, true);
   }
-  mtimeSeconds(at: number): number {
-    return readI64(this.view, at + 24);
+  uid(entry: number): number {
+    return this.view.getUint32(this.at(entry) + 8, true);
   }
-  size(at: number): number {
-    return readI64(this.view, at + 32);
+  gid(entry: number): number {
+    return this.view.getUint32(this.at(entry) + 12, true);
   }
-  pathLength(at: number): number {
-    return this.view.getUint32(at + 40, true);
+  mtimeNanoseconds(entry: number): number {
+    return this.view.getUint32(this.at(entry) + 16, true);
   }
-  pathOffset(at: number): number {
-    return at + FIXED_BYTES;
+  rdev(entry: number): number {
+    return this.view.getUint32(this.at(entry) + 20, true);
   }
-  path(at: number): Uint8Array {
-    return this.bytes.subarray(at + FIXED_BYTES, at + FIXED_BYTES + this.pathLength(at));
+  mtimeSeconds(entry: number): number {
+    return readI64(this.view, this.at(entry) + 24);
   }
-  link(at: number): Uint8Array {
-    const start = at + FIXED_BYTES + this.pathLength(at);
-    return this.bytes.subarray(start, start + this.view.getUint32(at + 44, true));
+  size(entry: number): number {
+    return readI64(this.view, this.at(entry) + 32);
   }
-  extentCount(at: number): number {
-    return this.view.getUint32(at + 52, true);
+  path(entry: number): Uint8Array {
+    const start = this.at(entry) + FIXED_BYTES;
+    return this.bytes.subarray(start, start + this.view.getUint32(this.start + 40, true));
   }
-  private extentsOffset(at: number): number {
-    const end = at + FIXED_BYTES + this.pathLength(at) + this.view.getUint32(at + 44, true);
-    return end + ((8 - (end % 8)) % 8);
+  private linkOffset(entry: number): number {
+    const start = this.at(entry);
+    return start + FIXED_BYTES + this.view.getUint32(start + 40, true);
   }
-  extent(at: number, number: number): EntryExtent {
-    const offset = this.extentsOffset(at) + number * EXTENT_BYTES;
+  linkLength(entry: number): number {
+    return this.view.getUint32(this.at(entry) + 44, true);
+  }
+  link(entry: number): Uint8Array {
+    const start = this.linkOffset(entry);
+    return this.bytes.subarray(start, start + this.linkLength(entry));
+  }
+  extentCount(entry: number): number {
+    return this.view.getUint32(this.at(entry) + 52, true);
+  }
+  private extentsOffset(entry: number): number {
+    const relative = this.linkOffset(entry) + this.linkLength(entry) - this.start;
+    return this.start + relative + ((8 - (relative % 8)) % 8);
+  }
+  extent(entry: number, number: number): EntryExtent {
+    const offset = this.extentsOffset(entry) + number * EXTENT_BYTES;
     return {
       fileOffset: readI64(this.view, offset),
       layerOffset: readI64(this.view, offset + 8),
       length: readI64(this.view, offset + 16),
     };
   }
-  xattrs(at: number): Uint8Array {
-    const start = this.extentsOffset(at) + this.extentCount(at) * EXTENT_BYTES;
-    return this.bytes.subarray(start, start + this.view.getUint32(at + 48, true));
+  xattrs(entry: number): Uint8Array {
+    const start = this.extentsOffset(entry) + this.extentCount(entry) * EXTENT_BYTES;
+    return this.bytes.subarray(start, start + this.view.getUint32(this.start + 48, true));
   }
-  digest(at: number): Uint8Array {
-    return this.bytes.subarray(at + DIGEST_AT, at + DIGEST_AT + 32);
+  copyLink(entry: number, out: GrowableBytes): void {
+    const start = this.linkOffset(entry);
+    out.part(this.bytes, start, start + this.linkLength(entry));
+  }
+  /** Where the file's bytes begin in the layer, when they lie there in one piece; -1 = they don't. */
+  onlyExtent(entry: number): number {
+    if (this.extentCount(entry) !== 1) return -1;
+    const offset = this.extentsOffset(entry);
+    const whole = readI64(this.view, offset) === 0 && readI64(this.view, offset + 16) === this.size(entry);
+    return whole ? readI64(this.view, offset + 8) : -1;
+  }
+  xattrsLength(entry: number): number {
+    return this.view.getUint32(this.at(entry) + 48, true);
+  }
+  hasDigest(entry: number): boolean {
+    const start = this.at(entry) + DIGEST_AT;
+    for (let i = 0; i < DIGEST_BYTES; i++) if (this.bytes[start + i] !== 0) return true;
+    return false;
+  }
+  copyDigest(entry: number, out: GrowableBytes): void {
+    const start = this.at(entry) + DIGEST_AT;
+    out.part(this.bytes, start, start + DIGEST_BYTES);
+  }
+  digest(entry: number): Uint8Array {
+    const start = this.at(entry) + DIGEST_AT;
+    return this.bytes.subarray(start, start + DIGEST_BYTES);
   }
 
-  /** Whether the fixed part and all that it promises lie within the bytes. */
-  fits(at: number): boolean {
-    if (at + FIXED_BYTES > this.bytes.length) return false;
-    const length = this.view.getUint32(at, true);
-    if (length % 8 !== 0 || at + length > this.bytes.length) return false;
-    const afterLink = FIXED_BYTES + this.pathLength(at) + this.view.getUint32(at + 44, true);
+  /** Whether the fixed part and all that it promises lie within the bytes. To be asked first of entries from outside. */
+  fits(entry: number): boolean {
+    if (entry + FIXED_BYTES > this.length) return false;
+    const start = this.at(entry);
+    const length = this.view.getUint32(start, true);
+    if (length % 8 !== 0 || entry + length > this.length) return false;
+    const afterLink = FIXED_BYTES + this.view.getUint32(start + 40, true) + this.linkLength(entry);
     const needed =
       afterLink +
       ((8 - (afterLink % 8)) % 8) +
-      this.extentCount(at) * EXTENT_BYTES +
-      this.view.getUint32(at + 48, true);
+      this.extentCount(entry) * EXTENT_BYTES +
+      this.view.getUint32(start + 48, true);
     return needed <= length;
   }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -8,7 +8,7 @@ import { DEFAULT_LIMITS, DEFAULT_SPAN_SIZE, MAXIMUM_SPAN_SIZE, MINIMUM_SPAN_SIZE
 import { PlainDecoder } from './plain-decoder.ts';
 import { SpanRecorder } from './span-recorder.ts';
 import { TarParser } from './tar-parser.ts';
-import type { IndexLayerOptions, IndexLimits, LayerIndex, LayerSource } from './types.ts';
+import type { IndexLayerOptions, IndexLimits, LayerIndexInMemory, LayerSource } from './types.ts';
 import { ZstdDecoder } from './zstd-decoder.ts';
 
 /** How long the event loop waits for its turn at most, but for the time that one chunk takes. */
@@ -36,7 +36,19 @@ export async function indexLayer(
   source: LayerSource,
   stream: AsyncIterable<Uint8Array>,
   options: IndexLayerOptions = {},
-): Promise<LayerIndex> {
+): Promise<LayerIndexInMemory> {
+  const entries = new EntryWriter();
+  const layer = await readLayer(source, stream, entries, options);
+  return { ...layer, entries: entries.taken() };
+}
+
+/** The same, with the entries going to `entries`. */
+export async function readLayer(
+  source: LayerSource,
+  stream: AsyncIterable<Uint8Array>,
+  entries: EntryWriter,
+  options: IndexLayerOptions,
+): Promise<Omit<LayerIndexInMemory, 'entries'>> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const spanSize = options.spanSize ?? DEFAULT_SPAN_SIZE;
   if (!Number.isInteger(spanSize) || spanSize < MINIMUM_SPAN_SIZE || spanSize > MAXIMUM_SPAN_SIZE) {
@@ -45,7 +57,6 @@ export async function indexLayer(
     );
   }
   const name = shortDigest(source.digest);
-  const entries = new EntryWriter();
   const tar = new TarParser(entries, limits, name);
   const diff = new Bun.CryptoHasher(digestAlgorithm(source.diffId));
   const blob = new Bun.CryptoHasher(digestAlgorithm(source.digest));
@@ -111,7 +122,6 @@ export async function indexLayer(
     source,
     uncompressedSize: recorder.position,
     entryCount: entries.count,
-    entries: entries.taken(),
     spanCount: recorder.spanCount,
     spans: recorder.table.taken(),
     windows: recorder.windows.taken(),

@@ -21,6 +21,8 @@ interface OpenLink {
   readonly entry: number;
   /** The node that was linked to an inode of a lower layer for the time being; -1 = none yet. */
   readonly node: number;
+  /** Where the node's name was put: nodes are used again once removed, that is not. */
+  readonly namePlace: number;
 }
 
 /**
@@ -31,10 +33,10 @@ interface OpenLink {
  */
 export function mergeLayers(layers: readonly LayerIndex[]): MergedImage {
   const readers = layers.map((layer) => new EntryReader(layer.entries));
-  const tree = new ImageTree(layers.map((layer) => layer.entries));
+  const tree = new ImageTree();
   const resolver = new PathResolver(tree, readers);
   layers.forEach((layer, number) => {
-    new LayerMerge(tree, readers, resolver, layer, number).run();
+    new LayerMerge(tree, resolver, layer, number).run();
   });
   return { tree, readers };
 }
@@ -45,27 +47,32 @@ class LayerMerge {
 
   constructor(
     private readonly tree: ImageTree,
-    readers: readonly EntryReader[],
     private readonly resolver: PathResolver,
     private readonly layer: LayerIndex,
     private readonly number: number,
   ) {
-    this.reader = readers[number] ?? new EntryReader(new Uint8Array(0));
+    // Its own: the resolver reads other entries while the path of one is being walked.
+    this.reader = new EntryReader(layer.entries);
   }
 
   run(): void {
-    for (let entry = 0; entry < this.layer.entries.length; entry = this.reader.next(entry)) {
-      this.guard(entry, () => this.apply(entry));
-    }
+    let entry = 0;
+    this.guard(
+      () => entry,
+      () => {
+        for (; entry < this.reader.length; entry = this.reader.next(entry)) this.apply(entry);
+      },
+    );
     this.closeLinks();
   }
 
-  private guard(entry: number, work: () => void): void {
+  /** Does work, and says of which entry it was when that is refused. */
+  private guard(entryOf: () => number, work: () => void): void {
     try {
       work();
     } catch (thrown) {
       if (!(thrown instanceof PathError)) throw thrown;
-      const name = printableName(this.reader.path(entry));
+      const name = printableName(this.reader.path(entryOf()));
       throw new IndexError(
         'NOT_AN_IMAGE',
         `layer ${shortDigest(this.layer.source.digest)}: entry '${name}' is refused: ${thrown.message}`,
@@ -78,13 +85,7 @@ class LayerMerge {
   }
 
   private pathOf(entry: number): PathBytes {
-    const start = this.reader.pathOffset(entry);
-    return {
-      layer: this.number,
-      bytes: this.layer.entries,
-      start,
-      end: start + this.reader.pathLength(entry),
-    };
+    return wholePath(this.reader.path(entry));
   }
 
   private apply(entry: number): void {
@@ -115,8 +116,8 @@ class LayerMerge {
       this.link(entry, path, directory, last);
       return;
     }
-    const inode = tree.addInode(this.number, entry, type === EntryType.directory);
-    tree.touch(tree.add(directory, this.number, last, path.end - last, inode), this.number);
+    const inode = tree.addInode(this.number, entry, type);
+    tree.touch(tree.add(directory, path.bytes, last, path.end, inode), this.number);
   }
 
   private hide(path: PathBytes, last: number, whiteout: Whiteout): void {
@@ -137,12 +138,13 @@ class LayerMerge {
     tree.touch(directory, this.number);
     const target = this.linkTarget(entry, false);
     if (target === -1) {
-      this.openLinks.push({ entry, node: -1 });
+      this.openLinks.push({ entry, node: -1, namePlace: -1 });
       return;
     }
-    const node = tree.add(directory, this.number, last, path.end - last, tree.inode(target));
+    const node = tree.add(directory, path.bytes, last, path.end, tree.inode(target));
     tree.touch(node, this.number);
-    if (tree.stamp(target) !== this.number) this.openLinks.push({ entry, node });
+    if (tree.stamp(target) !== this.number)
+      this.openLinks.push({ entry, node, namePlace: tree.namePlace(node) });
   }
 
   /**
@@ -151,7 +153,7 @@ class LayerMerge {
    */
   private linkTarget(entry: number, final: boolean): number {
     const link = this.reader.link(entry);
-    const path = { layer: this.number, bytes: link, start: 0, end: link.length };
+    const path = wholePath(link);
     if (link.length === 0) throw new PathError('it is a hard link to the root');
     const directory = this.resolver.directoryOf(path, undefined);
     if (directory === -1) return -1;
@@ -171,27 +173,31 @@ class LayerMerge {
     let open = this.openLinks;
     for (let round = 1; open.length > 0; round++) {
       const left: OpenLink[] = [];
-      for (const link of open) this.guard(link.entry, () => this.close(link) || left.push(link));
+      for (const link of open)
+        this.guard(
+          () => link.entry,
+          () => this.close(link) || left.push(link),
+        );
       const [first] = left;
       if (first !== undefined && (left.length === open.length || round === MOST_ROUNDS)) {
-        this.guard(first.entry, () => {
-          const target = printableName(this.reader.link(first.entry));
-          throw new PathError(
-            left.length === open.length
-              ? `its hard link target '${target}' does not exist`
-              : `its hard link target '${target}' is one of too many that come later`,
-          );
-        });
+        const problem = left.length === open.length ? 'does not exist' : 'is one of too many that come later';
+        this.guard(
+          () => first.entry,
+          () => {
+            const target = printableName(this.reader.link(first.entry));
+            throw new PathError(`its hard link target '${target}' ${problem}`);
+          },
+        );
       }
       open = left;
     }
   }
 
   /** @returns whether nothing is left to do */
-  private close({ entry, node }: OpenLink): boolean {
+  private close({ entry, node, namePlace }: OpenLink): boolean {
     const { tree } = this;
     if (node !== -1) {
-      const own = tree.alive(node) && this.isOwnName(entry, node);
+      const own = tree.alive(node) && tree.namePlace(node) === namePlace;
       const target = own ? this.linkTarget(entry, true) : -1;
       if (target !== -1 && tree.stamp(target) === this.number) tree.setInode(node, tree.inode(target));
       return true;
@@ -203,14 +209,11 @@ class LayerMerge {
     const last = this.resolver.lastComponent(path);
     // A later entry of the same name has taken the link's place.
     if (tree.find(directory, path.bytes, last, path.end) !== -1) return true;
-    tree.touch(tree.add(directory, this.number, last, path.end - last, tree.inode(target)), this.number);
+    tree.touch(tree.add(directory, path.bytes, last, path.end, tree.inode(target)), this.number);
     return true;
   }
+}
 
-  /** Whether the node is the one that this very entry made: nodes are used again once removed. */
-  private isOwnName(entry: number, node: number): boolean {
-    const name = this.tree.name(node);
-    const path = this.pathOf(entry);
-    return name.byteOffset === path.bytes.byteOffset + this.resolver.lastComponent(path);
-  }
+function wholePath(bytes: Uint8Array): PathBytes {
+  return { bytes, start: 0, end: bytes.length };
 }

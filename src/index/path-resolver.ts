@@ -12,21 +12,19 @@ const MOST_FOLLOWED_BYTES = 64 * 1024 * 1024;
 /** A path that leads nowhere within the image; the message says where it ends. */
 export class PathError extends Error {}
 
-/** A path as the merge walks it: bytes of one layer's entries. */
+/** A path as the merge walks it. */
 export interface PathBytes {
-  readonly layer: number;
   readonly bytes: Uint8Array;
   readonly start: number;
   readonly end: number;
 }
 
-/** A walk that succeeded: the bytes of its directories, and where they led. */
+/** A walk that succeeded: the bytes of its directories (a copy, at the front of `bytes`), and where they led. */
 interface Walk {
-  readonly bytes: Uint8Array;
-  readonly start: number;
-  readonly length: number;
-  readonly directory: number;
-  readonly generation: number;
+  bytes: Uint8Array;
+  length: number;
+  directory: number;
+  generation: number;
 }
 
 /**
@@ -35,9 +33,8 @@ interface Walk {
  */
 export class PathResolver {
   private followedBytes = 0;
-  private before: Walk = {
-    bytes: new Uint8Array(0),
-    start: 0,
+  private readonly before: Walk = {
+    bytes: new Uint8Array(4096),
     length: -1,
     directory: ROOT_NODE,
     generation: 0,
@@ -65,23 +62,25 @@ export class PathResolver {
     if (last === path.start) return ROOT_NODE;
     if (this.sameAsBefore(path, last)) return this.before.directory;
     const directory = this.walk(path, last, createFor);
-    if (directory !== -1) {
-      this.before = {
-        bytes: path.bytes,
-        start: path.start,
-        length: last - path.start,
-        directory,
-        generation: this.tree.generation,
-      };
-    }
+    if (directory !== -1) this.remember(path, last, directory);
     return directory;
+  }
+
+  private remember(path: PathBytes, last: number, directory: number): void {
+    const { before } = this;
+    const walked = path.bytes.subarray(path.start, last);
+    if (walked.length > before.bytes.length) before.bytes = new Uint8Array(walked.length);
+    before.bytes.set(walked);
+    before.length = walked.length;
+    before.directory = directory;
+    before.generation = this.tree.generation;
   }
 
   /** Archives list the entries of a directory one after the other: most walks are the one before. */
   private sameAsBefore(path: PathBytes, last: number): boolean {
-    const { bytes, start, length, generation } = this.before;
+    const { bytes, length, generation } = this.before;
     if (last - path.start !== length || generation !== this.tree.generation) return false;
-    for (let i = length - 1; i >= 0; i--) if (bytes[start + i] !== path.bytes[path.start + i]) return false;
+    for (let i = length - 1; i >= 0; i--) if (bytes[i] !== path.bytes[path.start + i]) return false;
     return true;
   }
 
@@ -94,7 +93,13 @@ export class PathResolver {
       const child = tree.find(directory, path.bytes, at, slash);
       if (child === -1) {
         if (createFor === undefined) return -1;
-        directory = tree.add(directory, path.layer, at, slash - at, tree.addInode(IMPLICIT, 0, true));
+        directory = tree.add(
+          directory,
+          path.bytes,
+          at,
+          slash,
+          tree.addInode(IMPLICIT, 0, EntryType.directory),
+        );
       } else if (tree.isDirectory(child)) directory = child;
       else {
         const entered = this.enter(child, createFor, budget);
@@ -108,7 +113,13 @@ export class PathResolver {
             );
           }
           tree.remove(child);
-          directory = tree.add(directory, path.layer, at, slash - at, tree.addInode(IMPLICIT, 0, true));
+          directory = tree.add(
+            directory,
+            path.bytes,
+            at,
+            slash,
+            tree.addInode(IMPLICIT, 0, EntryType.directory),
+          );
         }
       }
       at = slash + 1;
@@ -134,7 +145,9 @@ export class PathResolver {
     const inode = this.tree.inode(node);
     const reader = this.readers[this.tree.layerOf(inode)];
     const entry = this.tree.entryOf(inode);
-    return reader !== undefined && reader.type(entry) === EntryType.symlink ? reader.link(entry) : undefined;
+    if (reader === undefined || reader.type(entry) !== EntryType.symlink) return undefined;
+    // A copy: the next symlink that is looked at may be read into the same place.
+    return reader.link(entry).slice();
   }
 
   private follow(node: number, target: Uint8Array, budget: { left: number }): number {

@@ -1,5 +1,6 @@
 import type { Digest } from '../reference/index.ts';
 import type { BitString } from './bits.ts';
+import type { StoredBytes } from './file-bytes.ts';
 
 /** The inode number of an image's `/`; FUSE wants it to be 1. */
 export const ROOT_INODE = 1;
@@ -217,17 +218,23 @@ export interface IndexLimits {
 
 /**
  * One layer's tar entries and spans, still unmerged. The tables are kept in their encoded form, so that a
- * million entries cost their bytes and no objects.
+ * million entries cost their bytes and no objects; and what is large may lie in a file.
  */
 export interface LayerIndex {
   readonly source: LayerSource;
   readonly uncompressedSize: number;
   readonly entryCount: number;
-  readonly entries: Uint8Array;
+  readonly entries: StoredBytes;
   readonly spanCount: number;
   readonly spans: Uint8Array;
   /** Compressed windows, back to back, referred to by `spans`. */
-  readonly windows: Uint8Array;
+  readonly windows: StoredBytes;
   /** As in `IndexedLayerSource`; it is not kept with a layer that was indexed by its bytes, which says nothing. */
   readonly earlySpans?: number;
+}
+
+/** A layer's index that holds no part of itself in a file. */
+export interface LayerIndexInMemory extends LayerIndex {
+  readonly entries: Uint8Array;
+  readonly windows: Uint8Array;
 }

@@ -54,6 +54,8 @@ test('a registration that is killed midway goes on from the last finished layer'
     const again = start(directory, reference);
     expect(await again.stdout.text()).toStartWith('done ');
     expect(await again.exited).toBe(0);
+    // What the killed one had begun is not left lying about.
+    expect((await readdir(tables)).every((name) => name.endsWith('.layer'))).toBe(true);
     for (const [layer, { digest }] of image.layers.entries()) {
       const known = finished.includes(`${digest.slice('sha256:'.length)}.layer`);
       expect(requestsOf(layer) - (before[layer] ?? 0)).toBe(known ? 0 : 1);

@@ -1,6 +1,9 @@
 import { afterAll, describe, expect, test } from 'bun:test';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { LayerIndexThreads } from '../../../src/gateway/layer-index-threads.ts';
-import { encodeLayerIndex, indexLayer, type SpanInfo } from '../../../src/index/index.ts';
+import { encodeLayerIndex, indexLayer, openLayerIndex, type SpanInfo } from '../../../src/index/index.ts';
 import { silentLogger } from '../../../src/observability/index.ts';
 import { inChunks, tarOf, testLayer } from '../../fixtures/tree/index.ts';
 
@@ -12,7 +15,13 @@ const noise = () => {
 };
 const layer = testLayer(tarOf([{ name: 'noise', data: noise() }]), 'gzip');
 const threads = new LayerIndexThreads(silentLogger);
-afterAll(() => threads.close());
+const directory = mkdtempSync(join(tmpdir(), 'imgcred-threads-'));
+let paths = 0;
+const freshPath = () => join(directory, `${paths++}.layer`);
+afterAll(() => {
+  threads.close();
+  rmSync(directory, { recursive: true });
+});
 
 const never = new AbortController().signal;
 const onProgress = () => {};
@@ -27,13 +36,14 @@ describe('a layer that is indexed in a thread', () => {
     const here = await indexLayer(layer.source, inChunks(layer.blob), { onSpan: note(expected) });
     const spans: [number, string][] = [];
     const progress: number[] = [];
-    const { index, file } = await threads.index(layer.source, inChunks(layer.blob), {
+    const path = freshPath();
+    await threads.index(layer.source, inChunks(layer.blob), path, {
       onProgress: ({ compressedBytes }) => progress.push(compressedBytes),
       onSpan: note(spans),
       signal: never,
     });
-    expect(Buffer.compare(file, encodeLayerIndex(here))).toBe(0);
-    expect(index.source).toEqual(layer.source);
+    expect(Buffer.compare(readFileSync(path), encodeLayerIndex(here))).toBe(0);
+    expect(openLayerIndex(path).source).toEqual(layer.source);
     expect(spans).toEqual(expected);
     expect(spans.length).toBeGreaterThan(1);
     expect(progress.at(-1)).toBe(layer.blob.length);
@@ -54,8 +64,10 @@ describe('a layer that is indexed in a thread', () => {
         returned = true;
       }
     };
-    const failing = threads.index(layer.source, stream(), { onProgress, signal: never });
+    const path = freshPath();
+    const failing = threads.index(layer.source, stream(), path, { onProgress, signal: never });
     await expect(failing).rejects.toMatchObject({ code: 'CORRUPT' });
+    expect(existsSync(path)).toBe(false);
     expect(returned).toBe(true);
     expect(read).toBeLessThanOrEqual(wrong.length);
   });
@@ -69,7 +81,7 @@ describe('a layer that is indexed in a thread', () => {
       if (message === 'broken line') throw new Error(message);
       yield layer.blob.subarray(5 * MIB);
     };
-    const failing = threads.index(layer.source, stream(), {
+    const failing = threads.index(layer.source, stream(), freshPath(), {
       onProgress,
       onSpan: async () => {
         if (message === 'no such disk') throw new Error(message);
@@ -77,13 +89,14 @@ describe('a layer that is indexed in a thread', () => {
       signal: never,
     });
     await expect(failing).rejects.toThrow(message);
-    const { index } = await threads.index(layer.source, inChunks(layer.blob), { onProgress, signal: never });
-    expect(index.entryCount).toBe(1);
+    const path = freshPath();
+    await threads.index(layer.source, inChunks(layer.blob), path, { onProgress, signal: never });
+    expect(openLayerIndex(path).entryCount).toBe(1);
   });
 
   test('is given up when its user is gone', async () => {
     const gone = new AbortController();
-    const failing = threads.index(layer.source, inChunks(layer.blob), {
+    const failing = threads.index(layer.source, inChunks(layer.blob), freshPath(), {
       onProgress: () => gone.abort(new Error('gone')),
       signal: gone.signal,
     });
@@ -101,7 +114,7 @@ describe('a layer that is indexed in a thread', () => {
         yield chunk;
       }
     };
-    await threads.index(layer.source, stream(), {
+    await threads.index(layer.source, stream(), freshPath(), {
       onProgress: ({ compressedBytes }) => {
         taken = compressedBytes;
       },

@@ -5,6 +5,7 @@ import {
   encodeLayerIndex,
   inflateSpan,
   inflateSpanStream,
+  type LayerIndex,
   spansOfLayer,
 } from '../../../src/index/index.ts';
 import { digestOf } from '../../../src/reference/index.ts';
@@ -69,7 +70,8 @@ describe.each(['estargz.tar.gz', 'estargz-no-prefetch.tar.gz', 'zstd-chunked.tar
       const index = await readTable(await tableVector(name));
       // A layer's file says nothing of what is needed early: only image indexes do.
       const { earlySpans: _, ...kept } = index;
-      expect(decodeLayerIndex(encodeLayerIndex(index))).toEqual(kept);
+      const decoded: LayerIndex = decodeLayerIndex(encodeLayerIndex(index));
+      expect(decoded).toEqual(kept);
     });
 
     test('is fetched in at most two requests, of a small part of the layer', async () => {

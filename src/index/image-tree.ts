@@ -339,9 +339,13 @@ export class ImageTree {
   }
 }
 
+// Other ones in each process: whoever makes an image can't know which names would share a bucket.
+const [START = 0, DRAWN = 0] = crypto.getRandomValues(new Uint32Array(2));
+const FACTOR = (DRAWN & ~7) | 5;
+
 function hashOf(parent: number, bytes: Uint8Array, start: number, end: number): number {
-  let hash = Math.imul(parent + 0x9e3779b9, 0x85ebca6b);
-  for (let at = start; at < end; at++) hash = Math.imul(hash ^ (bytes[at] ?? 0), 0x01000193);
+  let hash = Math.imul(parent + START, 0x85ebca6b);
+  for (let at = start; at < end; at++) hash = Math.imul(hash ^ (bytes[at] ?? 0), FACTOR);
   hash ^= hash >>> 15;
   return Math.imul(hash, 0x2c1b3c6d) >>> 0;
 }

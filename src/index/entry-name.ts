@@ -1,5 +1,7 @@
+import { EntryType } from './layer-entries.ts';
 import { latin1 } from './pax.ts';
 
+const NOTHING = new Uint8Array(0);
 const SLASH = 0x2f;
 const DOT = 0x2e;
 
@@ -50,4 +52,14 @@ export function printableName(name: Uint8Array): string {
   const shown = text.includes('\ufffd') ? latin1(name.subarray(0, 256)) : text;
   const escaped = JSON.stringify(shown).slice(1, -1);
   return name.length > 256 ? `${escaped}… (${name.length} bytes)` : escaped;
+}
+
+/** A symlink's target as it is, a hard link's as a path in the image, else nothing. */
+export function linkOf(type: EntryType, linked: Uint8Array): Uint8Array {
+  if (type === EntryType.hardLink) return normalisePath(linked, true);
+  if (type !== EntryType.symlink) return NOTHING;
+  if (linked.length === 0) throw new EntryNameError('its target is empty');
+  if (linked.length > LONGEST_TARGET)
+    throw new EntryNameError(`its target is longer than ${LONGEST_TARGET} bytes`);
+  return linked;
 }

@@ -1,4 +1,5 @@
-import { EntryNameError, LONGEST_TARGET, normalisePath, printableName } from './entry-name.ts';
+import { EntryNameError, linkOf, normalisePath, printableName } from './entry-name.ts';
+import { entryTypeOf, META_TYPES, WITHOUT_DATA } from './entry-type.ts';
 import { IndexError } from './error.ts';
 import { EMPTY_SHA256, FileDigest } from './file-digest.ts';
 import { type EntryExtent, EntryType, type EntryWriter } from './layer-entries.ts';
@@ -25,10 +26,6 @@ import type { IndexLimits } from './types.ts';
 import { encodeXattrSet, XattrError, xattrsOf } from './xattr-set.ts';
 
 const NOTHING = new Uint8Array(0);
-const SLASH = 0x2f;
-
-/** Types that never store data, whatever their size field says (POSIX; GNU tar and Go agree). */
-const WITHOUT_DATA = new Set(['1', '2', '3', '4', '5', '6']);
 
 type State =
   | { kind: 'header' }
@@ -136,13 +133,7 @@ export class TarParser {
     if (this.zeroBlocks > 0) throw new TarHeaderError('a zero block stands before it');
     const header = readTarHeader(block);
     this.current = this.longName ?? header.name.slice();
-    if (
-      header.type === 'L' ||
-      header.type === 'K' ||
-      header.type === 'x' ||
-      header.type === 'X' ||
-      header.type === 'g'
-    ) {
+    if (META_TYPES.has(header.type)) {
       this.beginMeta(header);
       return;
     }
@@ -216,7 +207,7 @@ export class TarParser {
   }
 
   private entry(header: TarHeader, position: number): void {
-    const type = this.typeOf(header);
+    const type = entryTypeOf(header, () => this.pax.get('path') ?? this.longName ?? header.name);
     if (type !== EntryType.file) {
       this.append(header, type, 0, []);
       this.endEntry();
@@ -241,34 +232,6 @@ export class TarParser {
     const value = this.pax.get(key);
     if (value === undefined) throw new SparseMapError('its real size is missing');
     return paxInteger(value, key);
-  }
-
-  private typeOf(header: TarHeader): EntryType {
-    switch (header.type) {
-      case '\0': {
-        // Before ustar a directory was told by its trailing slash alone.
-        const name = this.pax.get('path') ?? this.longName ?? header.name;
-        return name[name.length - 1] === SLASH ? EntryType.directory : EntryType.file;
-      }
-      case '0':
-      case '7':
-        return EntryType.file;
-      case '1':
-        return EntryType.hardLink;
-      case '2':
-        return EntryType.symlink;
-      case '3':
-        return EntryType.characterDevice;
-      case '4':
-        return EntryType.blockDevice;
-      case '5':
-      case 'D':
-        return EntryType.directory;
-      case '6':
-        return EntryType.fifo;
-      default:
-        throw new TarHeaderError(`its type '${printableName(Buffer.from(header.type))}' is unknown`);
-    }
   }
 
   /** A regular file, sparse when it has `pieces`, whose `stored` bytes begin at `position`. */
@@ -392,16 +355,6 @@ export class TarParser {
       },
     );
   }
-}
-
-/** A symlink's target as it is, a hard link's as a path in the image, else nothing. */
-export function linkOf(type: EntryType, linked: Uint8Array): Uint8Array {
-  if (type === EntryType.hardLink) return normalisePath(linked, true);
-  if (type !== EntryType.symlink) return NOTHING;
-  if (linked.length === 0) throw new EntryNameError('its target is empty');
-  if (linked.length > LONGEST_TARGET)
-    throw new EntryNameError(`its target is longer than ${LONGEST_TARGET} bytes`);
-  return linked;
 }
 
 function paddingOf(size: number): number {

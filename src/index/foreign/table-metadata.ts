@@ -1,9 +1,8 @@
-import { EntryNameError, normalisePath } from '../entry-name.ts';
+import { EntryNameError, linkOf, normalisePath } from '../entry-name.ts';
 import { EntryType, type TarEntry } from '../layer-entries.ts';
 import { latin1, type PaxRecord, type Timestamp } from '../pax.ts';
 import type { TarHeader } from '../tar-header.ts';
 import { MetadataError, ownerOf, PaxState, packedDevice } from '../tar-metadata.ts';
-import { linkOf } from '../tar-parser.ts';
 import { encodeXattrSet, xattrsOf } from '../xattr-set.ts';
 import type { TableEntry } from './table-schema.ts';
 

@@ -23,7 +23,7 @@ import { WorkspaceRepository } from './workspaces.ts';
 export const DATABASE_FILE = 'imgcred.db';
 /** How long a statement waits for another connection's lock, ms. */
 export const BUSY_TIMEOUT_MS = 5_000;
-const CHECKPOINT_AGAIN_MS = 250;
+const CHECKPOINT_SOON_MS = 500;
 
 export interface DatabaseOptions {
   /** How long a statement waits for another process's lock, ms; `BUSY_TIMEOUT_MS` unless told. */
@@ -68,6 +68,8 @@ export function openDatabase(dataDirectory: string, options: DatabaseOptions = {
     connection.script('PRAGMA trusted_schema = OFF');
     checkIntegrity(connection);
     migrate(connection, options.migrations ?? MIGRATIONS, now);
+    // One that was killed may have left in the log what was deleted.
+    emptyLog(connection);
   } catch (thrown) {
     connection.close();
     throw thrown;
@@ -162,8 +164,13 @@ export class Database implements Disposable {
   checkpoint(): void {
     clearTimeout(this.#checkpointing);
     this.#checkpointing = undefined;
-    if (emptyLog(this.#connection)) return;
-    this.#checkpointing = setTimeout(() => this.checkpoint(), CHECKPOINT_AGAIN_MS);
+    if (!emptyLog(this.#connection)) this.checkpointSoon();
+  }
+
+  /** The same in a moment, together for all that asks for it until then: each costs several writes to disk. */
+  checkpointSoon(): void {
+    if (this.#checkpointing !== undefined) return;
+    this.#checkpointing = setTimeout(() => this.checkpoint(), CHECKPOINT_SOON_MS);
     this.#checkpointing.unref();
   }
 

@@ -167,7 +167,7 @@ export class SecretStore {
       });
       if (changed === undefined) continue;
       // What was dropped is to be nowhere, in the log neither.
-      if (changed.dropped > 0) this.#database.checkpoint();
+      if (changed.dropped > 0) this.#database.checkpointSoon();
       return withoutSeal(changed.row);
     }
     throw contended(name);

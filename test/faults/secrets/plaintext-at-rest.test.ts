@@ -1,6 +1,6 @@
 import { Database as Sqlite } from 'bun:sqlite';
 import { expect, test } from 'bun:test';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Secret } from '../../../src/credentials/index.ts';
 import { openDatabase } from '../../../src/database/index.ts';
@@ -143,9 +143,9 @@ async function withCiphertext(directory: string, keepVersions?: number) {
   const row = await secrets.store.create(id, { name: 'a', value: new Secret('hunter2') }, BY);
   const envelope = database.workspace(id).secrets.envelope(row.id, 1);
   if (envelope === undefined) throw new Error('no envelope');
-  const places = () =>
-    readdirSync(directory).filter((name) => {
-      const bytes = readFileSync(join(directory, name));
+  const places = (where = directory) =>
+    readdirSync(where).filter((name) => {
+      const bytes = readFileSync(join(where, name));
       // Salt, commitment, nonce and ciphertext: nothing of it may be left, not even the start.
       return bytes.includes(envelope.subarray(40, 72)) || bytes.includes(envelope.subarray(104));
     });
@@ -160,15 +160,21 @@ test('a deleted secret leaves no ciphertext in the database, nor in its log', as
   expect(world.places()).toEqual([]);
 });
 
-test('a version that is dropped leaves no ciphertext in the database, nor in its log', async () => {
+test('a version that is dropped is soon in the database no more, nor in its log, also if the server is killed', async () => {
   using directory = temporaryDirectory();
+  using copy = temporaryDirectory();
   using world = await withCiphertext(directory.path, 2);
   const set = (value: string) => world.secrets.store.set(world.workspace, 'a', new Secret(value), BY, 'none');
   await set('second');
   expect(world.places()).not.toEqual([]);
   await set('third');
   expect(world.secrets.store.history(world.workspace, 'a')).toHaveLength(2);
-  expect(world.places()).toEqual([]);
+  // What a server leaves that is killed right now, and another one finds.
+  cpSync(directory.path, copy.path, { recursive: true });
+  expect(world.places(copy.path)).not.toEqual([]);
+  using _ = openDatabase(copy.path);
+  expect(world.places(copy.path)).toEqual([]);
+  while (world.places().length > 0) await Bun.sleep(20);
 });
 
 test('what was dropped while somebody read the database is gone soon after', async () => {

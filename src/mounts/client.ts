@@ -188,6 +188,8 @@ export class MountClient {
         unix: this.#socket,
         // A proof of access may wait for a slow registry; the registry client has the deadlines.
         timeout: false,
+        // A connection that is kept would lead to a server that has handed its mounts over, and not to its successor.
+        keepalive: false,
         ...(signal === undefined ? {} : { signal }),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       } as RequestInit);

@@ -55,6 +55,7 @@ export class MountServer {
   readonly #ended = Promise.withResolvers<ServerEnd>();
   readonly #watch: HolderWatch;
   #ending = false;
+  #handedOver = false;
   #listener: { stop(force?: boolean): Promise<void> } | undefined;
 
   private constructor(settings: MountServerSettings, context: LiveMountContext) {
@@ -122,7 +123,7 @@ export class MountServer {
       pid: process.pid,
       version: VERSION,
       build: BUILD,
-      ...(this.list().every((mount) => mount.canBeHandedOver) ? { hand_over: HAND_OVER_VERSION } : {}),
+      ...(this.#canHandOver ? { hand_over: HAND_OVER_VERSION } : {}),
       mounts: Math.max(this.#inUse, this.#turns.busy),
       settings: this.#settings,
       ending: this.#ending,
@@ -139,12 +140,15 @@ export class MountServer {
     setTimeout(() => this.#ended.resolve({ kind: 'told' }), 0);
   }
 
+  /** @throws ImgcredError SERVER_UNREACHABLE once they are another's */
   list(): LiveMount[] {
+    if (this.#handedOver) throw endingError();
     return [...this.#mounts.values()];
   }
 
   /** @throws ImgcredError NOT_FOUND */
   get(id: string): LiveMount {
+    if (this.#handedOver) throw endingError();
     const mount = this.#mounts.get(id);
     if (mount === undefined) throw new ImgcredError('NOT_FOUND', `there is no mount ${id}`);
     return mount;
@@ -190,13 +194,14 @@ export class MountServer {
     successor_pid,
   }: z.infer<typeof handOverSchema>): Promise<z.infer<typeof handedOverSchema>> {
     if (this.#ending) throw endingError();
-    if (this.list().some((mount) => !mount.canBeHandedOver)) {
+    if (!this.#canHandOver) {
       throw new ImgcredError('UNSUPPORTED', 'some mounts can’t be handed over');
     }
     this.#ending = true;
     await Promise.all(this.#lingering.ids.map((id) => this.#endLingering(id)));
     await this.#turns.idle();
     const leaving = this.list();
+    this.#handedOver = true;
     // Their end is not one that came from outside.
     this.#mounts.clear();
     const outcomes = await Promise.allSettled(
@@ -265,6 +270,10 @@ export class MountServer {
     const start = mount.recordedStart;
     mount.recordedStart = undefined;
     return start;
+  }
+
+  get #canHandOver(): boolean {
+    return [...this.#mounts.values()].every((mount) => mount.canBeHandedOver);
   }
 
   get #inUse(): number {

@@ -114,6 +114,7 @@ describe('a mount server with other settings that has mounts', () => {
     expect(pid).toBe(first.pid);
     expect(mounts.map(({ request }) => request.mount_id)).toEqual(['one']);
     expect(await first.client.health()).toMatchObject({ ending: true });
+    await expect(first.client.list()).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' });
     successor.kill('SIGKILL');
     expect(await reading).toMatchObject({ code: 0 });
     expect(await world.server()).toMatchObject({ pid: first.pid, adopted: true });

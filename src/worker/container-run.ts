@@ -191,7 +191,7 @@ export class ContainerRun {
       this.#container = await this.#create(request, mount);
       this.#created.resolve(this.#container);
       this.#record = record = { ...record, warnings: [...this.#container.warnings()] };
-      for (const warning of record.warnings ?? []) this.#logger.warn(warning);
+      for (const warning of record.warnings ?? []) this.#logger.info(warning);
       clock.lap('create');
       this.#checkGoingOn();
       if (request.overrides.start_when_attached === true) {

@@ -148,8 +148,10 @@ function refuseUnmapped({ uid, gid }: Identity, { userNamespace }: HostFacts): v
 function hostWarnings(options: ContainerOptions, host: HostFacts): string[] {
   const { mode, swapAccounting } = host.cgroup;
   const limitsMemory = options.limits?.memoryBytes !== undefined;
+  // An ordinary user has none in most places, which is nothing to be told at each run; a limit asked for is refused.
+  const lacksGroups = mode === 'none' && host.userNamespace.initial;
   return [
-    ...(mode === 'none' ? ['no control group can be written to: the container runs without any limit'] : []),
+    ...(lacksGroups ? ['no control group can be written to: the container runs without any limit'] : []),
     ...(limitsMemory && !swapAccounting
       ? ['the kernel does not count swap: only the memory is limited']
       : []),

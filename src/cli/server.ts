@@ -27,7 +27,7 @@ export interface RunningServer {
   readonly socket: string | undefined;
   /** The address of the metrics, where there is one. */
   readonly metrics: string | undefined;
-  /** Resolves once no request is being answered and no container of ours runs. */
+  /** Resolves once no request is being answered and no container runs but those that ran before we started. */
   idle(): Promise<void>;
   /** Stops serving. Containers go on; the next worker on this data directory takes them over. */
   stop(): Promise<void>;
@@ -119,11 +119,12 @@ export async function startServer(
       socket: servers[0]?.address,
       metrics: metrics?.address,
       async idle() {
-        while (
-          servers.some((server) => server.pending > 0) ||
-          (own?.worker?.busy ?? false) ||
-          (plane?.busy() ?? false)
-        ) {
+        const inUse = () => {
+          const earlier = plane?.earlier();
+          const asked = servers.some((server) => server.pending > 0);
+          return asked || own?.worker?.isBusy(earlier) === true || plane?.busy(earlier) === true;
+        };
+        while (inUse()) {
           await Bun.sleep(IDLE_POLL_MS);
         }
       },

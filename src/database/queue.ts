@@ -272,6 +272,16 @@ export class QueueRepository {
     );
   }
 
+  /** What has not ended, of all workspaces. */
+  live(): { readonly id: ContainerId; readonly state: string }[] {
+    return this.#connection.all(
+      `SELECT id, state FROM containers INDEXED BY containers_by_state
+       WHERE state IN ('pending', 'assigned', 'preparing', 'running', 'stopping')`,
+      {},
+      (row) => ({ id: parseId('ctr', columns.text(row, 'id')), state: columns.text(row, 'state') }),
+    );
+  }
+
   /** How many requests are in each state. */
   counts(): Readonly<Partial<Record<string, number>>> {
     return Object.fromEntries(

@@ -167,9 +167,11 @@ export class Worker {
     return this.#containers;
   }
 
-  /** Whether containers run, or are being prepared. */
-  get busy(): boolean {
-    return this.#runs.size > 0;
+  /** Whether containers run, or are being prepared, beside these; or one of these has ended, which is to be told. */
+  isBusy(beside: ReadonlySet<string> = new Set()): boolean {
+    return [...this.#runs].some(
+      ([id, { container }]) => !beside.has(id) || container === undefined || container.status() !== 'running',
+    );
   }
 
   /**

@@ -58,6 +58,32 @@ test('a command takes over the container of a server that was killed, though it 
     return state === 'running' ? true : undefined;
   });
   await server.stop('SIGKILL');
+  // Neither waits for the end of a container that it did not start.
+  expect(await world.json(['container', 'ls'])).toEqual([expect.objectContaining({ id, state: 'running' })]);
+  const other = await world.run(['run', world.image, '--', '/bin/echo', 'beside it']);
+  expect(other).toMatchObject({ code: 0, stdout: 'beside it\n' });
   await world.run(['container', 'stop', id]);
   expect((await world.run(['container', 'wait', id])).code).toBe(7);
+}, 60_000);
+
+test('commands that only look tell of the end of a container that nobody saw', async () => {
+  const shape = z.looseObject({ state: z.string(), exit_code: z.number().nullable() });
+  const server = await world.serve();
+  const { stdout } = await world.run([
+    'run',
+    '--detach',
+    world.image,
+    '--',
+    '/bin/sh',
+    '-c',
+    'sleep 1; exit 5',
+  ]);
+  const show = async () => shape.parse(await world.json(['container', 'show', stdout.trim()]));
+  await eventually(async () => ((await show()).state === 'running' ? true : undefined));
+  await server.stop('SIGKILL');
+  const ended = await eventually(async () => {
+    const shown = await show();
+    return shown.state === 'running' ? undefined : shown;
+  });
+  expect(ended).toMatchObject({ state: 'exited', exit_code: 5 });
 }, 60_000);

@@ -88,6 +88,8 @@ class ImageBench {
     const named = (name: string) => `${kind}: ${name}`;
     const warm = this.#fresh();
     const unknown = (await warm.run(image, NUMPY)).took;
+    // Images of the same layers share them, however each was compressed.
+    await this.podman.forget();
     const pull = await this.podman.pull(image);
     const first = (await this.podman.run(image, NUMPY)).took;
     const readUnpacked = (await this.podman.run(image, READ_ALL)).took;

@@ -1,23 +1,9 @@
-import { EntryNameError, linkOf, normalisePath } from '../entry-name.ts';
-import { EntryType, type TarEntry } from '../layer-entries.ts';
+import { EntryNameError } from '../entry-name.ts';
+import type { TarEntry } from '../layer-entries.ts';
 import { latin1, type PaxRecord, type Timestamp } from '../pax.ts';
-import type { TarHeader } from '../tar-header.ts';
-import { MetadataError, ownerOf, PaxState, packedDevice } from '../tar-metadata.ts';
-import { encodeXattrSet, xattrsOf } from '../xattr-set.ts';
+import { MetadataError } from '../tar-metadata.ts';
+import { ENTRY_TYPES, headerOf, metadataOf } from './entry-metadata.ts';
 import type { TableEntry } from './table-schema.ts';
-
-const NOTHING = new Uint8Array(0);
-const NO_RECORDS = new PaxState();
-
-const TYPES: Readonly<Record<Exclude<TableEntry['type'], 'chunk'>, EntryType>> = {
-  reg: EntryType.file,
-  dir: EntryType.directory,
-  symlink: EntryType.symlink,
-  hardlink: EntryType.hardLink,
-  char: EntryType.characterDevice,
-  block: EntryType.blockDevice,
-  fifo: EntryType.fifo,
-};
 
 /**
  * All of a table's entry but where its bytes are, by the rules that hold for a header in a tar.
@@ -25,39 +11,18 @@ const TYPES: Readonly<Record<Exclude<TableEntry['type'], 'chunk'>, EntryType>> =
  * @throws EntryNameError, MetadataError, XattrError
  */
 export function tableMetadata(
-  entry: TableEntry & { readonly type: keyof typeof TYPES },
+  entry: TableEntry & { readonly type: keyof typeof ENTRY_TYPES },
 ): Omit<TarEntry, 'extents' | 'size'> {
-  const type = TYPES[entry.type];
-  const header: TarHeader = {
+  const header = headerOf({
     name: bytesOf(entry.name),
     linkName: bytesOf(entry.linkName ?? ''),
     mode: entry.mode ?? 0,
     uid: entry.uid ?? 0,
     gid: entry.gid ?? 0,
-    size: entry.size ?? 0,
-    mtime: 0,
-    type: '',
     deviceMajor: entry.devMajor ?? 0,
     deviceMinor: entry.devMinor ?? 0,
-    gnu: false,
-  };
-  if (header.name.includes(0) || header.linkName.includes(0))
-    throw new EntryNameError('the name holds a NUL');
-  const { seconds, nanoseconds } = timeOf(entry.modtime ?? '');
-  const device = type === EntryType.characterDevice || type === EntryType.blockDevice;
-  const userAllowed = type === EntryType.file || type === EntryType.directory;
-  const xattrs = type === EntryType.hardLink ? [] : xattrsOf(records(entry), userAllowed);
-  return {
-    type,
-    path: normalisePath(header.name),
-    link: linkOf(type, header.linkName),
-    mode: header.mode & 0o7777,
-    ...ownerOf(NO_RECORDS, header),
-    mtimeSeconds: seconds,
-    mtimeNanoseconds: nanoseconds,
-    rdev: device ? packedDevice(header) : 0,
-    xattrs: xattrs.length === 0 ? NOTHING : encodeXattrSet(xattrs),
-  };
+  });
+  return metadataOf(ENTRY_TYPES[entry.type], header, timeOf(entry.modtime ?? ''), records(entry));
 }
 
 /**

@@ -1,9 +1,8 @@
-import { EntryNameError, linkOf, normalisePath } from '../entry-name.ts';
-import { EntryType, type TarEntry } from '../layer-entries.ts';
+import type { EntryType, TarEntry } from '../layer-entries.ts';
 import { latin1, type PaxRecord, type Timestamp } from '../pax.ts';
 import type { TarHeader } from '../tar-header.ts';
-import { MetadataError, mtimeOf, ownerOf, PaxState, packedDevice } from '../tar-metadata.ts';
-import { encodeXattrSet, xattrsOf } from '../xattr-set.ts';
+import { MetadataError, mtimeOf, PaxState } from '../tar-metadata.ts';
+import { ENTRY_TYPES, headerOf, metadataOf } from './entry-metadata.ts';
 import type { FlatTable } from './flat-table.ts';
 import { timeOf } from './table-metadata.ts';
 import { TableError } from './table-schema.ts';
@@ -25,25 +24,14 @@ const ENTRY = {
 } as const;
 const RECORD = { key: 0, value: 1 } as const;
 
-const TYPES: Readonly<Record<string, EntryType>> = {
-  reg: EntryType.file,
-  dir: EntryType.directory,
-  symlink: EntryType.symlink,
-  hardlink: EntryType.hardLink,
-  char: EntryType.characterDevice,
-  block: EntryType.blockDevice,
-  fifo: EntryType.fifo,
-};
-
-const NOTHING = new Uint8Array(0);
-const NO_RECORDS = new PaxState();
+const TYPES: ReadonlyMap<string, EntryType> = new Map(Object.entries(ENTRY_TYPES));
 
 /** The name as the table has it, for messages. */
 export function nameIn(table: FlatTable): Uint8Array {
   try {
     return table.bytes(ENTRY.name);
   } catch {
-    return NOTHING;
+    return new Uint8Array(0);
   }
 }
 
@@ -67,39 +55,19 @@ export function isWhole(table: FlatTable): boolean {
  * @throws TableError, EntryNameError, MetadataError, PaxError, XattrError
  */
 export function ztocMetadata(table: FlatTable): Omit<TarEntry, 'extents' | 'size'> {
-  const type = TYPES[latin1(table.bytes(ENTRY.type))];
+  const type = TYPES.get(latin1(table.bytes(ENTRY.type)));
   if (type === undefined) throw new TableError('it is of an unknown type');
-  const header: TarHeader = {
+  const header = headerOf({
     name: table.bytes(ENTRY.name),
     linkName: table.bytes(ENTRY.linkName),
     mode: table.int64(ENTRY.mode),
     uid: table.uint32(ENTRY.uid),
     gid: table.uint32(ENTRY.gid),
-    size: 0,
-    mtime: 0,
-    type: '',
     deviceMajor: table.int64(ENTRY.deviceMajor),
     deviceMinor: table.int64(ENTRY.deviceMinor),
-    gnu: false,
-  };
-  if (header.name.includes(0) || header.linkName.includes(0))
-    throw new EntryNameError('the name holds a NUL');
+  });
   const records = recordsIn(table);
-  const { seconds, nanoseconds } = timeIn(table, records, header);
-  const device = type === EntryType.characterDevice || type === EntryType.blockDevice;
-  const userAllowed = type === EntryType.file || type === EntryType.directory;
-  const xattrs = type === EntryType.hardLink ? [] : xattrsOf(records, userAllowed);
-  return {
-    type,
-    path: normalisePath(header.name),
-    link: linkOf(type, header.linkName),
-    mode: header.mode & 0o7777,
-    ...ownerOf(NO_RECORDS, header),
-    mtimeSeconds: seconds,
-    mtimeNanoseconds: nanoseconds,
-    rdev: device ? packedDevice(header) : 0,
-    xattrs: xattrs.length === 0 ? NOTHING : encodeXattrSet(xattrs),
-  };
+  return metadataOf(type, header, timeIn(table, records, header), records);
 }
 
 function recordsIn(table: FlatTable): PaxRecord[] {

@@ -113,19 +113,12 @@ export async function openControlPlane(
       logger: logger.with({ role: 'gateway' }),
       mounted: mountedApps(config, scheduler, database, signals),
     });
-    const runningNow = () =>
-      database.queue.live().flatMap(({ id, state }) => (state === 'running' ? [id] : []));
-    const atStart = new Set(runningNow());
-    /** What runs since before this process served: it began without us, and goes on without us. */
-    const earlier = (): ReadonlySet<string> => new Set(runningNow().filter((id) => atStart.has(id)));
-    const busy = (beside: ReadonlySet<string> = new Set()) =>
-      database.queue.live().some(({ id }) => !beside.has(id));
     const close = async () => {
       link?.close();
       await layers.close();
       database.close();
     };
-    return { database, scheduler, app, earlier, busy, close };
+    return { database, scheduler, app, close };
   } catch (thrown) {
     database.close();
     throw thrown;

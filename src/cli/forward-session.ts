@@ -1,7 +1,4 @@
-import type { SessionSocket, SocketSession } from '../protocol/index.ts';
-
-const NORMAL = 1000;
-const GOING_AWAY = 1001;
+import { CLOSED, type SessionSocket, type SocketSession } from '../protocol/index.ts';
 
 /**
  * Hands a WebSocket on to the server on a Unix socket, message by message: a scheduler's, for workers that call it
@@ -25,12 +22,15 @@ export class ForwardedSession implements SocketSession {
       this.#near?.send(typeof data === 'string' ? data : new Uint8Array(data)),
     );
     this.#far.addEventListener('error', () => {});
-    this.#far.addEventListener('close', () => this.#near?.close(GOING_AWAY, 'the gateway has ended it'));
+    this.#far.addEventListener('close', () =>
+      this.#near?.close(CLOSED.goingAway, 'the gateway has ended it'),
+    );
   }
 
   opened(near: SessionSocket): void {
     this.#near = near;
-    if (this.#far.readyState === WebSocket.CLOSED) near.close(GOING_AWAY, 'the gateway does not answer');
+    if (this.#far.readyState === WebSocket.CLOSED)
+      near.close(CLOSED.goingAway, 'the gateway does not answer');
   }
 
   received(message: string | Uint8Array): void {
@@ -41,6 +41,6 @@ export class ForwardedSession implements SocketSession {
 
   closed(): void {
     this.#near = undefined;
-    this.#far.close(NORMAL, 'the worker has ended it');
+    this.#far.close(CLOSED.normal, 'the worker has ended it');
   }
 }

@@ -74,8 +74,10 @@ export async function startServer(
         )
       : undefined;
     const plane = control ? await openControlPlane(config, registry, signals, own, logger) : undefined;
+    if (plane !== undefined) cleanups.push(() => plane.close());
+    const live = () => plane?.database.queue.live() ?? [];
+    const runningAtStart = new Set(running(live()));
     if (plane !== undefined) {
-      cleanups.push(() => plane.close());
       const alone = !config.roles.includes('gateway');
       servers.push(serveOnSocket(plane.app, alone ? layout.schedulerSocket : layout.socket));
       cleanups.push(() => servers[0]?.stop());
@@ -105,8 +107,9 @@ export async function startServer(
     }
     if (own !== undefined) {
       cleanups.push(() => own.stop());
-      if (!workerWhenNeeded || plane === undefined || plane.busy()) await own.need();
-      else cleanups.push(startWhenQueued(own, plane.busy, signals, logger));
+      const queued = () => live().length > 0;
+      if (!workerWhenNeeded || plane === undefined || queued()) await own.need();
+      else cleanups.push(startWhenQueued(own, queued, signals, logger));
     }
     let metrics: HttpServer | undefined;
     if (config.metrics_listen !== 'none') {
@@ -120,9 +123,11 @@ export async function startServer(
       metrics: metrics?.address,
       async idle() {
         const inUse = () => {
-          const earlier = plane?.earlier();
-          const asked = servers.some((server) => server.pending > 0);
-          return asked || own?.worker?.isBusy(earlier) === true || plane?.busy(earlier) === true;
+          if (servers.some((server) => server.pending > 0)) return true;
+          const now = live();
+          // These began without us, and go on without us.
+          const earlier = new Set(running(now).filter((id) => runningAtStart.has(id)));
+          return now.length > earlier.size || own?.worker?.isBusy(earlier) === true;
         };
         while (inUse()) {
           await Bun.sleep(IDLE_POLL_MS);
@@ -136,17 +141,22 @@ export async function startServer(
   }
 }
 
+/** The ids of those that run. */
+function running(live: readonly { readonly id: string; readonly state: string }[]): string[] {
+  return live.flatMap(({ id, state }) => (state === 'running' ? [id] : []));
+}
+
 /** Starts a worker once there is something to run. @returns what ends the waiting */
 function startWhenQueued(
   own: OwnWorker,
-  busy: () => boolean,
+  queued: () => boolean,
   signals: ChangeSignals,
   logger: Logger,
 ): () => Promise<void> {
   const ending = new AbortController();
   const watching = (async () => {
     while (!ending.signal.aborted && own.worker === undefined) {
-      if (busy()) {
+      if (queued()) {
         await own.need().catch((thrown: unknown) => {
           logger.error('nothing can be run here', { error: toImgcredError(thrown).message });
         });

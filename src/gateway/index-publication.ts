@@ -28,9 +28,9 @@ export class IndexPublication {
   }
 
   /**
-   * Pushes an image's index to its repository, and with it the trace of its starts, with the image's own credential unless the request names another. Only
-   * indexes that were made here are pushed: layers that are not known here, because the image was registered with an
-   * index from the registry, are read now.
+   * Pushes an image's index to its repository, and with it the trace of its starts, with the image's own credential
+   * unless the request names another. Only indexes that were made here are pushed: layers that are not known here,
+   * because the image was registered with an index from the registry, are read now.
    *
    * @throws AccessRefusedError when the credential may not push; RegistryError UNSUPPORTED for a registry that takes
    *   no artifacts; what reading the layers throws

@@ -1,10 +1,12 @@
-import { ImgcredError, isErrorCode } from '../errors/index.ts';
+import { ImgcredError } from '../errors/index.ts';
 import {
   ALIVE,
+  CLOSED,
   type ClientMessage,
   type ContainerUsage,
   DATA_BYTES,
   decodeOutput,
+  errorOf,
   FlowWindow,
   Liveness,
   type OutputStream,
@@ -21,9 +23,6 @@ import {
 
 type Exit = Awaited<ProcessStreams['exit']>;
 type Failed = Extract<SessionMessage, { event: 'failed' }>;
-
-const NORMAL = 1000;
-const NOT_UNDERSTOOD = 1008;
 
 /**
  * The gateway's end of a session with a worker that came for it (`protocol/worker-session.ts`): a process's streams as
@@ -66,7 +65,7 @@ export class RemoteSession implements SocketSession, ProcessStreams {
 
   opened(socket: SessionSocket): void {
     if (this.#over) {
-      socket.close(NORMAL, 'nobody waits for it any more');
+      socket.close(CLOSED.normal, 'nobody waits for it any more');
       return;
     }
     this.#socket = socket;
@@ -185,7 +184,7 @@ export class RemoteSession implements SocketSession, ProcessStreams {
     this.#window.close();
     for (const { reject } of [this.#started, this.#answer, this.#exit]) reject(error);
     this.#wake?.();
-    this.#socket?.close(error.code === 'INTERNAL' ? NOT_UNDERSTOOD : NORMAL, 'ended');
+    this.#socket?.close(error.code === 'INTERNAL' ? CLOSED.refused : CLOSED.normal, 'ended');
     this.#socket = undefined;
   }
 }
@@ -200,8 +199,9 @@ function usageOf({ memoryBytes, memoryLimitBytes, cpuMs, processes }: SentUsage)
 class RemoteProcessError extends ImgcredError {
   readonly #exitCode: number | undefined;
 
-  constructor({ error: { code, message, hint }, exit_code: exitCode }: Failed) {
-    super(isErrorCode(code) ? code : 'INTERNAL', message, { hint });
+  constructor({ error, exit_code: exitCode }: Failed) {
+    const { code, message, hint } = errorOf(error);
+    super(code, message, { hint });
     this.#exitCode = exitCode;
   }
 

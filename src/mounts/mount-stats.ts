@@ -44,7 +44,8 @@ function byCause(counts: Readonly<Record<FetchCause, number>>): Record<string, n
   return Object.fromEntries(FETCH_CAUSES.map((cause) => [CAUSE_NAMES[cause], counts[cause]]));
 }
 
-function sum(
+/** Adds counts up by name. */
+export function sum(
   counts: Readonly<Record<string, number>>,
   before: Readonly<Record<string, number>> = {},
 ): Record<string, number> {

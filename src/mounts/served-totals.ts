@@ -1,4 +1,5 @@
 import type { MountServerTotals, MountStats } from './messages.ts';
+import { sum } from './mount-stats.ts';
 
 interface Counted {
   stats(): MountStats;
@@ -25,24 +26,15 @@ export class ServedTotals {
   }
 
   sum(): MountServerTotals {
-    return [...this.#open].reduce((sum, mount) => plus(sum, mount.stats()), this.#ended);
+    return [...this.#open].reduce((before, mount) => plus(before, mount.stats()), this.#ended);
   }
 }
 
-function plus(sum: MountServerTotals, stats: MountServerTotals): MountServerTotals {
+function plus(before: MountServerTotals, stats: MountServerTotals): MountServerTotals {
   return {
-    bytes_fetched_by_cause: byKey(sum.bytes_fetched_by_cause, stats.bytes_fetched_by_cause),
-    requests_by_cause: byKey(sum.requests_by_cause, stats.requests_by_cause),
-    failures: byKey(sum.failures, stats.failures),
-    waiting_reads: sum.waiting_reads + stats.waiting_reads,
+    bytes_fetched_by_cause: sum(stats.bytes_fetched_by_cause, before.bytes_fetched_by_cause),
+    requests_by_cause: sum(stats.requests_by_cause, before.requests_by_cause),
+    failures: sum(stats.failures, before.failures),
+    waiting_reads: before.waiting_reads + stats.waiting_reads,
   };
-}
-
-function byKey(
-  sum: Readonly<Record<string, number>>,
-  more: Readonly<Record<string, number>>,
-): Record<string, number> {
-  const result = { ...sum };
-  for (const [key, value] of Object.entries(more)) result[key] = (result[key] ?? 0) + value;
-  return result;
 }

@@ -11,17 +11,16 @@ import {
   type TerminalSize,
   WINDOW_BYTES,
 } from './interactive.ts';
-import { parseJson, type SessionSocket, type SocketSession } from './socket-session.ts';
+import { CLOSED, parseJson, type SessionSocket, type SocketSession } from './socket-session.ts';
 
 /** Connects to the process that a session is for. */
 export type OpenStreams = (request: ExecRequest | undefined, signal: AbortSignal) => Promise<ProcessStreams>;
 
 const FIRST_MESSAGE_MS = 10_000;
-const NORMAL = 1000;
-const REFUSED = 1008;
 
 /**
- * Joins a WebSocket to a process, at the end where the process is: input and window size one way, output and the exit code the other.
+ * Joins a WebSocket to a process, at the end where the process is: input and window size one way, output and the exit
+ * code the other.
  */
 export class AttachSession implements SocketSession {
   readonly #kind: 'attach' | 'exec';
@@ -96,7 +95,7 @@ export class AttachSession implements SocketSession {
       const started = error.code === 'CONTAINER_FAILED' ? { exit_code: error.exitCode } : {};
       this.#tell({ event: 'failed', ...started, ...error.toJSON() });
     }
-    this.#socket?.close(NORMAL, 'ended');
+    this.#socket?.close(CLOSED.normal, 'ended');
   }
 
   // What waits for its turn is bounded: by the window, one size, one end.
@@ -151,6 +150,6 @@ export class AttachSession implements SocketSession {
   }
 
   #refuse(reason: string): void {
-    this.#socket?.close(REFUSED, reason);
+    this.#socket?.close(CLOSED.refused, reason);
   }
 }

@@ -4,6 +4,9 @@ export interface SessionSocket {
   close(code: number, reason: string): void;
 }
 
+/** Why a WebSocket is closed. @see RFC 6455 section 7.4.1 */
+export const CLOSED = { normal: 1000, goingAway: 1001, refused: 1008 } as const;
+
 /** What a WebSocket is handed to: whoever has the connection calls these, in this order. */
 export interface SocketSession {
   opened(socket: SessionSocket): void;

@@ -1,5 +1,6 @@
 import {
   type ChangeSignals,
+  CLOSED,
   parseJson,
   type RoleLinkMessage,
   roleLinkMessageSchema,
@@ -7,8 +8,6 @@ import {
   type SocketSession,
   type WorkerCalls,
 } from '../protocol/index.ts';
-
-const NOT_UNDERSTOOD = 1008;
 
 /** The scheduler's end of the link to a gateway in another process: changes both ways, calls to workers one way. */
 export class GatewayLink implements SocketSession {
@@ -36,7 +35,7 @@ export class GatewayLink implements SocketSession {
     const text = typeof message === 'string' ? message : '';
     const parsed = roleLinkMessageSchema.safeParse(parseJson(text));
     if (!parsed.success) {
-      this.#socket?.close(NOT_UNDERSTOOD, 'gateway and scheduler are of different versions');
+      this.#socket?.close(CLOSED.refused, 'gateway and scheduler are of different versions');
       return;
     }
     const { data } = parsed;

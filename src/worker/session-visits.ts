@@ -3,6 +3,7 @@ import type { Logger } from '../observability/index.ts';
 import {
   ALIVE,
   AttachSession,
+  CLOSED,
   type ContainerServices,
   Liveness,
   parseJson,
@@ -16,8 +17,6 @@ import {
 // A gateway that restarts is back before whoever waited there has asked again; more attempts help nobody.
 const ATTEMPTS = 3;
 const RETRY_MS = 200;
-const NORMAL = 1000;
-const GOING_AWAY = 1001;
 
 /** Comes for the sessions that the scheduler tells of, and joins each to the container that it is for. */
 export class SessionVisits {
@@ -59,7 +58,7 @@ export class SessionVisits {
   /** Ends all of them; the containers go on. */
   end(): void {
     this.#ended = true;
-    for (const socket of this.#open) socket.close(GOING_AWAY, 'the worker ends');
+    for (const socket of this.#open) socket.close(CLOSED.goingAway, 'the worker ends');
   }
 
   #visit(sessionId: string, attempt: number): void {
@@ -130,7 +129,7 @@ class SessionVisit {
       hint: 'run the same version of imgcred on both',
     });
     this.#send(JSON.stringify({ event: 'failed', ...error.toJSON() }));
-    this.#socket.close(NORMAL, 'ended');
+    this.#socket.close(CLOSED.normal, 'ended');
   }
 
   #sessionOf(opening: SessionOpening): SocketSession {
@@ -163,7 +162,7 @@ class SessionVisit {
   /** The gateway gives no sign of life: the process is let go now, whenever the connection itself is given up. */
   #lost(): void {
     this.closed();
-    this.#socket.close(GOING_AWAY, 'no sign of life');
+    this.#socket.close(CLOSED.goingAway, 'no sign of life');
   }
 }
 
@@ -183,7 +182,7 @@ class AnswerSession implements SocketSession {
       .catch(failed)
       .then((message) => {
         socket.send(JSON.stringify(message));
-        socket.close(NORMAL, 'ended');
+        socket.close(CLOSED.normal, 'ended');
       });
   }
 

@@ -1,7 +1,7 @@
 import { unpackTrace } from '../content/index.ts';
 import type { LayerIndex, LayerSource } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
-import { type Descriptor, listReferrers, type RegistryClient, readArtifact } from '../registry/index.ts';
+import type { Descriptor, RegistryClient } from '../registry/index.ts';
 import {
   entriesOf,
   INDEX_ARTIFACT_TYPE,
@@ -9,6 +9,7 @@ import {
   traceEntryOf,
   unpackLayerIndex,
 } from './index-artifact.ts';
+import { newestReferrer } from './newest-referrer.ts';
 import { readWholeBlob } from './whole-blob.ts';
 
 /** Indexes of layers that came from a registry. */
@@ -30,9 +31,6 @@ export interface SoughtIndex {
   readonly missing: readonly LayerSource[];
 }
 
-// Older versions may have left artifacts beside the newest: that many are tried.
-const MOST_CANDIDATES = 4;
-
 /**
  * Looks for an index of the image beside the image itself, and brings what is missing of it. Undefined: there is none.
  *
@@ -44,31 +42,17 @@ export async function findForeignIndexes(
   signal: AbortSignal,
 ): Promise<ForeignIndexes | undefined> {
   const { repository, manifestDigest, layers } = sought;
-  const candidates = await listReferrers(client, repository, manifestDigest, INDEX_ARTIFACT_TYPE, signal);
-  let failure: unknown;
-  // The list under a tag grows at its end: what was pushed last stands last.
-  for (const { digest } of candidates.toReversed().slice(0, MOST_CANDIDATES)) {
-    try {
-      const content = await readArtifact(client, repository, digest, signal);
-      const entries = entriesOf(content, manifestDigest, layers);
-      const needed = new Set(sought.missing.map((layer) => layer.digest));
-      const wanted = entries.filter(({ layer }) => needed.has(layer.digest));
-      const [found, trace] = await Promise.all([
-        Promise.all(wanted.map((entry) => fetchIndex(client, repository, entry, signal))),
-        fetchTrace(client, repository, traceEntryOf(content), signal),
-      ]);
-      return {
-        artifact: digest,
-        layers: new Map(found.map((index) => [index.source.digest, index])),
-        trace,
-      };
-    } catch (thrown) {
-      signal.throwIfAborted();
-      failure = thrown;
-    }
-  }
-  if (failure !== undefined) throw failure;
-  return undefined;
+  const referrer = { repository, manifestDigest, artifactType: INDEX_ARTIFACT_TYPE };
+  return newestReferrer(client, referrer, signal, async (content, artifact) => {
+    const entries = entriesOf(content, manifestDigest, layers);
+    const needed = new Set(sought.missing.map((layer) => layer.digest));
+    const wanted = entries.filter(({ layer }) => needed.has(layer.digest));
+    const [found, trace] = await Promise.all([
+      Promise.all(wanted.map((entry) => fetchIndex(client, repository, entry, signal))),
+      fetchTrace(client, repository, traceEntryOf(content), signal),
+    ]);
+    return { artifact, layers: new Map(found.map((index) => [index.source.digest, index])), trace };
+  });
 }
 
 /** The trace of an artifact. It is advice: one that can't be had, or read, is as good as none. */

@@ -4,12 +4,12 @@ import { type Digest, isDigest } from '../reference/index.ts';
 import {
   type ArtifactManifest,
   type Descriptor,
-  listReferrers,
   type RegistryClient,
   readArtifact,
 } from '../registry/index.ts';
 import { rangesOf, type TableIndexes } from './foreign-indexes.ts';
 import { proveOnlySpan } from './layer-possession.ts';
+import { newestReferrer } from './newest-referrer.ts';
 import { readWholeBlob } from './whole-blob.ts';
 
 /** A SOCI index that refers to its image: whoever may push to the repository may push one. */
@@ -27,8 +27,6 @@ const LARGEST_ZTOC = 128 * 1024 * 1024;
 const LARGEST_INDEX = 512 * 1024 * 1024;
 // Each is held as a whole while it is read.
 const AT_ONCE = 2;
-// As of our own artifacts: older ones may have been left beside the newest.
-const MOST_CANDIDATES = 4;
 
 export interface SoughtSoci {
   readonly repository: string;
@@ -93,10 +91,9 @@ export async function readSociIndexes(
 
 async function findSociIndex(
   client: RegistryClient,
-  sought: SoughtSoci,
+  { repository, manifestDigest, annotations, layers }: SoughtSoci,
   signal: AbortSignal,
 ): Promise<SociIndex | undefined> {
-  const { repository, manifestDigest, annotations, layers } = sought;
   const named = annotations[INDEX_DIGEST];
   if (named !== undefined) {
     if (!isDigest(named)) throw unusable('the manifest does not say its digest');
@@ -104,22 +101,12 @@ async function findSociIndex(
     if (artifact.artifactType !== SOCI_NAMED_TYPE) throw unusable('it is of another type');
     return { artifact: named, ztocs: ztocsOf(artifact, layers) };
   }
-  const candidates = await listReferrers(client, repository, manifestDigest, SOCI_REFERRER_TYPE, signal);
-  let failure: unknown;
-  // The list under a tag grows at its end: what was pushed last stands last.
-  for (const { digest } of candidates.toReversed().slice(0, MOST_CANDIDATES)) {
-    try {
-      const artifact = await readArtifact(client, repository, digest, signal);
-      if (artifact.artifactType !== SOCI_REFERRER_TYPE) throw unusable('it is of another type');
-      if (artifact.subject !== manifestDigest) throw unusable('it is about another image');
-      return { artifact: digest, ztocs: ztocsOf(artifact, layers) };
-    } catch (thrown) {
-      signal.throwIfAborted();
-      failure = thrown;
-    }
-  }
-  if (failure !== undefined) throw failure;
-  return undefined;
+  const sought = { repository, manifestDigest, artifactType: SOCI_REFERRER_TYPE };
+  return newestReferrer(client, sought, signal, (artifact, digest) => {
+    if (artifact.artifactType !== SOCI_REFERRER_TYPE) throw unusable('it is of another type');
+    if (artifact.subject !== manifestDigest) throw unusable('it is about another image');
+    return { artifact: digest, ztocs: ztocsOf(artifact, layers) };
+  });
 }
 
 /** What is no table (lists of what to fetch first) is passed over, and so is one of a layer that is not asked for. */

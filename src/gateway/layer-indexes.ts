@@ -31,6 +31,8 @@ export class LayerIndexes {
   readonly #running = new Map<string, Promise<LayerIndex>>();
   readonly #slots: Semaphore;
   readonly #threads: LayerIndexThreads;
+  // Once is enough: this directory is one process's at a time, and what it leaves half done it removes itself.
+  #swept: Promise<void> | undefined;
 
   constructor(options: LayerIndexesOptions) {
     this.#options = options;
@@ -93,7 +95,7 @@ export class LayerIndexes {
     try {
       keep = await this.#options.kept?.begin(source);
       const bytes = stream(signal);
-      await removeAbandoned(this.#options.directory);
+      await this.#sweep();
       const path = this.#path(source);
       await replaceDurably(path, (temporary) =>
         this.#threads.index(source, keep?.passing(bytes) ?? bytes, temporary, {
@@ -109,6 +111,14 @@ export class LayerIndexes {
       await keep?.abandon();
       this.#slots.leave();
     }
+  }
+
+  #sweep(): Promise<void> {
+    this.#swept ??= removeAbandoned(this.#options.directory).catch((thrown: unknown) => {
+      this.#swept = undefined;
+      throw thrown;
+    });
+    return this.#swept;
   }
 
   #path(source: LayerSource): string {

@@ -19,6 +19,8 @@ export function dataLayout(dataDirectory: string) {
     cache: at('worker', 'cache'),
     containers: at('worker', 'containers'),
     mounts: at('worker', 'mounts'),
+    /** Programs of seccomp filters, as the runtime has made them. */
+    seccompFilters: at('worker', 'seccomp-filters'),
     mountSocket: at('worker', 'mounts.sock'),
     /** Of the server that mounts at an ordinary user's directories, outside of the worker's name space. */
     userMountSocket: at('worker', 'user-mounts.sock'),

@@ -36,6 +36,8 @@ export interface RunContext {
   readonly lingerMs: number;
   /** Where the containers' directories and the runs' records lie. */
   readonly directory: string;
+  /** Where the programs of seccomp filters are kept. */
+  readonly filters: string;
   readonly logger: Logger;
 }
 
@@ -313,6 +315,7 @@ export class ContainerRun {
       secrets: containerSecrets(request),
       supervisorCommand: supervisorCommand(),
       spares: this.#context.spares,
+      filters: this.#context.filters,
     });
   }
 

@@ -143,6 +143,7 @@ export class Worker {
         spares,
         lingerMs: config.mount_linger_ms,
         directory: layout.containers,
+        filters: layout.seccompFilters,
         logger,
       };
       worker = new Worker({ options, welcome, mounts, context, runs, hostMounts });

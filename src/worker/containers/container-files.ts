@@ -51,6 +51,8 @@ export interface ContainerManifest {
   readonly rotation: LogRotation;
   /** Control group below which the container's own one is made. */
   readonly cgroupParent: string;
+  /** Where the programs of seccomp filters are kept between containers; absent where they are not. */
+  readonly filters?: string | undefined;
 }
 
 /** Where the container's control group is, below each controller's root. */

@@ -18,6 +18,7 @@ import {
   terminalOf,
   workingDirectory,
 } from './runtime-spec.ts';
+import { SeccompFilters } from './seccomp-filters.ts';
 
 const DEFAULT_STOP_TIMEOUT_MS = 10_000;
 // Only names a file: nothing of what it is is begun. @see open(2)
@@ -36,6 +37,8 @@ export interface ContainerPlan {
   readonly stopSignal: number;
   readonly stopTimeoutMs: number;
   readonly cgroup: ContainerCgroup | undefined;
+  /** Absent where none are kept. */
+  readonly filters: SeccompFilters | undefined;
   /** What this host can't do and nobody insisted on; a line each. */
   readonly warnings: readonly string[];
 }
@@ -89,6 +92,7 @@ export function planContainer(
     stopSignal: stopSignal(image, options),
     stopTimeoutMs: options.stopTimeoutMs ?? DEFAULT_STOP_TIMEOUT_MS,
     cgroup: cgroupPath === undefined ? undefined : { mode: host.cgroup.mode, path: cgroupPath },
+    filters: manifest.filters === undefined ? undefined : new SeccompFilters(manifest.filters, runtime),
     warnings: hostWarnings(options, host),
   };
 }

@@ -45,6 +45,8 @@ export interface CreateContainerOptions {
   readonly spares?: SpareSupervisors | undefined;
   readonly rotation?: LogRotation | undefined;
   readonly cgroupParent?: string | undefined;
+  /** Where the programs of seccomp filters are kept for the next container. */
+  readonly filters?: string | undefined;
   readonly userXattr?: boolean | undefined;
 }
 
@@ -225,6 +227,7 @@ export async function createContainer(
       options: options.options,
       rotation: options.rotation ?? DEFAULT_LOG_ROTATION,
       cgroupParent: options.cgroupParent ?? DEFAULT_CGROUP_PARENT,
+      filters: options.filters,
     });
     const supervisor = options.spares?.take() ?? spawnSupervisor(options.supervisorCommand);
     await startSupervisor(paths, supervisor, secrets, signal);

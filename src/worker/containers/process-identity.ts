@@ -57,7 +57,8 @@ export function mountTargets(pid: number): string[] {
 
 let cachedBootId: string | undefined;
 
-function bootId(): string {
+/** Another one each time that the machine is started. */
+export function bootId(): string {
   cachedBootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   return cachedBootId;
 }

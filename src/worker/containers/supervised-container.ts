@@ -102,7 +102,7 @@ export class SupervisedContainer implements ChannelHandler {
       mountForContainer(paths, manifest, host);
       const plan = planContainer(paths, manifest, host);
       writeJson(paths.config, plan.spec);
-      const main = writeBundle(paths, plan.spec, secrets);
+      const main = writeBundle(paths, plan, secrets);
       const container = new SupervisedContainer(paths, plan, main, manifest.rotation, self);
       container.#listen();
       return container;
@@ -210,7 +210,15 @@ export class SupervisedContainer implements ChannelHandler {
     const running = { ...this.#state(), status: 'running', startedAt } as const;
     writeJson(this.#paths.state, identity === undefined ? running : { ...running, process: identity });
     void this.#run(started, log, startedAt);
+    this.#keepFilter();
     return { event: 'started', pid: started.pid };
+  }
+
+  // Not before the command runs: nobody waits for this.
+  #keepFilter(): void {
+    const { spec, filters, id } = this.#plan;
+    const { seccomp } = spec.linux;
+    if (seccomp !== undefined) filters?.keep(seccomp, join(privatePaths(this.#paths).runtimeState, id));
   }
 
   async #run(started: ContainerProcess, log: LogWriter, startedAt: number): Promise<void> {

@@ -11,6 +11,7 @@ import {
   unshareMounts,
 } from '../../filesystem/index.ts';
 import type { ContainerManifest, ContainerPaths } from './container-files.ts';
+import type { ContainerPlan } from './container-plan.ts';
 import type { ContainerSecret } from './container-secrets.ts';
 import { ContainerInputError } from './errors.ts';
 import { type CgroupMode, type HostFacts, UNMAPPED, UNMAPPED_HINT } from './host-facts.ts';
@@ -73,9 +74,10 @@ export function unmountContainer(paths: ContainerPaths): void {
  */
 export function writeBundle(
   paths: ContainerPaths,
-  spec: RuntimeSpec,
+  { spec, filters }: Pick<ContainerPlan, 'spec' | 'filters'>,
   secrets: readonly ContainerSecret[],
 ): SpecProcess {
+  const { seccomp } = spec.linux;
   const places = privatePaths(paths);
   const env = new Map(spec.process.env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry]));
   const mounts = [...spec.mounts];
@@ -100,6 +102,7 @@ export function writeBundle(
     root: { ...spec.root, path: paths.merged },
     process: { ...spec.process, env: [...env.values()] },
     mounts,
+    annotations: { ...spec.annotations, ...(seccomp && filters?.annotations(seccomp)) },
   };
   writeFileSync(join(places.bundle, 'config.json'), JSON.stringify(complete), { mode: 0o600 });
   return complete.process;

@@ -4,7 +4,7 @@ import { systemErrorCode } from '../../errors/index.ts';
 import type { CgroupMode } from './host-facts.ts';
 import { readOptional } from './optional-files.ts';
 
-const CGROUP_ROOT = '/sys/fs/cgroup';
+export const CGROUP_ROOT = '/sys/fs/cgroup';
 
 /** The directories of one control group: one in version 2, one for each controller in version 1. */
 export function cgroupDirectories(mode: CgroupMode, path: string, root: string = CGROUP_ROOT): string[] {

@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 import { systemErrorCode, toImgcredError } from '../../errors/index.ts';
 import { oomKills, removeCgroup } from './cgroup.ts';
+import { expectCgroupMove } from './cgroup-moves.ts';
 import { ChildReaper, type ProcessEnd } from './child-reaper.ts';
 import {
   type ContainerExit,
@@ -87,6 +88,7 @@ export class SupervisedContainer implements ChannelHandler {
     secrets: readonly ContainerSecret[],
     host: HostFacts,
   ): SupervisedContainer {
+    expectCgroupMove();
     const paths = containerPaths(directory);
     const manifest = readManifest(paths);
     enterOwnMounts();
@@ -181,6 +183,7 @@ export class SupervisedContainer implements ChannelHandler {
   }
 
   async #start(): Promise<Message> {
+    expectCgroupMove();
     const log = new LogWriter(this.#paths.logs, this.#rotation);
     const { options, id } = this.#plan;
     const started = await ContainerProcess.start(
@@ -243,6 +246,7 @@ export class SupervisedContainer implements ChannelHandler {
 
   async #exec(options: ExecOptions, channel: ControlChannel): Promise<void> {
     this.#runningProcess();
+    expectCgroupMove();
     this.#execs += 1;
     const place = join(this.#paths.private, `exec-${this.#execs}`);
     const spec = planExec(this.#paths, this.#plan, this.#main, options);

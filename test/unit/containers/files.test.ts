@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { parseOomKills } from '../../../src/worker/containers/cgroup.ts';
+import { parseOwnGroup } from '../../../src/worker/containers/cgroup-moves.ts';
 import { containerPaths } from '../../../src/worker/containers/container-files.ts';
 import { type LogRecord, LogWriter, segmentName } from '../../../src/worker/containers/container-log.ts';
 import {
@@ -240,4 +241,17 @@ test('out-of-memory kills are read from both versions’ files', () => {
   expect(parseOomKills('oom_kill_disable 0\nunder_oom 0\noom_kill 2\n')).toBe(2);
   expect(parseOomKills('low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n')).toBe(1);
   expect(parseOomKills('')).toBe(0);
+});
+
+test.each([
+  ['version 2', '0::/user.slice/a.scope\n', '/user.slice/a.scope'],
+  ['the root of version 2', '0::/\n', '/'],
+  ['version 1', '9:name=systemd:/s\n8:pids:/p\n4:cpu,cpuacct:/c\n', 'pids/p'],
+  ['joined controllers', '4:cpu,cpuacct:/c d\n1:name=systemd:/\n', 'cpu,cpuacct/c d'],
+  ['version 1 beside an empty version 2', '8:memory:/a:b\n0::/\n', 'memory/a:b'],
+  ['version 2 told of first', '0::/\n8:memory:/a\n', 'memory/a'],
+  ['names alone', '1:name=systemd:/s\n', undefined],
+  ['nothing', '', undefined],
+])('the own control group is found in %s', (_, text, group) => {
+  expect(parseOwnGroup(text)).toBe(group);
 });

@@ -4,6 +4,7 @@ export {
   duplicateDescriptorOf,
   type KernelDriverProbe,
   type KernelMount,
+  keepServerThreads,
   mountKernel,
   probeKernelDriver,
   resumeKernel,

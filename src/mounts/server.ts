@@ -5,7 +5,7 @@ import { BUILD, VERSION } from '../config/index.ts';
 import { ContentStore, type ImageTrace, unpackTrace } from '../content/index.ts';
 import { Secret } from '../credentials/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
-import { duplicateDescriptorOf } from '../filesystem/index.ts';
+import { duplicateDescriptorOf, keepServerThreads } from '../filesystem/index.ts';
 import { openImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { PinLine, PruneCache, RecordedStart } from '../protocol/index.ts';
@@ -54,6 +54,7 @@ export class MountServer {
   readonly #pins: Pins;
   readonly #ended = Promise.withResolvers<ServerEnd>();
   readonly #watch: HolderWatch;
+  readonly #releaseThreads: () => Promise<void>;
   #ending = false;
   #handedOver = false;
   #listener: { stop(force?: boolean): Promise<void> } | undefined;
@@ -62,6 +63,7 @@ export class MountServer {
     this.#settings = settings;
     this.#context = context;
     this.#watch = new HolderWatch(() => this.#endIfIdle());
+    this.#releaseThreads = context.driver === 'kernel' ? keepServerThreads() : async () => {};
     this.#starts = new Starts(join(settings.state_directory, 'traces'), context.logger);
     this.#prefetcher = new Prefetcher({
       mode: settings.prefetch,
@@ -113,6 +115,7 @@ export class MountServer {
       }),
     );
     await Promise.all(unmounting);
+    await this.#releaseThreads();
     await this.#context.store.close();
     await this.#listener?.stop(true);
     rmSync(this.#settings.socket, { force: true });
@@ -211,6 +214,7 @@ export class MountServer {
       }),
     );
     const mounts = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    await this.#releaseThreads();
     this.#ended.resolve({ kind: 'handed-over', successorPid: successor_pid, mounts });
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
     return { pid: process.pid, mounts };

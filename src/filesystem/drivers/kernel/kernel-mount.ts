@@ -91,6 +91,15 @@ const DEFAULT_BACKING_LIMIT = 1024;
 const READ_AHEAD_KIB = 1024;
 
 /**
+ * Starts this process's server threads before its first mount, and keeps them after its last.
+ *
+ * @returns what ends the keeping
+ */
+export function keepServerThreads(threads: number = DEFAULT_THREADS): () => Promise<void> {
+  return ServerThreads.shared(threads).keep();
+}
+
+/**
  * Mounts `fs` at `directory`, read-only, and serves it from this process.
  *
  * @param directory absolute path of an existing directory

@@ -41,7 +41,7 @@ const EFD_CLOEXEC = 0o2000000;
 
 /**
  * The threads that serve all mounts of a process, so that a further mount costs a few kilobytes and not a
- * JavaScript engine. They start with the first mount and end with the last.
+ * JavaScript engine. They start with the first mount and end with the last, unless somebody keeps them.
  */
 export class ServerThreads {
   static #shared: ServerThreads | undefined;
@@ -51,6 +51,7 @@ export class ServerThreads {
   #threads: Promise<ServerThread[]> | undefined;
   #entry = '';
   #next = 1;
+  #kept = 0;
   #replacements = 0;
 
   constructor(count: number) {
@@ -61,6 +62,25 @@ export class ServerThreads {
   static shared(count: number): ServerThreads {
     ServerThreads.#shared ??= new ServerThreads(count);
     return ServerThreads.#shared;
+  }
+
+  /**
+   * Starts the threads now, and keeps them also while nothing is mounted: the first mount needs not wait for them. What
+   * keeps one from starting is told to the first mount.
+   *
+   * @returns what ends the keeping
+   */
+  keep(): () => Promise<void> {
+    this.#kept += 1;
+    this.#threads ??= this.#start();
+    this.#threads.catch(() => {});
+    let kept = true;
+    return async () => {
+      if (!kept) return;
+      kept = false;
+      this.#kept -= 1;
+      await this.#endIfUnused();
+    };
   }
 
   /** Memory for the threads to count in what they serve of one mount. */
@@ -103,8 +123,14 @@ export class ServerThreads {
     const threads = await (this.#threads ?? []);
     await Promise.all(threads.map((thread) => tell(thread, { kind: 'detach', mount })));
     this.#mounts.delete(mount);
-    if (this.#mounts.size > 0 || this.#threads === undefined) return;
+    await this.#endIfUnused();
+  }
+
+  async #endIfUnused(): Promise<void> {
+    if (this.#kept > 0 || this.#mounts.size > 0 || this.#threads === undefined) return;
+    const ending = this.#threads;
     this.#threads = undefined;
+    const threads = await ending.catch(() => []);
     await Promise.all(threads.map(stop));
   }
 
@@ -163,6 +189,8 @@ export class ServerThreads {
     thread.waiting.clear();
     this.#threads = this.#replace(threads, thread, error);
     this.#threads.catch((cause: unknown) => {
+      // The next mount may have more luck.
+      if (this.#mounts.size === 0) this.#threads = undefined;
       for (const { listener } of this.#mounts.values()) listener.broken(String(cause));
     });
   }

@@ -92,6 +92,8 @@ export function stderrLogger(config: Pick<Config, 'log_level'>): Logger {
 /** A server to speak to, and what ends the connection. */
 export interface Connection extends AsyncDisposable {
   readonly client: ApiClient;
+  /** Starts the worker of a server of our own, if it has none yet, and waits for it. @throws as `LocalServer.worker` */
+  worker(): Promise<void>;
 }
 
 /**
@@ -122,11 +124,15 @@ export async function connect(invocation: Invocation, needs: LocalNeeds = {}): P
       },
       workspace,
     );
-    return { client, [Symbol.asyncDispose]: async () => {} };
+    return { client, worker: async () => {}, [Symbol.asyncDispose]: async () => {} };
   }
   const config = localConfig(invocation);
   const server = await startLocalServer(config, stderrLogger(config), workspace, needs);
-  return { client: server.client, [Symbol.asyncDispose]: () => server.close() };
+  return {
+    client: server.client,
+    worker: () => server.worker(),
+    [Symbol.asyncDispose]: () => server.close(),
+  };
 }
 
 /** To be called before standard input is read where that comes before {@link connect}: see `prepareLocalServer`. */

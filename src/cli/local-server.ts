@@ -8,14 +8,19 @@ import { startServer } from './server.ts';
 /** The server on a data directory: one that runs already, or one that this process has started. */
 export interface LocalServer {
   readonly client: ApiClient;
+  /** Starts its worker, if it has none yet, and waits for it. @throws ImgcredError of what keeps its worker from starting */
+  worker(): Promise<void>;
   /** Ends a server of our own once nobody uses it; leaves another's alone. */
   close(): Promise<void>;
 }
 
 /** What a command wants of the server that it may have to start itself. */
 export interface LocalNeeds {
-  /** It runs or mounts something: without a worker it is of no use. */
-  readonly worker?: boolean;
+  /**
+   * It runs or mounts something: without a worker it is of no use. `soon`: it has something to do first, and starts it
+   * by {@link LocalServer.worker}.
+   */
+  readonly worker?: 'now' | 'soon';
 }
 
 const ATTEMPTS = 40;
@@ -52,24 +57,27 @@ export async function startLocalServer(
   let entered = false;
   for (let attempt = 1; ; attempt++) {
     if (await client.alive()) {
-      if (needs.worker !== true || (await hasWorker(client))) return { client, close: async () => {} };
+      if (needs.worker === undefined || (await hasWorker(client)))
+        return { client, worker: async () => {}, close: async () => {} };
       continue;
     }
     if (!entered && !(await enterIfPossible(config, needs))) roles = ['gateway', 'scheduler'];
     entered = true;
     try {
       const server = await startServer({ ...config, roles: [...roles], listen: 'none' }, logger, {
-        workerWhenNeeded: needs.worker !== true,
+        workerWhenNeeded: needs.worker !== 'now',
+        brief: needs.worker === undefined,
       });
       return {
         client,
+        worker: () => server.worker(),
         close: async () => {
           await server.idle();
           await server.stop();
         },
       };
     } catch (thrown) {
-      if (needs.worker !== true && roles.includes('worker') && isLack(thrown)) {
+      if (needs.worker === undefined && roles.includes('worker') && isLack(thrown)) {
         roles = ['gateway', 'scheduler'];
         continue;
       }
@@ -104,7 +112,7 @@ async function enterIfPossible(config: Config, needs: LocalNeeds): Promise<boole
     return true;
   } catch (thrown) {
     const impossible = isLack(thrown) || (thrown instanceof ImgcredError && thrown.code === 'UNSUPPORTED');
-    if (needs.worker === true || !impossible) throw thrown;
+    if (needs.worker !== undefined || !impossible) throw thrown;
     return false;
   }
 }

@@ -6,17 +6,29 @@ import { type ImageShape, imageShape } from './api-shapes.ts';
 import { ProgressLine } from './output.ts';
 import { ProgressRate } from './progress-rate.ts';
 
+export interface RegistrationFollowing {
+  /** Called, more than once, while layers are read. */
+  readonly onReading?: () => void;
+  readonly signal?: AbortSignal;
+}
+
 /** Registers an image, showing what happens on stderr where that is a terminal; warnings always. */
-export async function registerImage(client: ApiClient, request: RegisterImage): Promise<ImageShape> {
+export async function registerImage(
+  client: ApiClient,
+  request: RegisterImage,
+  { onReading, signal }: RegistrationFollowing = {},
+): Promise<ImageShape> {
   const progress = new ProgressLine();
   const reading = new ReadingLine();
   try {
-    for await (const line of client.lines(registerProgressSchema, 'POST', '/v1/images', request)) {
+    for await (const line of client.lines(registerProgressSchema, 'POST', '/v1/images', request, signal)) {
       if (line.kind === 'done') return imageShape.parse(line.image);
       if (line.kind === 'error') throw errorOf(line.error);
       if (line.kind === 'step') progress.show(line.step);
-      else if (line.kind === 'progress') progress.show(reading.text(line));
-      else {
+      else if (line.kind === 'progress') {
+        onReading?.();
+        progress.show(reading.text(line));
+      } else {
         progress.clear();
         process.stderr.write(`imgcred: ${line.message}\n`);
       }

@@ -27,6 +27,8 @@ export interface RunningServer {
   readonly socket: string | undefined;
   /** The address of the metrics, where there is one. */
   readonly metrics: string | undefined;
+  /** Starts its worker, where it is to have one and has none yet. @throws ImgcredError of what keeps it from starting */
+  worker(): Promise<void>;
   /** Resolves once no request is being answered and no container runs but those that ran before we started. */
   idle(): Promise<void>;
   /** Stops serving. Containers go on; the next worker on this data directory takes them over. */
@@ -41,6 +43,8 @@ export interface StartServerOptions {
   readonly signal?: AbortSignal;
   /** A worker among the roles is started when something first needs one: a container, a mount, the cache. */
   readonly workerWhenNeeded?: boolean;
+  /** It is there for a command that needs no worker: one that starts all the same leaves a service's mounts as they are. */
+  readonly brief?: boolean;
 }
 
 /**
@@ -51,7 +55,7 @@ export interface StartServerOptions {
 export async function startServer(
   config: Config,
   logger: Logger,
-  { signal, workerWhenNeeded = false }: StartServerOptions = {},
+  { signal, workerWhenNeeded = false, brief = false }: StartServerOptions = {},
 ): Promise<RunningServer> {
   // This process holds the master key and every credential that passes.
   if (!forbidCoreDumps()) logger.warn('core dumps could not be forbidden: a crash may write keys to disk');
@@ -69,9 +73,7 @@ export async function startServer(
     const servers: HttpServer[] = [];
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
     const own: OwnWorker | undefined = config.roles.includes('worker')
-      ? new OwnWorker(() =>
-          startWorker(config, plane?.scheduler, logger, { brief: workerWhenNeeded, signal }),
-        )
+      ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, { brief, signal }))
       : undefined;
     const plane = control ? await openControlPlane(config, registry, signals, own, logger) : undefined;
     if (plane !== undefined) cleanups.push(() => plane.close());
@@ -121,6 +123,9 @@ export async function startServer(
       address: servers[1]?.address,
       socket: servers[0]?.address,
       metrics: metrics?.address,
+      async worker() {
+        await own?.need();
+      },
       async idle() {
         const inUse = () => {
           if (servers.some((server) => server.pending > 0)) return true;

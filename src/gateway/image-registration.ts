@@ -13,10 +13,11 @@ import {
   parsePlatform,
   type Reference,
 } from '../reference/index.ts';
-import type { RegistryClient, ResolvedImage } from '../registry/index.ts';
+import { type ImageManifest, Referrers, type RegistryClient, type ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
 import { normalReference } from './find-image.ts';
 import type { AnnotatedLayer } from './foreign-indexes.ts';
+import { INDEX_ARTIFACT_TYPE } from './index-artifact.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import { proveOnlySpan, provePossession } from './layer-possession.ts';
@@ -94,13 +95,22 @@ export class ImageRegistration {
     };
     try {
       onProgress({ kind: 'step', step: `resolving ${formatReference(reference)}` });
-      const resolved = await client.resolveImage(reference, { platform, signal });
+      const mode = request.index ?? 'auto';
+      let referrers: Referrers | undefined;
+      const onManifest = (digest: Digest, manifest: ImageManifest) => {
+        referrers = new Referrers(client, reference.repository, digest, signal);
+        const needed = manifest.layers.some((layer) => !this.#options.layers.has(layer.digest));
+        if (needed && takesForeign(mode, reference)) referrers.begin(INDEX_ARTIFACT_TYPE);
+      };
+      const resolved = await client.resolveImage(reference, { platform, signal, onManifest });
+      const { repository } = reference;
       const index = await this.#obtainIndex(
         workspaceId,
         client,
         reference,
         resolved,
-        request.index ?? 'auto',
+        referrers ?? new Referrers(client, repository, resolved.manifestDigest, signal),
+        mode,
         onProgress,
         warn,
         signal,
@@ -158,6 +168,7 @@ export class ImageRegistration {
     client: RegistryClient,
     reference: Reference,
     resolved: ResolvedImage,
+    referrers: Referrers,
     mode: NonNullable<RegisterImage['index']>,
     onProgress: Progress,
     warn: (message: string) => void,
@@ -167,16 +178,14 @@ export class ImageRegistration {
     const known = await Promise.all(layers.map((layer) => this.#options.layers.known(layer)));
     await this.#proveKnown(workspaceId, client, reference.repository, known, signal);
     const missing = layers.filter((_, at) => known[at] === undefined);
-    // Who writes a digest says which bytes it must be, whoever may push: only the bytes themselves prove that.
-    const trusted = mode === 'require' || (mode === 'auto' && reference.digest === undefined);
     let tables = NO_TABLES;
-    if (missing.length > 0 && trusted) {
+    if (missing.length > 0 && takesForeign(mode, reference)) {
       onProgress({ kind: 'step', step: 'looking for an index in the registry' });
       const { manifestDigest } = resolved;
       const { repository } = reference;
       let failure: unknown;
       try {
-        const sought = { repository, manifestDigest, layers, missing };
+        const sought = { repository, manifestDigest, referrers, layers, missing };
         const found = await findForeignIndexes(client, sought, signal);
         if (found !== undefined) {
           const given = [...found.layers.values()];
@@ -191,7 +200,7 @@ export class ImageRegistration {
       const { annotations = {} } = resolved.manifest;
       tables = await findTables(
         client,
-        { repository, manifestDigest, annotations, layers: annotatedLayers(resolved, missing) },
+        { repository, manifestDigest, referrers, annotations, layers: annotatedLayers(resolved, missing) },
         signal,
       );
       const complete = missing.every((layer) => tables.layers.has(layer.digest));
@@ -296,6 +305,12 @@ const REFUSALS: ReadonlySet<string> = new Set([
   'NOT_FOUND',
   'INVALID_CREDENTIALS',
 ]);
+
+/** Whether an index that somebody else made may be used. */
+function takesForeign(mode: NonNullable<RegisterImage['index']>, reference: Reference): boolean {
+  // Who writes a digest says which bytes it must be, whoever may push: only the bytes themselves prove that.
+  return mode === 'require' || (mode === 'auto' && reference.digest === undefined);
+}
 
 function sourceOf(layer: ResolvedImage['layers'][number]): LayerSource {
   return {

@@ -1,7 +1,7 @@
 import { unpackTrace } from '../content/index.ts';
 import type { LayerIndex, LayerSource } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
-import type { Descriptor, RegistryClient } from '../registry/index.ts';
+import type { Descriptor, Referrers, RegistryClient } from '../registry/index.ts';
 import {
   entriesOf,
   INDEX_ARTIFACT_TYPE,
@@ -25,6 +25,7 @@ export interface ForeignIndexes {
 export interface SoughtIndex {
   readonly repository: string;
   readonly manifestDigest: Digest;
+  readonly referrers: Referrers;
   /** All layers of the image. */
   readonly layers: readonly LayerSource[];
   /** Those whose indexes are needed. */
@@ -41,9 +42,9 @@ export async function findForeignIndexes(
   sought: SoughtIndex,
   signal: AbortSignal,
 ): Promise<ForeignIndexes | undefined> {
-  const { repository, manifestDigest, layers } = sought;
-  const referrer = { repository, manifestDigest, artifactType: INDEX_ARTIFACT_TYPE };
-  return newestReferrer(client, referrer, signal, async (content, artifact) => {
+  const { repository, manifestDigest, referrers, layers } = sought;
+  const newest = { repository, referrers, artifactType: INDEX_ARTIFACT_TYPE };
+  return newestReferrer(client, newest, signal, async (content, artifact) => {
     const entries = entriesOf(content, manifestDigest, layers);
     const needed = new Set(sought.missing.map((layer) => layer.digest));
     const wanted = entries.filter(({ layer }) => needed.has(layer.digest));

@@ -1,7 +1,8 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type IndexProgress, type LayerIndex, type LayerSource, openLayerIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
-import { digestHex } from '../reference/index.ts';
+import { type Digest, digestHex } from '../reference/index.ts';
 import { removeAbandoned, replaceDurably } from './durable-file.ts';
 import type { KeptLayers, LayerKeep } from './kept-layers.ts';
 import { LayerIndexThreads } from './layer-index-threads.ts';
@@ -38,6 +39,11 @@ export class LayerIndexes {
     this.#options = options;
     this.#slots = new Semaphore(options.parallel);
     this.#threads = new LayerIndexThreads(options.logger);
+  }
+
+  /** Whether there is a table of a layer of this digest, sound or not. */
+  has(digest: Digest): boolean {
+    return existsSync(this.#path({ digest }));
   }
 
   /** The layer's index, if it was made here before. */
@@ -121,7 +127,7 @@ export class LayerIndexes {
     return this.#swept;
   }
 
-  #path(source: LayerSource): string {
+  #path(source: Pick<LayerSource, 'digest'>): string {
     return join(this.#options.directory, `${digestHex(source.digest)}.layer`);
   }
 }

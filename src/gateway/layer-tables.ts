@@ -1,12 +1,13 @@
 import type { LayerIndex } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
-import type { RegistryClient } from '../registry/index.ts';
+import type { Referrers, RegistryClient } from '../registry/index.ts';
 import { type AnnotatedLayer, readForeignIndexes } from './foreign-indexes.ts';
 import { readSociIndexes } from './soci-indexes.ts';
 
 export interface SoughtTables {
   readonly repository: string;
   readonly manifestDigest: Digest;
+  readonly referrers: Referrers;
   /** Those of the image's manifest. */
   readonly annotations: Readonly<Record<string, string>>;
   /** The layers whose indexes are needed. */
@@ -45,13 +46,17 @@ export async function findTables(
   sought: SoughtTables,
   signal: AbortSignal,
 ): Promise<FoundTables> {
-  const { repository, manifestDigest, annotations } = sought;
+  const { repository, manifestDigest, referrers, annotations } = sought;
   const own = await readForeignIndexes(client, repository, sought.layers, signal);
   const layers = sought.layers.map(({ source }) => source).filter(({ digest }) => !own.layers.has(digest));
   const withOwn = { ...own, artifact: own.layers.size === 0 ? undefined : manifestDigest, without: [] };
   if (layers.length === 0) return withOwn;
   try {
-    const soci = await readSociIndexes(client, { repository, manifestDigest, annotations, layers }, signal);
+    const soci = await readSociIndexes(
+      client,
+      { repository, manifestDigest, referrers, annotations, layers },
+      signal,
+    );
     return {
       layers: new Map([...own.layers, ...soci.layers]),
       artifact: soci.layers.size === 0 ? withOwn.artifact : soci.artifact,

@@ -1,14 +1,15 @@
 import type { Digest } from '../reference/index.ts';
 import {
   type ArtifactManifest,
-  listReferrers,
+  type Referrers,
   type RegistryClient,
   readArtifact,
 } from '../registry/index.ts';
 
 export interface SoughtReferrer {
   readonly repository: string;
-  readonly manifestDigest: Digest;
+  /** What refers to the image. */
+  readonly referrers: Referrers;
   readonly artifactType: string;
 }
 
@@ -23,11 +24,11 @@ const MOST_CANDIDATES = 4;
  */
 export async function newestReferrer<T>(
   client: RegistryClient,
-  { repository, manifestDigest, artifactType }: SoughtReferrer,
+  { repository, referrers, artifactType }: SoughtReferrer,
   signal: AbortSignal,
   take: (artifact: ArtifactManifest, digest: Digest) => T | Promise<T>,
 ): Promise<T | undefined> {
-  const candidates = await listReferrers(client, repository, manifestDigest, artifactType, signal);
+  const candidates = await referrers.list(artifactType);
   let failure: unknown;
   // The list under a tag grows at its end: what was pushed last stands last.
   for (const { digest } of candidates.toReversed().slice(0, MOST_CANDIDATES)) {

@@ -4,6 +4,7 @@ import { type Digest, isDigest } from '../reference/index.ts';
 import {
   type ArtifactManifest,
   type Descriptor,
+  type Referrers,
   type RegistryClient,
   readArtifact,
 } from '../registry/index.ts';
@@ -31,6 +32,7 @@ const AT_ONCE = 2;
 export interface SoughtSoci {
   readonly repository: string;
   readonly manifestDigest: Digest;
+  readonly referrers: Referrers;
   /** Those of the image's manifest. */
   readonly annotations: Readonly<Record<string, string>>;
   /** The layers whose indexes are needed. */
@@ -91,7 +93,7 @@ export async function readSociIndexes(
 
 async function findSociIndex(
   client: RegistryClient,
-  { repository, manifestDigest, annotations, layers }: SoughtSoci,
+  { repository, manifestDigest, referrers, annotations, layers }: SoughtSoci,
   signal: AbortSignal,
 ): Promise<SociIndex | undefined> {
   const named = annotations[INDEX_DIGEST];
@@ -101,7 +103,7 @@ async function findSociIndex(
     if (artifact.artifactType !== SOCI_NAMED_TYPE) throw unusable('it is of another type');
     return { artifact: named, ztocs: ztocsOf(artifact, layers) };
   }
-  const sought = { repository, manifestDigest, artifactType: SOCI_REFERRER_TYPE };
+  const sought = { repository, referrers, artifactType: SOCI_REFERRER_TYPE };
   return newestReferrer(client, sought, signal, (artifact, digest) => {
     if (artifact.artifactType !== SOCI_REFERRER_TYPE) throw unusable('it is of another type');
     if (artifact.subject !== manifestDigest) throw unusable('it is about another image');

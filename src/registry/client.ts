@@ -7,7 +7,6 @@ import {
   digestOf,
   isDigest,
   normalizeRegistryHost,
-  type Platform,
   type Reference,
 } from '../reference/index.ts';
 import {
@@ -20,7 +19,13 @@ import {
 import { type ClientOptions, connectionSettings } from './client-options.ts';
 import { CorruptError, RegistryError } from './errors.ts';
 import { apiHost } from './hosts.ts';
-import { inlineData, type RawManifest, type ResolvedImage, resolveImage } from './image.ts';
+import {
+  inlineData,
+  type RawManifest,
+  type ResolvedImage,
+  type ResolveOptions,
+  resolveImage,
+} from './image.ts';
 import { type Descriptor, MANIFEST_LIMIT } from './manifest.ts';
 import { ACCEPT_MANIFEST, bareMediaType } from './media-types.ts';
 import { pullScope } from './scope.ts';
@@ -94,10 +99,7 @@ export class RegistryClient implements Disposable {
   }
 
   /** Follows a reference to the image for one platform, this machine's unless told otherwise. */
-  resolveImage(
-    reference: Reference,
-    options: { readonly platform?: Platform | undefined; readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<ResolvedImage> {
+  resolveImage(reference: Reference, options: ResolveOptions = {}): Promise<ResolvedImage> {
     return resolveImage(
       {
         // Resolving proves the credential, which a mirror's answer would not.

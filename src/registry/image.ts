@@ -43,6 +43,14 @@ export interface ResolvedImage {
   readonly referenceDigest: Digest;
 }
 
+export interface ResolveOptions {
+  /** This machine's unless told otherwise. */
+  readonly platform?: Platform | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Hears of the image's own manifest before its config is fetched: what else depends on it can begin meanwhile. */
+  readonly onManifest?: (digest: Digest, manifest: ImageManifest) => void;
+}
+
 export interface RawManifest {
   readonly digest: Digest;
   readonly mediaType: string;
@@ -71,7 +79,7 @@ const MAX_MANIFESTS = 32;
 export async function resolveImage(
   source: ImageSource,
   reference: Reference,
-  options: { readonly platform?: Platform | undefined; readonly signal?: AbortSignal | undefined } = {},
+  options: ResolveOptions = {},
 ): Promise<ResolvedImage> {
   const { signal } = options;
   const wanted = options.platform ?? hostPlatform();
@@ -88,6 +96,7 @@ export async function resolveImage(
 
   refuseArtifact(manifest, name);
   const layers = manifest.layers.map((layer) => checkLayer(layer, name));
+  options.onManifest?.(raw.digest, manifest);
   const configBytes = await source.getBlob(reference.repository, manifest.config, signal);
   const config = parseImageConfig(configBytes, `the config of ${name}`);
   if (config.diffIds.length !== layers.length) {

@@ -11,7 +11,7 @@ export {
   UnreachableError,
 } from './errors.ts';
 export { HostSlots, type HostSlotsOptions, type Priority } from './host-slots.ts';
-export type { ImageLayer, RawManifest, ResolvedImage } from './image.ts';
+export type { ImageLayer, RawManifest, ResolvedImage, ResolveOptions } from './image.ts';
 export { type ImageConfig, type ImageProcess, parseImageConfig } from './image-config.ts';
 export { type LoginCheckOptions, type LoginStep, loginCheck } from './login-check.ts';
 export {
@@ -28,10 +28,10 @@ export {
   type Artifact,
   type ArtifactContent,
   type ArtifactManifest,
-  listReferrers,
   type PushedArtifact,
   type PushOptions,
   pushArtifact,
+  Referrers,
   readArtifact,
 } from './push/index.ts';
 export type { PaceLimits } from './reply.ts';

@@ -28,7 +28,7 @@ export const attachCommand: Command = {
   async run(invocation) {
     const detachKeys = detachKeysOf(invocation);
     const passOn = signalsPassOn(invocation);
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const { client } = connection;
     const named = `/v1/containers/${encodeURIComponent(invocation.positionals[0] ?? '')}`;
     const { id, overrides } = await client.json(attachable, 'GET', named);

@@ -81,7 +81,7 @@ export const cachePrune: Command = {
       ...(to === undefined ? {} : { to_bytes: parseBytes(to) }),
       ...(unusedFor === undefined ? {} : { unused_for_ms: parseDuration('--unused-for', unusedFor) }),
     };
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const pruned = await connection.client.json(prunedCacheSchema, 'POST', '/v1/node/cache/prune', body);
     if (invocation.flag('json')) await printJson(pruned);
     else await print(`freed ${formatBytes(pruned.bytes)} in ${pruned.entries} files\n`);
@@ -90,7 +90,7 @@ export const cachePrune: Command = {
 };
 
 async function ask(invocation: Invocation): Promise<z.infer<typeof cacheShape>> {
-  await using connection = await connect(invocation, { worker: true });
+  await using connection = await connect(invocation, { worker: 'now' });
   return await connection.client.json(cacheShape, 'GET', '/v1/node/cache');
 }
 

@@ -32,7 +32,7 @@ export const exec: Command = {
   async run(invocation) {
     const detachKeys = detachKeysOf(invocation);
     const request = await requestOf(invocation);
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const { client } = connection;
     const named = `/v1/containers/${encodeURIComponent(invocation.positionals[0] ?? '')}`;
     const join = async (): Promise<Exclude<AttachEnd, { kind: 'lost' }>> => {

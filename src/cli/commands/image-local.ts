@@ -28,7 +28,7 @@ export const imageDu: Command = {
   options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [1, 1],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const state = await localState(connection.client, invocation.positionals[0] ?? '');
     if (invocation.flag('json')) await printJson(state);
     else {
@@ -60,7 +60,7 @@ export const imagePin: Command = {
   positionals: [1, 1],
   async run(invocation) {
     const image = invocation.positionals[0] ?? '';
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const fetched = await pin(connection.client, image);
     if (invocation.flag('json')) await printJson(await localState(connection.client, image));
     else await print(`${image} is wholly local and pinned; fetched ${formatBytes(fetched)}\n`);
@@ -75,7 +75,7 @@ export const imagePins: Command = {
   options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const schema = z.object({ pins: z.array(pinViewSchema) });
     const { pins } = await connection.client.json(schema, 'GET', '/v1/node/pins');
     if (invocation.flag('json')) await printJson(pins);
@@ -99,7 +99,7 @@ export const imageUnpin: Command = {
   options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [1, 1000],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     for (const image of invocation.positionals) {
       await connection.client.fetch('DELETE', `${pathOf(image)}/pin`);
       await print(`${image}\n`);

@@ -42,7 +42,7 @@ export const mount: Command = {
       const config = configOf(invocation);
       await prepareUserMount(config, target, stderrLogger({ log_level: 'warn' }));
     }
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const { client } = connection;
     const ask = () => client.json(nodeMountSchema, 'POST', '/v1/node/mounts', { image, target });
     let mounted: NodeMount;
@@ -75,7 +75,7 @@ export const mountList: Command = {
   options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     const schema = z.object({ mounts: z.array(nodeMountSchema) });
     const { mounts } = await connection.client.json(schema, 'GET', '/v1/node/mounts');
     if (invocation.flag('json')) await printJson(mounts);
@@ -113,7 +113,7 @@ export const umount: Command = {
       else others.push(target);
     }
     if (others.length === 0) return 0;
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'now' });
     for (const target of others) {
       await connection.client.fetch('POST', '/v1/node/umount', { target, force });
       await print(`${target}\n`);

@@ -13,7 +13,7 @@ import {
   signalsPassOn,
 } from '../attach-options.ts';
 import { type Command, type Invocation, OWN_FAILURE } from '../command.ts';
-import { connect, ROLE_OPTIONS } from '../context.ts';
+import { type Connection, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
@@ -57,9 +57,9 @@ export const run: Command = {
     const passOn = signalsPassOn(invocation);
     const request = await runRequest(invocation, image);
     const index = indexRequest(invocation);
-    await using connection = await connect(invocation, { worker: true });
+    await using connection = await connect(invocation, { worker: 'soon' });
     const { client } = connection;
-    const created = await createRegistered(client, request, index, invocation);
+    const created = await createRegistered(connection, request, index, invocation);
     if (invocation.flag('detach')) {
       await print(`${created.id}\n`);
       return 0;
@@ -77,37 +77,52 @@ export const run: Command = {
   },
 };
 
+/** Creates the container, of an image that is registered first where that is needed. */
 async function createRegistered(
-  client: ApiClient,
+  connection: Connection,
   request: CreateContainer,
   index: Pick<RegisterImage, 'index'>,
   invocation: Invocation,
 ): Promise<ContainerShape> {
-  const create = () => client.json(containerShape, 'POST', '/v1/containers', request);
-  try {
-    return await create();
-  } catch (thrown) {
-    const unknown =
-      thrown instanceof ImgcredError && thrown.code === 'NOT_FOUND' && !/^img_/.test(request.image);
-    if (!unknown || (await isRegistered(client, request.image))) throw thrown;
-  }
-  const { registry, repository } = parseReference(request.image);
-  const credentials = await readCredentials(invocation, registry, repository);
-  await registerImage(client, {
-    reference: request.image,
-    ...index,
-    ...(credentials === undefined ? {} : { base_image_creds: credentials }),
-  });
-  return create();
+  const { client } = connection;
+  const giveUp = new AbortController();
+  let worker: Promise<void> | undefined;
+  const startWorker = () => {
+    worker ??= connection.worker();
+    // A registration for nobody need not go on.
+    worker.catch((thrown: unknown) => giveUp.abort(thrown));
+  };
+  // While bytes come in, a processor has time for it.
+  await registerIfUnknown(client, request.image, index, invocation, startWorker, giveUp.signal);
+  startWorker();
+  await worker;
+  return client.json(containerShape, 'POST', '/v1/containers', request);
 }
 
-/** Whether it was something else that was not found. */
-function isRegistered(client: ApiClient, image: string): Promise<boolean> {
-  const found = client.fetch('GET', `/v1/images/${encodeURIComponent(image)}`);
-  return found.then(
-    () => true,
-    () => false,
-  );
+async function registerIfUnknown(
+  client: ApiClient,
+  image: string,
+  index: Pick<RegisterImage, 'index'>,
+  invocation: Invocation,
+  onReading: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  // An id can't be registered: whoever creates the container of one that is unknown hears so.
+  if (/^img_/.test(image)) return;
+  try {
+    await client.fetch('GET', `/v1/images/${encodeURIComponent(image)}`, undefined, signal);
+    return;
+  } catch (thrown) {
+    if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
+  }
+  const { registry, repository } = parseReference(image);
+  const credentials = await readCredentials(invocation, registry, repository);
+  const request = {
+    reference: image,
+    ...index,
+    ...(credentials === undefined ? {} : { base_image_creds: credentials }),
+  };
+  await registerImage(client, request, { onReading, signal });
 }
 
 /** Copies the container's output to ours until it has ended. */

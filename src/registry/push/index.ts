@@ -6,4 +6,4 @@ export {
   type PushOptions,
   pushArtifact,
 } from './push-artifact.ts';
-export { listReferrers, readArtifact } from './referrers.ts';
+export { Referrers, readArtifact } from './referrers.ts';

@@ -10,26 +10,62 @@ import { INDEX_MEDIA_TYPE, parseReferrers, referrersTag } from './referrer-index
 // Lists are of a few entries; this bounds what a server can make us fetch.
 const MOST_PAGES = 10;
 
-/**
- * What refers to a manifest, of one type: by the referrers API, or by the tag that stands for it where a registry
- * has none. None is no error.
- *
- * @throws AccessRefusedError, UnreachableError, CorruptError for a list that is none
- * @see https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
- */
-export async function listReferrers(
-  client: RegistryClient,
-  repository: string,
-  subject: Digest,
-  artifactType: string,
-  signal?: AbortSignal,
-): Promise<readonly Descriptor[]> {
-  checkRepository(repository);
-  const listed =
-    (await fromApi(client, repository, subject, artifactType, signal)) ??
-    (await fromTag(client, repository, subject, signal));
-  // A server may leave the filter to us.
-  return listed.filter((descriptor) => descriptor.artifactType === artifactType);
+/** What refers to one manifest. Each list is asked for once, and a registry without the API only once for all. */
+export class Referrers {
+  readonly #client: RegistryClient;
+  readonly #repository: string;
+  readonly #subject: Digest;
+  readonly #signal: AbortSignal | undefined;
+  readonly #lists = new Map<string, Promise<readonly Descriptor[]>>();
+  #lacksApi = false;
+  #tagged: Promise<readonly Descriptor[]> | undefined;
+
+  constructor(client: RegistryClient, repository: string, subject: Digest, signal?: AbortSignal) {
+    checkRepository(repository);
+    this.#client = client;
+    this.#repository = repository;
+    this.#subject = subject;
+    this.#signal = signal;
+  }
+
+  /** Asks for a list that is going to be needed, while something else is waited for. */
+  begin(artifactType: string): void {
+    // Whoever needs it hears of a failure.
+    this.list(artifactType).catch(() => {});
+  }
+
+  /**
+   * Those of one type: by the referrers API, or by the tag that stands for it where a registry has none. None is no
+   * error.
+   *
+   * @throws AccessRefusedError, UnreachableError, CorruptError for a list that is none
+   * @see https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
+   */
+  list(artifactType: string): Promise<readonly Descriptor[]> {
+    const known = this.#lists.get(artifactType);
+    if (known !== undefined) return known;
+    const list = this.#list(artifactType);
+    this.#lists.set(artifactType, list);
+    return list;
+  }
+
+  async #list(artifactType: string): Promise<readonly Descriptor[]> {
+    const listed = (await this.#fromApi(artifactType)) ?? (await this.#fromTag());
+    // A server may leave the filter to us.
+    return listed.filter((descriptor) => descriptor.artifactType === artifactType);
+  }
+
+  async #fromApi(artifactType: string): Promise<readonly Descriptor[] | undefined> {
+    if (this.#lacksApi) return undefined;
+    const listed = await fromApi(this.#client, this.#repository, this.#subject, artifactType, this.#signal);
+    this.#lacksApi = listed === undefined;
+    return listed;
+  }
+
+  #fromTag(): Promise<readonly Descriptor[]> {
+    this.#tagged ??= fromTag(this.#client, this.#repository, this.#subject, this.#signal);
+    return this.#tagged;
+  }
 }
 
 /**

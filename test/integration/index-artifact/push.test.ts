@@ -4,8 +4,8 @@ import { anonymousProvider, createProviderFromCredentials } from '../../../src/c
 import { digestHex, type digestOf } from '../../../src/reference/index.ts';
 import {
   type Artifact,
-  listReferrers,
   pushArtifact,
+  Referrers,
   RegistryClient,
   type RegistryClientOptions,
   readArtifact,
@@ -60,7 +60,7 @@ describe('a registry without the referrers API', () => {
     const content = bytesOf(3000);
     const pushed = await pushArtifact(client, REPOSITORY, about(image, content));
     expect(pushed).toMatchObject({ listedBy: 'tag', bytesSent: 3000 });
-    const listed = await listReferrers(client, REPOSITORY, image.manifestDigest, TYPE);
+    const listed = await new Referrers(client, REPOSITORY, image.manifestDigest).list(TYPE);
     expect(listed.map(({ digest }) => digest)).toContain(pushed.digest);
     expect(await readAll(client, pushed.digest)).toEqual([content]);
     const { subject, artifactType } = await readArtifact(client, REPOSITORY, pushed.digest);
@@ -73,7 +73,7 @@ describe('a registry without the referrers API', () => {
     const first = await pushArtifact(client, REPOSITORY, about(image, content));
     const again = await pushArtifact(client, REPOSITORY, about(image, content));
     expect(again).toEqual({ ...first, bytesSent: 0 });
-    const listed = await listReferrers(client, REPOSITORY, image.manifestDigest, TYPE);
+    const listed = await new Referrers(client, REPOSITORY, image.manifestDigest).list(TYPE);
     expect(listed.filter(({ digest }) => digest === first.digest)).toHaveLength(1);
   });
 
@@ -137,7 +137,7 @@ describe('a registry without the referrers API', () => {
     mayWrite.resolve();
     const digests = [early.digest, (await late).digest];
     await pushArtifact(one, REPOSITORY, about12);
-    const listed = await listReferrers(one, REPOSITORY, other.manifestDigest, TYPE);
+    const listed = await new Referrers(one, REPOSITORY, other.manifestDigest).list(TYPE);
     expect(listed.map(({ digest }) => digest).sort()).toEqual(digests.sort());
   });
 });
@@ -155,7 +155,7 @@ describe('a registry with the referrers API', () => {
     });
     expect(new Set(pushed.map(({ listedBy }) => listedBy))).toEqual(new Set(['referrers-api']));
     expect([...modern.manifests.keys()].filter((key) => !/ sha256:/.test(key))).toEqual([]);
-    const listed = await listReferrers(client, REPOSITORY, image.manifestDigest, TYPE);
+    const listed = await new Referrers(client, REPOSITORY, image.manifestDigest).list(TYPE);
     expect(listed.map(({ digest }) => digest)).toEqual(pushed.map(({ digest }) => digest));
   });
 

@@ -1,6 +1,7 @@
 import { type Config, dataLayout, type Role } from '../config/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { Logger } from '../observability/index.ts';
+import { checkHost } from '../worker/index.ts';
 import { ApiClient } from './api-client.ts';
 import { enterRootless } from './rootless.ts';
 import { startServer } from './server.ts';
@@ -63,6 +64,7 @@ export async function startLocalServer(
     }
     if (!entered && !(await enterIfPossible(config, needs))) roles = ['gateway', 'scheduler'];
     entered = true;
+    if (needs.worker === 'soon') await checkHost(config);
     try {
       const server = await startServer({ ...config, roles: [...roles], listen: 'none' }, logger, {
         workerWhenNeeded: needs.worker !== 'now',

@@ -6,6 +6,7 @@ export {
   readHostFacts,
   superviseContainer,
 } from './containers/index.ts';
+export { checkHost } from './host-check.ts';
 export { HttpWorkerLink } from './http-worker-link.ts';
 export { startUserMountServer } from './user-mounts.ts';
 export { Worker, type WorkerOptions } from './worker.ts';

@@ -141,6 +141,12 @@ export class MainServer {
   ): Promise<void> {
     const { node, uniqueLow, uniqueHigh, answered } = request;
     const key = requestKey(uniqueLow, uniqueHigh);
+    const known = this.#waiting.get(key);
+    // Two threads hand a request and its repetition over in any order, and only the repetition can be answered.
+    if (known !== undefined && isRepetition(known.uniqueHigh) && !isRepetition(uniqueHigh)) {
+      answered();
+      return;
+    }
     const controller = new AbortController();
     const waiting = { ...request, controller };
     this.#waiting.set(key, waiting);
@@ -187,6 +193,10 @@ export class MainServer {
     // A failure means that nobody waits any more: interrupted, or unmounted.
     libc.write(this.#descriptor, reply.memory.address, reply.length);
   }
+}
+
+function isRepetition(high: number): boolean {
+  return high >>> 31 === 1;
 }
 
 // The kernel's repetition of a request has another top bit; to an interrupt it may appear under either.

@@ -72,6 +72,8 @@ export async function openControlPlane(
       ? new Scheduler({
           database,
           secrets: secrets.store,
+          tokens: secrets.tokens,
+          audit: secrets.audit,
           logs,
           signals,
           indexDirectory: layout.indexes,
@@ -111,7 +113,7 @@ export async function openControlPlane(
           ]
         : [],
       logger: logger.with({ role: 'gateway' }),
-      mounted: mountedApps(config, scheduler, database, signals),
+      mounted: mountedApps(config, scheduler, signals),
     });
     const close = async () => {
       link?.close();
@@ -166,20 +168,15 @@ function gatewayRoutes(
         for (const worker of database.workers.list()) signals.signal(ordersSignal(worker.id));
       },
     }),
-    ...administrationRoutes(database, secrets, logs),
+    ...administrationRoutes(database, secrets, logs, config.lease_ms),
   ];
 }
 
 /** What workers, and the gateway of another process, call. */
-function mountedApps(
-  config: Config,
-  scheduler: Scheduler | undefined,
-  database: Database,
-  signals: ChangeSignals,
-): MountedApp[] {
+function mountedApps(config: Config, scheduler: Scheduler | undefined, signals: ChangeSignals): MountedApp[] {
   const layout = dataLayout(config.data_dir);
   if (scheduler === undefined) return [{ prefix: '/v1/worker', app: forwardTo(layout.schedulerSocket) }];
-  const workers = { prefix: '/v1/worker', app: workerRoutes(scheduler, database) };
+  const workers = { prefix: '/v1/worker', app: workerRoutes(scheduler) };
   if (config.roles.includes('gateway')) return [workers];
   return [
     {

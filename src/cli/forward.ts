@@ -1,9 +1,10 @@
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { CHANNEL_HEADER } from '../protocol/index.ts';
 
 /**
  * Hands requests on to the server on a Unix socket: a gateway's, for the calls that workers make to a scheduler in
- * another process. The token goes with them and is checked there too; credentials in the answers are sealed to the
- * worker.
+ * another process. The token and the proof of who calls go with them and are checked there; credentials in the answers
+ * are sealed to the worker.
  */
 export function forwardTo(socket: string): { fetch(request: Request): Promise<Response> } {
   return {
@@ -33,9 +34,10 @@ export function forwardTo(socket: string): { fetch(request: Request): Promise<Re
 }
 
 function forwarded(headers: Headers): Record<string, string> {
-  const authorization = headers.get('authorization');
-  return {
-    'content-type': headers.get('content-type') ?? 'application/json',
-    ...(authorization === null ? {} : { authorization }),
-  };
+  const kept: Record<string, string> = { 'content-type': headers.get('content-type') ?? 'application/json' };
+  for (const name of ['authorization', CHANNEL_HEADER]) {
+    const value = headers.get(name);
+    if (value !== null) kept[name] = value;
+  }
+  return kept;
 }

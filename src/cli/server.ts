@@ -6,7 +6,7 @@ import { forbidCoreDumps } from '../filesystem/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { ChangeSignals, QUEUE_SIGNAL, type WorkerLink } from '../protocol/index.ts';
 import { clientOptionsOf } from '../registry/index.ts';
-import { HttpWorkerLink, Worker } from '../worker/index.ts';
+import { HttpWorkerLink, loadIdentityKey, Worker } from '../worker/index.ts';
 import { readTokenFile } from './api-client.ts';
 import { collectMetrics, openControlPlane } from './control-plane.ts';
 import {
@@ -196,6 +196,7 @@ async function startWorker(
     }
     link = await HttpWorkerLink.connect({
       url: config.gateway,
+      identity: await loadIdentityKey(layout.worker),
       ...(config.token_file === undefined ? {} : { token: await readTokenFile(config.token_file) }),
       ...(config.gateway_ca === undefined ? {} : { caFile: config.gateway_ca }),
     });

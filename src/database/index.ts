@@ -60,7 +60,7 @@ export type {
   SecretRow,
   SecretVersionRow,
 } from './secrets.ts';
-export { ROLES, type Role, type TokenRepository, type TokenRow } from './tokens.ts';
+export { type ForWorker, ROLES, type Role, type TokenRepository, type TokenRow } from './tokens.ts';
 export type { TracedImage, TraceRepository, TraceRow } from './traces.ts';
 export type { NewWorker, WorkerRepository, WorkerRow } from './workers.ts';
 export type { WorkspaceRepository, WorkspaceRow, WrappedKey } from './workspaces.ts';

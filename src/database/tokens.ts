@@ -1,9 +1,18 @@
 import type { Connection } from './connection.ts';
-import { type IdentifierSource, parseId, type TokenId, type WorkspaceId } from './identifiers.ts';
+import {
+  type IdentifierSource,
+  parseId,
+  type TokenId,
+  type WorkerId,
+  type WorkspaceId,
+} from './identifiers.ts';
 import { Columns, type Row } from './rows.ts';
 
 export const ROLES = ['admin', 'operator', 'runner', 'worker'] as const;
 export type Role = (typeof ROLES)[number];
+
+/** A token that is for one worker: that one, or the first that registers with it. */
+export type ForWorker = WorkerId | 'first';
 
 /** All that is known of a token but the token. */
 export interface TokenRow {
@@ -12,6 +21,8 @@ export interface TokenRow {
   readonly workspaceId: WorkspaceId | undefined;
   readonly name: string;
   readonly role: Role;
+  /** Undefined for role `worker`: any number of workers may use it. */
+  readonly forWorker: ForWorker | undefined;
   readonly createdBy: string;
   readonly createdAt: number;
   readonly expiresAt: number | undefined;
@@ -28,12 +39,18 @@ function readToken(row: Row): TokenRow {
     workspaceId: workspaceId === undefined ? undefined : parseId('ws', workspaceId),
     name: columns.text(row, 'name'),
     role: columns.choice(row, 'role', ROLES),
+    forWorker: readForWorker(columns.optionalText(row, 'for_worker')),
     createdBy: columns.text(row, 'created_by'),
     createdAt: columns.integer(row, 'created_at'),
     expiresAt: columns.optionalInteger(row, 'expires_at'),
     revokedAt: columns.optionalInteger(row, 'revoked_at'),
     lastUsedAt: columns.optionalInteger(row, 'last_used_at'),
   };
+}
+
+function readForWorker(stored: string | undefined): ForWorker | undefined {
+  if (stored === undefined) return undefined;
+  return stored === '' ? 'first' : parseId('wrk', stored);
 }
 
 /** A token as it is stored: what authenticates its row, too. */
@@ -64,18 +81,19 @@ export class TokenRepository {
   }
 
   create(
-    token: Pick<TokenRow, 'id' | 'workspaceId' | 'name' | 'role' | 'createdBy' | 'expiresAt'>,
+    token: Pick<TokenRow, 'id' | 'workspaceId' | 'name' | 'role' | 'forWorker' | 'createdBy' | 'expiresAt'>,
     hash: Uint8Array<ArrayBuffer>,
     seal: Uint8Array<ArrayBuffer>,
   ): TokenRow {
     return this.#connection.one(
-      `INSERT INTO api_tokens (id, workspace_id, name, role, hash, created_by, created_at, expires_at, seal)
-       VALUES ($id, $workspaceId, $name, $role, $hash, $createdBy, $now, $expiresAt, $seal) RETURNING *`,
+      `INSERT INTO api_tokens (id, workspace_id, name, role, for_worker, hash, created_by, created_at, expires_at, seal)
+       VALUES ($id, $workspaceId, $name, $role, $forWorker, $hash, $createdBy, $now, $expiresAt, $seal) RETURNING *`,
       {
         id: token.id,
         workspaceId: token.workspaceId ?? null,
         name: token.name,
         role: token.role,
+        forWorker: token.forWorker === 'first' ? '' : (token.forWorker ?? null),
         hash,
         seal,
         createdBy: token.createdBy,
@@ -106,6 +124,26 @@ export class TokenRepository {
       `SELECT * FROM api_tokens WHERE $workspaceId IS NULL OR workspace_id = $workspaceId ORDER BY created_at, id`,
       { workspaceId: workspaceId ?? null },
       readToken,
+    );
+  }
+
+  /** Those that are for one worker, and have not been revoked. */
+  ofWorker(worker: WorkerId): TokenRow[] {
+    return this.#connection.all(
+      'SELECT * FROM api_tokens WHERE for_worker = $worker AND revoked_at IS NULL ORDER BY id',
+      { worker },
+      readToken,
+    );
+  }
+
+  /** Makes a token that waits for its worker that one's. Returns whether it still waited. */
+  bind(id: TokenId, worker: WorkerId, seal: Uint8Array<ArrayBuffer>): boolean {
+    return (
+      this.#connection.run(
+        `UPDATE api_tokens SET for_worker = $worker, seal = $seal
+         WHERE id = $id AND for_worker = '' AND revoked_at IS NULL`,
+        { id, worker, seal },
+      ) > 0
     );
   }
 

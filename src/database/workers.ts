@@ -5,8 +5,8 @@ import { asJsonObject, asStringMap, Columns, type JsonObject, type Row } from '.
 
 export interface NewWorker {
   readonly name: string;
-  /** X25519: credentials are sealed to it. */
-  readonly publicKey: Uint8Array<ArrayBuffer>;
+  /** X25519 public key of its data directory; undefined for one of the server's own process. */
+  readonly identityKey?: Uint8Array<ArrayBuffer> | undefined;
   readonly capacity: JsonObject;
   readonly labels: Readonly<Record<string, string>>;
   /** The version of imgcred that it runs. */
@@ -28,7 +28,7 @@ function readWorker(row: Row): WorkerRow {
   return {
     id: parseId('wrk', columns.text(row, 'id')),
     name: columns.text(row, 'name'),
-    publicKey: columns.bytes(row, 'public_key'),
+    identityKey: columns.optionalBytes(row, 'identity_key'),
     capacity: columns.json(row, 'capacity', asJsonObject),
     labels: columns.json(row, 'labels', asStringMap),
     version: columns.text(row, 'version'),
@@ -51,19 +51,23 @@ export class WorkerRepository {
     this.#now = now;
   }
 
-  /** Adds a worker, or brings the one of that name up to date; its id stays, and it drains on if it was told to. */
-  register(worker: NewWorker): WorkerRow {
+  /**
+   * Adds a worker, or brings the one with the id `known` up to date: it drains on if it was told to.
+   *
+   * @throws DatabaseError CONFLICT for a name or an identity key that is another worker's
+   */
+  register(worker: NewWorker, known?: WorkerId): WorkerRow {
     return this.#connection.one(
-      `INSERT INTO workers (id, name, public_key, capacity, labels, version, instance, last_heartbeat, created_at)
-       VALUES ($id, $name, $publicKey, $capacity, $labels, $version, $instance, $now, $now)
-       ON CONFLICT (name) DO UPDATE SET public_key = excluded.public_key, capacity = excluded.capacity,
-         labels = excluded.labels, version = excluded.version, instance = excluded.instance,
-         last_heartbeat = excluded.last_heartbeat
+      `INSERT INTO workers (id, name, identity_key, capacity, labels, version, instance, last_heartbeat, created_at)
+       VALUES ($id, $name, $identityKey, $capacity, $labels, $version, $instance, $now, $now)
+       ON CONFLICT (id) DO UPDATE SET name = excluded.name, identity_key = excluded.identity_key,
+         capacity = excluded.capacity, labels = excluded.labels, version = excluded.version,
+         instance = excluded.instance, last_heartbeat = excluded.last_heartbeat
        RETURNING *`,
       {
-        id: this.#newId('wrk'),
+        id: known ?? this.#newId('wrk'),
         name: worker.name,
-        publicKey: worker.publicKey,
+        identityKey: worker.identityKey ?? null,
         capacity: JSON.stringify(worker.capacity),
         labels: JSON.stringify(worker.labels),
         version: worker.version,
@@ -92,6 +96,15 @@ export class WorkerRepository {
     return this.#connection.get(
       `SELECT * FROM workers WHERE ${isId('wrk', idOrName) ? 'id' : 'name'} = $key`,
       { key: idOrName },
+      readWorker,
+    );
+  }
+
+  /** The worker whose data directory has this key. */
+  byIdentity(identityKey: Uint8Array<ArrayBuffer>): WorkerRow | undefined {
+    return this.#connection.get(
+      'SELECT * FROM workers WHERE identity_key = $identityKey',
+      { identityKey },
       readWorker,
     );
   }
@@ -129,7 +142,10 @@ export class WorkerRepository {
         { id },
         (row) => row,
       );
-      if (held !== undefined) throw conflict(`worker ${id} holds containers`, { hint: 'drain it first' });
+      if (held !== undefined)
+        throw conflict(`worker ${id} holds containers`, {
+          hint: 'drain it and wait, or stop it: what it held is given up a lease later',
+        });
       this.#connection.run('UPDATE containers SET worker_id = NULL WHERE worker_id = $id', { id });
       return this.#connection.run('DELETE FROM workers WHERE id = $id', { id }) > 0;
     });

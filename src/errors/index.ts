@@ -9,6 +9,8 @@ export const ERROR_CODES = {
   INVALID_CREDENTIALS: { exit: 3, status: 422 },
   CREDENTIALS_REFUSED: { exit: 4, status: 422 },
   UNAUTHORIZED: { exit: 4, status: 401 },
+  /** A worker's channel is not known: it opens another one and asks again. */
+  NO_CHANNEL: { exit: 4, status: 401 },
   FORBIDDEN: { exit: 4, status: 403 },
   NOT_FOUND: { exit: 5, status: 404 },
   MANIFEST_UNKNOWN: { exit: 5, status: 404 },

@@ -22,9 +22,12 @@ export interface MountedApp {
   /** Whether it is there for processes on this data directory alone, over the Unix socket. */
   readonly local?: boolean;
   readonly app: {
-    fetch(request: Request, env: GatewayEnvironment['Bindings']): Response | Promise<Response>;
+    fetch(request: Request, env: MountedBindings): Response | Promise<Response>;
   };
 }
+
+/** What a mounted app is given beside the request. */
+export type MountedBindings = GatewayEnvironment['Bindings'] & { readonly caller: Identity };
 
 const LONGEST_LOGGED_PATH = 200;
 
@@ -92,7 +95,7 @@ export function createGateway(options: GatewayOptions): GatewayApp {
       requireRole(identity, 'worker');
       // These routes hand out requests of every workspace, with the credentials of their images.
       if (identity.workspaceId !== undefined || (local && !c.env.local)) throw unknownRoute(c.req);
-      return other.fetch(c.req.raw, c.env);
+      return other.fetch(c.req.raw, { ...c.env, caller: identity });
     });
   }
   return app;
@@ -129,7 +132,7 @@ function identify(
     });
   }
   const token = tokens.authenticate(new Secret(text));
-  return { actor: `token ${token.name}`, origin, role: token.role, workspaceId: token.workspaceId };
+  return { actor: `token ${token.name}`, origin, role: token.role, workspaceId: token.workspaceId, token };
 }
 
 function stackOf(thrown: unknown): string | undefined {

@@ -1,4 +1,4 @@
-import type { Database, WorkspaceId } from '../database/index.ts';
+import type { Database, TokenRow, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { Actor } from '../secrets/index.ts';
 
@@ -9,6 +9,8 @@ export interface Identity extends Actor {
   readonly role: Role;
   /** The one workspace that a token is bound to; undefined: any, by the header `Imgcred-Workspace`. */
   readonly workspaceId: WorkspaceId | undefined;
+  /** Undefined for the machine's own user. */
+  readonly token?: TokenRow;
 }
 
 // Each role may do what those after it may; `worker` stands alone.

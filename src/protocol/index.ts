@@ -13,5 +13,6 @@ export * from './sealing.ts';
 export * from './socket-session.ts';
 export * from './trace.ts';
 export * from './wire.ts';
+export * from './worker-channel.ts';
 export * from './worker-link.ts';
 export * from './worker-session.ts';

@@ -8,7 +8,7 @@ const ENCAPSULATED_KEY_BYTES = 32;
 const suite = () =>
   new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Aes256Gcm() });
 
-/** A worker's key pair: the private half never leaves its process. */
+/** A worker's key pair: the private half never leaves its machine. */
 export interface WorkerKey {
   /** Raw X25519 public key, base64. */
   readonly publicKey: string;
@@ -21,8 +21,20 @@ export interface WorkerKey {
  * @see RFC 9180 (HPKE), base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM
  */
 export async function generateWorkerKey(): Promise<WorkerKey> {
+  return workerKeyOf(await suite().kem.generateKeyPair());
+}
+
+/**
+ * The key pair of a seed of 32 bytes: a worker's identity, which it keeps.
+ *
+ * @see RFC 9180 section 7.1.3, DeriveKeyPair
+ */
+export async function workerKeyFromSeed(seed: Uint8Array): Promise<WorkerKey> {
+  return workerKeyOf(await suite().kem.deriveKeyPair(exact(seed)));
+}
+
+async function workerKeyOf(pair: CryptoKeyPair): Promise<WorkerKey> {
   const { kem } = suite();
-  const pair = await kem.generateKeyPair();
   const publicKey = Buffer.from(await kem.serializePublicKey(pair.publicKey)).toString('base64');
   return {
     publicKey,
@@ -39,7 +51,7 @@ export async function generateWorkerKey(): Promise<WorkerKey> {
       } catch (cause) {
         throw new ImgcredError(
           'INVALID_CREDENTIALS',
-          'the sealed image credential does not open with this worker’s key',
+          'what was sealed to this worker does not open with its key',
           {
             hint: 'the worker was probably restarted in between: the request is dispatched again when its lease lapses',
             cause,

@@ -147,8 +147,12 @@ function updateBinding(mark: { workspace_id: string; image_id: string; version: 
   return `update\n${mark.workspace_id}\n${mark.image_id}\n${mark.version}`;
 }
 
-/** Paths of the worker's calls to the scheduler; all POST, JSON both ways, bearer token of role `worker`. */
+/**
+ * Paths of the worker's calls to the scheduler; all POST, JSON both ways, bearer token of role `worker`, and, but for
+ * `channel` itself, the proof of a channel (`worker-channel.ts`).
+ */
 export const WORKER_PATHS = {
+  channel: '/v1/worker/channel',
   register: '/v1/worker/register',
   next: '/v1/worker/next',
   heartbeat: '/v1/worker/heartbeat',

@@ -11,7 +11,7 @@ export type HeldContainer = z.infer<typeof heldContainerSchema>;
 /** What a worker says of itself when it comes. */
 export const workerDescriptionSchema = z.strictObject({
   name: z.string().min(1).max(128),
-  /** Names its data directory: a worker that starts again on it is the same one. */
+  /** Names its data directory. Where it is another process, its identity key does so too, and is what counts. */
   instance: z.string().min(16).max(64),
   /** A worker of another protocol is told to upgrade. */
   protocol: z.int(),
@@ -28,13 +28,6 @@ export const workerDescriptionSchema = z.strictObject({
 });
 export type WorkerDescription = z.infer<typeof workerDescriptionSchema>;
 
-/** A description as it crosses a network. */
-export const workerRegistrationSchema = workerDescriptionSchema.extend({
-  /** X25519 public key, base64: credentials are sealed to it. */
-  public_key: z.base64().length(44),
-});
-export type WorkerRegistration = z.infer<typeof workerRegistrationSchema>;
-
 export const workerWelcomeSchema = z.object({
   worker_id: z.string(),
   /** How long the scheduler waits for a heartbeat before it gives up what the worker holds, ms. */
@@ -43,7 +36,7 @@ export const workerWelcomeSchema = z.object({
 export type WorkerWelcome = z.infer<typeof workerWelcomeSchema>;
 
 /** Raised with each change of the messages that an older worker or scheduler would not understand. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 /** What a worker tells with each heartbeat. */
 export const workerStatusSchema = z.strictObject({
@@ -99,7 +92,7 @@ export interface UrgentOrders extends WorkerOrders {
  * is pushed.
  */
 export interface WorkerLink {
-  /** @throws ImgcredError UNSUPPORTED for another protocol, CONFLICT for a name that a live worker has */
+  /** @throws ImgcredError UNSUPPORTED for another protocol, CONFLICT for another worker's name */
   register(description: WorkerDescription, signal?: AbortSignal): Promise<WorkerWelcome>;
   /** Waits until there is something to run, or `waitMs` have passed: then null. */
   nextRequest(workerId: string, waitMs: number, signal?: AbortSignal): Promise<ContainerRequest | null>;

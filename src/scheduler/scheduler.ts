@@ -34,10 +34,11 @@ import {
   type WorkerStatus,
   type WorkerWelcome,
 } from '../protocol/index.ts';
-import type { SecretStore } from '../secrets/index.ts';
+import type { AuditLog, SecretStore, TokenStore } from '../secrets/index.ts';
 import { CredentialDeliveries, credentialVersion } from './credential-deliveries.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { applyReport, endLost, isKnown } from './endings.ts';
+import { Enrolment, unregistered, type WorkerProof } from './enrolment.ts';
 import { Fleet } from './fleet.ts';
 import { imageRequestOf } from './request.ts';
 import { SessionCalls } from './session-calls.ts';
@@ -46,6 +47,8 @@ import { noteStart } from './traces.ts';
 export interface SchedulerOptions {
   readonly database: Database;
   readonly secrets: SecretStore;
+  readonly tokens: TokenStore;
+  readonly audit: AuditLog;
   readonly logs: LogStore;
   readonly signals: ChangeSignals;
   /** Where the image indexes lie, by sha256. */
@@ -78,6 +81,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
   readonly #now: () => number;
   readonly #leaseMs: number;
   readonly #fleet: Fleet;
+  readonly #enrolment: Enrolment;
   readonly #deliveries = new CredentialDeliveries();
   readonly #calls: SessionCalls;
   readonly #dispatcher: Dispatcher;
@@ -94,29 +98,27 @@ export class Scheduler implements WorkerLink, ImageRequests {
     this.#leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS;
     this.#calls = new SessionCalls(this.#now, (workerId) => this.#signals.signal(ordersSignal(workerId)));
     this.#fleet = new Fleet(this.#database, this.#leaseMs);
-    this.#dispatcher = new Dispatcher({
-      ...options,
-      now: this.#now,
-      leaseMs: this.#leaseMs,
-      fleet: this.#fleet,
-    });
+    const defaults = { now: this.#now, leaseMs: this.#leaseMs };
+    this.#enrolment = new Enrolment({ ...options, ...defaults });
+    this.#dispatcher = new Dispatcher({ ...options, ...defaults, fleet: this.#fleet });
     this.#database.queue.extendLeases(this.#leaseMs);
   }
 
   register(description: WorkerDescription): Promise<WorkerWelcome> {
-    // In one process nothing crosses a border: there is nothing to seal, and no key.
-    return this.enrol(description, new Uint8Array(0));
+    // In one process nothing crosses a border: there is nothing to seal, and nothing to prove.
+    return this.enrol(description);
   }
 
   /**
    * Takes a worker on, and settles what it had before: what it still has stays its own, the rest is queued again
    * or has failed.
    *
-   * @param publicKey raw X25519; empty for a worker of this process
-   * @throws ImgcredError UNSUPPORTED for another protocol; CONFLICT for a name that another live worker has
+   * @param proof of who it is; none from a worker of this process
+   * @throws ImgcredError UNSUPPORTED for another protocol; CONFLICT for another worker's name; FORBIDDEN for another's
+   *   token
    */
-  async enrol(description: WorkerDescription, publicKey: Uint8Array<ArrayBuffer>): Promise<WorkerWelcome> {
-    const { name, instance, slots, cpus, memory_bytes } = description;
+  async enrol(description: WorkerDescription, proof?: WorkerProof): Promise<WorkerWelcome> {
+    const { name, slots } = description;
     if (description.protocol !== PROTOCOL_VERSION) {
       throw new ImgcredError(
         'UNSUPPORTED',
@@ -124,23 +126,8 @@ export class Scheduler implements WorkerLink, ImageRequests {
         { hint: 'run the same version of imgcred on both' },
       );
     }
-    const namesake = this.#database.workers.find(name);
-    // Both of this process: the lock on the data directory says that the earlier one is gone.
-    const successor = publicKey.length === 0 && namesake?.publicKey.length === 0;
-    const taken = namesake?.instance !== undefined && namesake.instance !== instance && !successor;
-    if (taken && this.#now() - namesake.lastHeartbeat < this.#leaseMs) {
-      throw new ImgcredError('CONFLICT', `another worker has the name ${name}`, {
-        hint: 'give this one another name: --worker-name NAME',
-      });
-    }
-    const worker = this.#database.workers.register({
-      name,
-      publicKey,
-      capacity: { slots, cpus, memory_bytes },
-      labels: description.labels,
-      version: description.version,
-      instance,
-    });
+    const worker =
+      proof === undefined ? this.#enrolment.admitOwn(description) : this.#enrolment.admit(description, proof);
     this.#fleet.enrolled(worker.id);
     this.#deliveries.reset(worker.id);
     this.#settle(worker, description.held);
@@ -151,6 +138,15 @@ export class Scheduler implements WorkerLink, ImageRequests {
       held: description.held.length,
     });
     return { worker_id: worker.id, lease_ms: this.#leaseMs };
+  }
+
+  /**
+   * Makes sure that a worker of another process speaks for itself.
+   *
+   * @throws ImgcredError NOT_FOUND where it must register first; FORBIDDEN where it is another one, or its token is
+   */
+  checkWorker(workerId: string, proof: WorkerProof): void {
+    this.#enrolment.check(workerId, proof);
   }
 
   async nextRequest(
@@ -360,11 +356,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
 
   #worker(workerId: string): WorkerRow {
     const worker = isId('wrk', workerId) ? this.#database.workers.find(workerId) : undefined;
-    if (worker === undefined) {
-      throw new ImgcredError('NOT_FOUND', `there is no worker ${workerId}`, {
-        hint: 'the worker must register again',
-      });
-    }
+    if (worker === undefined) throw unregistered(workerId);
     return worker;
   }
 

@@ -12,5 +12,5 @@ export type { CredentialProof, Proof } from './proven-images.ts';
 export { MAX_VALUE_BYTES } from './secret-rules.ts';
 export type { Actor, DecryptedSecret, NewSecret, SecretStore, SecretUse } from './secret-store.ts';
 export { isTokenShaped, TOKEN_PREFIX } from './token-format.ts';
-export type { NewToken, TokenStore } from './token-store.ts';
+export { ANOTHER_TOKEN, type NewToken, type TokenStore } from './token-store.ts';
 export type { WorkspaceKeys } from './workspace-keys.ts';

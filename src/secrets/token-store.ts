@@ -1,5 +1,13 @@
 import { Secret } from '../credentials/index.ts';
-import type { Database, Role, TokenId, TokenRow, WorkspaceId } from '../database/index.ts';
+import type {
+  Database,
+  ForWorker,
+  Role,
+  TokenId,
+  TokenRow,
+  WorkerId,
+  WorkspaceId,
+} from '../database/index.ts';
 import type { AuditLog } from './audit.ts';
 import { type Bytes, encodeFields } from './encoding.ts';
 import { SecretError } from './errors.ts';
@@ -8,6 +16,8 @@ import type { Actor } from './secret-store.ts';
 import { createToken, isTokenShaped } from './token-format.ts';
 
 const LAST_USED_EVERY_MS = 60_000;
+/** What to do about a token that is another worker's. */
+export const ANOTHER_TOKEN = 'make one for this worker: imgcred token create NAME --role worker';
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._ -]{0,63}$/;
 
 export interface NewToken {
@@ -15,6 +25,8 @@ export interface NewToken {
   readonly role: Role;
   /** Without one the token is bound to no workspace: `admin` and `worker` only. */
   readonly workspaceId?: WorkspaceId | undefined;
+  /** For role `worker`: whether it is for the first worker alone that registers with it. */
+  readonly forOneWorker?: boolean;
   /** ms since 1970; never unless told. */
   readonly expiresAt?: number | undefined;
 }
@@ -58,10 +70,13 @@ export class TokenStore {
           ? `${JSON.stringify(token.name)} is no name for a token`
           : token.expiresAt !== undefined && token.expiresAt <= this.#now()
             ? 'a token cannot expire in the past'
-            : undefined;
+            : token.forOneWorker === true && token.role !== 'worker'
+              ? `a token with the role ${token.role} is no worker's`
+              : undefined;
     if (problem !== undefined) throw new SecretError('INVALID_INPUT', problem);
-    const { name, role, workspaceId, expiresAt } = token;
-    const sealed = { id: this.#database.tokens.newId(), name, role, workspaceId, expiresAt };
+    const { name, role, workspaceId, expiresAt, forOneWorker = false } = token;
+    const forWorker: ForWorker | undefined = forOneWorker ? 'first' : undefined;
+    const sealed = { id: this.#database.tokens.newId(), name, role, workspaceId, expiresAt, forWorker };
     const hash = sha256(secret.reveal());
     return this.#database.transaction(() => {
       const row = this.#database.tokens.create(
@@ -132,15 +147,39 @@ export class TokenStore {
     });
   }
 
+  /**
+   * Makes a token that waits for its worker the token of that one.
+   *
+   * @throws SecretError FORBIDDEN when another worker has registered with it meanwhile, or it was revoked
+   */
+  bind(id: TokenId, worker: WorkerId): void {
+    this.#database.transaction(() => {
+      const found = this.#database.tokens.find(id);
+      const seal = found && this.#sealOf({ ...found.token, forWorker: worker }, found.hash, false);
+      if (found === undefined || seal === undefined || !this.#database.tokens.bind(id, worker, seal)) {
+        throw new SecretError('FORBIDDEN', `token ${id} is another worker's already`, {
+          hint: ANOTHER_TOKEN,
+        });
+      }
+    });
+  }
+
+  /** Ends the tokens of a worker that is no more. */
+  revokeOfWorker(worker: WorkerId, by: Actor): void {
+    for (const { id } of this.#database.tokens.ofWorker(worker)) this.revoke(id, by);
+  }
+
   /** What authenticates a token's row. docs/secret-format.md */
   #sealOf(
-    token: Pick<TokenRow, 'id' | 'workspaceId' | 'name' | 'role' | 'expiresAt'>,
+    token: Pick<TokenRow, 'id' | 'workspaceId' | 'name' | 'role' | 'forWorker' | 'expiresAt'>,
     hash: Bytes,
     revoked: boolean,
   ): Bytes {
-    const { id, workspaceId, name, role, expiresAt } = token;
+    const { id, workspaceId, name, role, forWorker, expiresAt } = token;
     const state = revoked ? 'revoked' : 'live';
     const fields = [id, workspaceId ?? '', name, role, expiresAt?.toString() ?? '', state, hash];
+    // Left out where there is none: so it was before a token could be for one worker.
+    if (forWorker !== undefined) fields.push(forWorker);
     return hmac(this.#sealKey, encodeFields(fields));
   }
 

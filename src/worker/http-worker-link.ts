@@ -1,15 +1,21 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { VERSION } from '../config/index.ts';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import {
+  CHANNEL_HEADER,
+  ChannelProofs,
   type ContainerReport,
   type ContainerRequest,
   errorOfResponse,
   generateWorkerKey,
   type NumberedLogChunk,
+  type OpenChannel,
   type OrdersDone,
+  openedChannelSchema,
   openOrders,
   openRequest,
+  PROTOCOL_VERSION,
   sealedOrdersSchema,
   sealedRequestSchema,
   type UrgentOrders,
@@ -18,7 +24,6 @@ import {
   type WorkerKey,
   type WorkerLink,
   type WorkerOrders,
-  type WorkerRegistration,
   type WorkerStatus,
   type WorkerWelcome,
   workerOrdersSchema,
@@ -27,6 +32,8 @@ import {
 
 export interface HttpWorkerLinkOptions {
   readonly url: string;
+  /** What the worker is known by. */
+  readonly identity: WorkerKey;
   readonly token?: string;
   /** Certificate authority of the scheduler, PEM. */
   readonly caFile?: string;
@@ -36,30 +43,37 @@ export interface HttpWorkerLinkOptions {
 // to try an old one again. A new one must be made while the lease still runs.
 const PATIENCE_MS = 30_000;
 const PATIENCES_A_LEASE = 2;
+// One with a channel that the scheduler has forgotten, one with the next.
+const ATTEMPTS = 2;
 
 /** The scheduler on another machine: the worker makes every connection, so that it may stand behind a NAT. */
 export class HttpWorkerLink implements WorkerLink {
   readonly #url: string;
   readonly #token: string | undefined;
   readonly #ca: string | undefined;
+  readonly #identity: WorkerKey;
   readonly #key: WorkerKey;
+  #channel: Promise<ChannelProofs> | undefined;
   #patienceMs = PATIENCE_MS;
 
   private constructor(options: HttpWorkerLinkOptions, key: WorkerKey) {
     this.#url = options.url.replace(/\/+$/, '');
     this.#token = options.token;
     this.#ca = options.caFile === undefined ? undefined : readFileSync(options.caFile, 'utf8');
+    this.#identity = options.identity;
     this.#key = key;
   }
 
-  /** Makes a link with a fresh key pair; no connection is made before it is used. */
+  /**
+   * Makes a link with a fresh key pair: what this process was given, nobody opens who gets hold of the identity later.
+   * No connection is made before it is used.
+   */
   static async connect(options: HttpWorkerLinkOptions): Promise<HttpWorkerLink> {
     return new HttpWorkerLink(options, await generateWorkerKey());
   }
 
   async register(description: WorkerDescription, signal?: AbortSignal): Promise<WorkerWelcome> {
-    const registration: WorkerRegistration = { ...description, public_key: this.#key.publicKey };
-    const welcome = await this.#call(WORKER_PATHS.register, registration, workerWelcomeSchema, signal);
+    const welcome = await this.#call(WORKER_PATHS.register, description, workerWelcomeSchema, signal);
     this.#patienceMs = Math.min(PATIENCE_MS, welcome.lease_ms / PATIENCES_A_LEASE);
     return welcome;
   }
@@ -131,9 +145,61 @@ export class HttpWorkerLink implements WorkerLink {
     return schema.parse(await response.json());
   }
 
+  /** Makes a call with the proof of who makes it. */
   async #post(
     path: string,
     body: unknown,
+    signal: AbortSignal | undefined,
+    waitMs: number,
+  ): Promise<Response> {
+    const text = JSON.stringify(body);
+    for (let attempt = 1; ; attempt++) {
+      this.#channel ??= this.#openChannel(signal);
+      const opening = this.#channel;
+      try {
+        const proofs = await opening;
+        return await this.#send(path, text, { [CHANNEL_HEADER]: proofs.next(path, text) }, signal, waitMs);
+      } catch (thrown) {
+        const unknown = thrown instanceof ImgcredError && thrown.code === 'NO_CHANNEL';
+        const opened = await opening.then(
+          () => true,
+          () => false,
+        );
+        // Another call may have opened the next one already.
+        if ((unknown || !opened) && this.#channel === opening) this.#channel = undefined;
+        // A scheduler that was started anew knows none; nothing of the call has been done then.
+        if (!unknown || attempt === ATTEMPTS) throw thrown;
+      }
+    }
+  }
+
+  async #openChannel(signal: AbortSignal | undefined): Promise<ChannelProofs> {
+    const asked: OpenChannel = {
+      protocol: PROTOCOL_VERSION,
+      version: VERSION,
+      identity_key: this.#identity.publicKey,
+      public_key: this.#key.publicKey,
+    };
+    try {
+      const response = await this.#send(WORKER_PATHS.channel, JSON.stringify(asked), {}, signal, 0);
+      return await ChannelProofs.open(
+        openedChannelSchema.parse(await response.json()),
+        asked,
+        this.#identity,
+      );
+    } catch (thrown) {
+      if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
+      throw new ImgcredError('UNSUPPORTED', `the scheduler at ${this.#url} is of an older version`, {
+        hint: 'run the same version of imgcred on both',
+        cause: thrown,
+      });
+    }
+  }
+
+  async #send(
+    path: string,
+    body: string,
+    headers: Readonly<Record<string, string>>,
     signal: AbortSignal | undefined,
     waitMs: number,
   ): Promise<Response> {
@@ -145,9 +211,10 @@ export class HttpWorkerLink implements WorkerLink {
         redirect: 'error',
         headers: {
           'content-type': 'application/json',
+          ...headers,
           ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
         },
-        body: JSON.stringify(body),
+        body,
         signal: signal === undefined ? late : AbortSignal.any([signal, late]),
         timeout: false,
         ...(this.#ca === undefined ? {} : { tls: { ca: this.#ca } }),

@@ -8,5 +8,6 @@ export {
 } from './containers/index.ts';
 export { checkHost } from './host-check.ts';
 export { HttpWorkerLink } from './http-worker-link.ts';
+export { loadIdentityKey } from './identity-key.ts';
 export { startUserMountServer } from './user-mounts.ts';
 export { Worker, type WorkerOptions } from './worker.ts';

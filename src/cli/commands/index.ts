@@ -36,7 +36,7 @@ import { serve } from './serve.ts';
 import { containerStats } from './stats.ts';
 import { tokenCreate, tokenList, tokenRevoke } from './token.ts';
 import { version } from './version.ts';
-import { workerDrain, workerList } from './worker.ts';
+import { workerDrain, workerList, workerRemove } from './worker.ts';
 import { workspaceCreate, workspaceList, workspaceRemove } from './workspace.ts';
 
 /** Every command, in the order of the overview. */
@@ -93,6 +93,7 @@ export const COMMANDS: readonly Command[] = [
   auditVerify,
   workerList,
   workerDrain,
+  workerRemove,
   backup,
   restore,
   completionOf(() => COMMANDS),

@@ -9,11 +9,18 @@ export const tokenCreate: Command = {
   words: ['token', 'create'],
   summary: 'Make an API token; it is shown this once',
   usage: 'NAME --role ROLE',
-  examples: ['imgcred token create ci --role operator --expires 2027-01-01'],
+  description:
+    'A token of role worker is for one worker: the first that registers with it. With --reusable, any number of new ones may; none of them can speak for another.',
+  examples: [
+    'imgcred token create ci --role operator --expires 2027-01-01',
+    'imgcred token create edge-1 --role worker',
+    'imgcred token create fleet --role worker --reusable --expires 2026-12-01',
+  ],
   options: {
     role: { value: 'ROLE', help: 'admin, operator, runner or worker' },
     expires: { value: 'TIME', help: 'when it expires (ISO 8601); never otherwise' },
     unbound: { help: 'not bound to the workspace (role admin)' },
+    reusable: { help: 'for any number of workers, not the first one alone (role worker)' },
     ...ADMIN_OPTIONS,
   },
   positionals: [1, 1],
@@ -31,6 +38,7 @@ export const tokenCreate: Command = {
       name: invocation.positionals[0],
       role,
       ...(invocation.flag('unbound') ? { unbound: true } : {}),
+      ...(invocation.flag('reusable') ? { reusable: true } : {}),
       ...(expires === undefined ? {} : { expires_at: expires }),
     });
     if (invocation.flag('json')) await printJson(made);
@@ -69,16 +77,18 @@ export const tokenList = listCommand({
     name: z.string(),
     role: z.string(),
     workspace_id: z.string().nullable(),
+    for_worker: z.string().nullable(),
     expires_at: z.string().nullable(),
     revoked_at: z.string().nullable(),
     last_used_at: z.string().nullable(),
   }),
-  header: ['ID', 'NAME', 'ROLE', 'WORKSPACE', 'EXPIRES', 'LAST USED'],
+  header: ['ID', 'NAME', 'ROLE', 'WORKSPACE', 'WORKER', 'EXPIRES', 'LAST USED'],
   cells: (token) => [
     token.id,
     token.name,
     token.role,
     token.workspace_id ?? 'any',
+    token.role === 'worker' ? (token.for_worker ?? 'any') : '-',
     token.revoked_at === null ? (token.expires_at ?? 'never') : 'revoked',
     token.last_used_at ?? '-',
   ],

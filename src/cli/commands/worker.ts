@@ -21,6 +21,24 @@ export const workerDrain: Command = {
   },
 };
 
+export const workerRemove: Command = {
+  words: ['worker', 'rm'],
+  summary: 'Forget a worker that is no more',
+  usage: 'WORKER',
+  description:
+    'For a machine that is gone, or has lost its data directory: its name is free again, and the tokens that were its own are revoked. A worker that lives is not removed: stop it first.',
+  examples: ['imgcred worker rm edge-1'],
+  options: ADMIN_OPTIONS,
+  positionals: [1, 1],
+  async run(invocation) {
+    await using connection = await connect(invocation);
+    const path = `/v1/workers/${encodeURIComponent(invocation.positionals[0] ?? '')}`;
+    await connection.client.fetch('DELETE', path);
+    await print(`${invocation.positionals[0]}\n`);
+    return 0;
+  },
+};
+
 export const workerList = listCommand({
   words: ['worker', 'ls'],
   summary: 'List workers',

@@ -10,13 +10,19 @@ import { workerRoutes } from './workers.ts';
 import { workspaceRoutes } from './workspaces.ts';
 
 /** Workspaces, tokens, master keys, workers, the audit log and backups: what an admin sees to. */
-export function administrationRoutes(database: Database, secrets: Secrets, logs: LogStore): Route[] {
+export function administrationRoutes(
+  database: Database,
+  secrets: Secrets,
+  logs: LogStore,
+  leaseMs: number,
+  now?: () => number,
+): Route[] {
   return [
     ...workspaceRoutes(database, secrets, logs),
     ...tokenRoutes(secrets),
     ...keyRoutes(secrets),
     ...auditRoutes(secrets),
-    ...workerRoutes(database),
+    ...workerRoutes({ database, secrets, leaseMs, ...(now === undefined ? {} : { now }) }),
     ...backupRoutes(database, secrets),
   ];
 }

@@ -11,6 +11,8 @@ export function tokenRoutes({ tokens }: Secrets): Route[] {
     name: row.name,
     role: row.role,
     workspace_id: row.workspaceId ?? null,
+    /** Of role `worker`: the worker that it is for, `first` while nobody has registered with it, null for any. */
+    for_worker: row.forWorker ?? null,
     created_by: row.createdBy,
     created_at: iso(row.createdAt),
     expires_at: isoOrNull(row.expiresAt),
@@ -36,16 +38,25 @@ export function tokenRoutes({ tokens }: Secrets): Route[] {
           role: z.enum(ROLES),
           /** Not bound to a workspace: for the roles admin and worker. */
           unbound: z.boolean().default(false),
+          /** For role worker: any number of workers may register with it, not the first one alone. */
+          reusable: z.boolean().default(false),
           expires_at: z.coerce.date().optional(),
         });
         const request = await readBody(c, shape);
         const unbound = request.unbound || request.role === 'worker';
         if (unbound) requireUnbound(identity);
+        if (request.reusable && request.role !== 'worker') {
+          throw new ImgcredError(
+            'INVALID_INPUT',
+            `reusable is for tokens of role worker, not ${request.role}`,
+          );
+        }
         const { token, row } = tokens.create(
           {
             name: request.name,
             role: request.role,
             workspaceId: unbound ? undefined : workspace.id,
+            forOneWorker: request.role === 'worker' && !request.reusable,
             expiresAt: request.expires_at?.getTime(),
           },
           identity,

@@ -11,7 +11,6 @@ function worldWithContainer() {
       .container;
   const worker = world.database.workers.register({
     name: 'one',
-    publicKey: new Uint8Array(0),
     capacity: {},
     labels: {},
     version: 'x',

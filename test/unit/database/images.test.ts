@@ -191,7 +191,7 @@ test('workers: registering again keeps the id; heartbeats and draining decide wh
   expect(world.database.workers.available(30_000)).toHaveLength(1);
   world.database.workers.setDraining(worker.id, true);
   expect(world.database.workers.available(30_000)).toEqual([]);
-  expect(addWorker(world.database, 'w1')).toMatchObject({ id: worker.id, draining: true });
+  expect(world.database.workers.register(worker, worker.id)).toMatchObject({ id: worker.id, draining: true });
   expect(world.database.workers.get('w1').id).toBe(worker.id);
   expect(world.database.workers.delete(worker.id)).toBe(true);
   expect(await errorOf(() => world.database.workers.get('w1'))).toMatchObject({ code: 'NOT_FOUND' });

@@ -69,7 +69,6 @@ export function addImage(database: Database, workspace: WorkspaceId, repository:
 export function addWorker(database: Database, name: string): WorkerRow {
   return database.workers.register({
     name,
-    publicKey: new Uint8Array(32),
     capacity: { slots: 4 },
     labels: { zone: 'a' },
     version: '0.1.0',

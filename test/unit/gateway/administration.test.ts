@@ -295,7 +295,7 @@ describe('a backup', () => {
     expect(readdirSync(world.directory).sort()).toEqual(before);
     writeFileSync(join(world.directory, 'backup-1.partial'), 'x');
     const { administrationRoutes } = await import('../../../src/gateway/index.ts');
-    administrationRoutes(world.database, world.secrets, world.logs);
+    administrationRoutes(world.database, world.secrets, world.logs, 30_000);
     expect(readdirSync(world.directory).sort()).toEqual(before);
   });
 

@@ -1,11 +1,25 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import {
+  CHANNEL_HEADER,
+  ChannelProofs,
+  generateWorkerKey,
+  openedChannelSchema,
+  PROTOCOL_VERSION,
+  WORKER_PATHS,
+} from '../../../src/protocol/index.ts';
 import { expectError, type GatewayWorld, openGatewayWorld, PASSWORD } from './world.ts';
 
 let world: GatewayWorld;
 let container: string;
+let channel: ChannelProofs;
 beforeAll(async () => {
   world = await openGatewayWorld();
   container = (await world.furnish(world.workspace)).container.id;
+  const key = await generateWorkerKey();
+  const keys = { identity_key: key.publicKey, public_key: key.publicKey };
+  const asked = { protocol: PROTOCOL_VERSION, version: 'test', ...keys };
+  const opened = await world.call('socket', 'POST', WORKER_PATHS.channel, asked);
+  channel = await ChannelProofs.open(openedChannelSchema.parse(opened.json), asked, key);
 });
 afterAll(() => world[Symbol.asyncDispose]());
 
@@ -69,6 +83,7 @@ const BODIES: [method: string, path: string, body: unknown, named: string][] = [
   ['POST', '/v1/workers/none/drain', { drain: PASSWORD }, 'drain'],
   ['POST', '/v1/backup', { include_master_key: PASSWORD }, 'include_master_key'],
   ['POST', '/v1/backup', { path: '/etc/cron.d/x' }, 'there is no field path'],
+  ['POST', '/v1/worker/channel', { identity_key: PASSWORD }, 'identity_key'],
   ['POST', '/v1/worker/register', { name: { PASSWORD } }, 'name'],
   ['POST', '/v1/worker/next', { worker_id: 'x' }, 'wait_ms'],
   ['POST', '/v1/worker/log', `{"chunks": "${PASSWORD}`, 'the body'],
@@ -78,7 +93,10 @@ describe('a body of the wrong shape is refused by its field, and not repeated:',
   for (const [method, path, body, named] of BODIES) {
     const shown = (typeof body === 'string' ? body : JSON.stringify(body)).replaceAll(PASSWORD, '…');
     test(`${method} ${path} ${shown}`, async () => {
-      const answer = await world.call('socket', method, path.replace('{container}', container), body);
+      const text = typeof body === 'string' ? body : JSON.stringify(body);
+      const proof = path.startsWith('/v1/worker/') ? { [CHANNEL_HEADER]: channel.next(path, text) } : {};
+      const at = path.replace('{container}', container);
+      const answer = await world.call('socket', method, at, body, proof);
       expect(expectError(answer, 400).message).toContain(named);
     });
   }

@@ -23,6 +23,8 @@ import { ME, openSecretWorld } from '../secrets/world.ts';
 export const PASSWORD = 'hunter2-correct-horse';
 export const REGISTRY = 'registry.test';
 
+export const LEASE_MS = 30_000;
+
 /** Who sends a request: nobody, a user of the machine by the socket, or the holder of a token. */
 export type Sender = 'nobody' | 'socket' | Secret<string>;
 
@@ -46,11 +48,14 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
   const scheduler = new Scheduler({
     database,
     secrets: secrets.store,
+    tokens: secrets.tokens,
+    audit: secrets.audit,
     logs,
     signals,
     indexDirectory,
     logger,
     now: () => world.clock.now,
+    leaseMs: LEASE_MS,
   });
   const registration = new ImageRegistration({
     database,
@@ -65,14 +70,14 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
     ...imageRoutes(registration),
     ...containerRoutes({ logs, signals }),
     ...secretRoutes({ store: secrets.store, verify: registration.verify, onChange: () => {} }),
-    ...administrationRoutes(database, secrets, logs),
+    ...administrationRoutes(database, secrets, logs, LEASE_MS, () => world.clock.now),
   ];
   const app = createGateway({
     database,
     tokens: secrets.tokens,
     routes,
     logger,
-    mounted: [{ prefix: '/v1/worker', app: workerRoutes(scheduler, database) }],
+    mounted: [{ prefix: '/v1/worker', app: workerRoutes(scheduler) }],
   });
 
   const token = (role: Role, workspaceId?: WorkspaceId): Secret<string> =>
@@ -125,7 +130,7 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
     );
     await secrets.store.create(id, { name: 'api-key', value: new Secret(PASSWORD) }, ME);
     const credential = { secretName: secret.name, secretId: secret.id };
-    const wanted = newImage('app', { credential });
+    const wanted = newImage('app', { credential, indexDigest: 'e1'.repeat(32) });
     const image = images.register({
       ...wanted,
       indexSeal: await secrets.store.sealImage(id, wanted),

@@ -8,6 +8,7 @@ import {
   createContainerSchema,
   generateWorkerKey,
   logChunkSchema,
+  openChannelSchema,
   openOrders,
   openRequest,
   registerImageSchema,
@@ -16,7 +17,7 @@ import {
   sealOrders,
   sealRequest,
   setSecretSchema,
-  workerRegistrationSchema,
+  workerDescriptionSchema,
 } from '../../../src/protocol/index.ts';
 import { errorOf } from '../database/world.ts';
 
@@ -38,6 +39,7 @@ const order = {
   credential_version: 'sec_1@1',
   first_log_number: 0,
 };
+const KEY = Buffer.alloc(32, 7).toString('base64');
 const secret = '{"registry":"r.test","type":"basic","credentials":{"PASSWORD":"hunter2"}}';
 
 describe('a request on the wire', () => {
@@ -198,8 +200,8 @@ const cases: Record<string, Case> = {
     good: { value: 'x' },
     bad: [{ value: 1 }, { credentials: [] }, { verify: false }, { value: 'x'.repeat((1 << 20) + 1) }],
   },
-  workerRegistration: {
-    schema: workerRegistrationSchema,
+  workerDescription: {
+    schema: workerDescriptionSchema,
     good: {
       name: 'w',
       instance: 'a-data-directory',
@@ -209,7 +211,6 @@ const cases: Record<string, Case> = {
       cpus: 0.5,
       memory_bytes: 1,
       held: [{ container_id: 'ctr_1', attempt: 1 }],
-      public_key: Buffer.alloc(32, 7).toString('base64'),
     },
     bad: [
       { name: '' },
@@ -217,11 +218,15 @@ const cases: Record<string, Case> = {
       { slots: 0 },
       { slots: 1e9 },
       { cpus: 0 },
-      { public_key: 'AAAA' },
-      { public_key: '?'.repeat(44) },
+      { public_key: Buffer.alloc(32, 7).toString('base64') },
       { protocol: '1' },
       { held: [{ container_id: 'ctr_1', attempt: 0 }] },
     ],
+  },
+  openChannel: {
+    schema: openChannelSchema,
+    good: { protocol: 6, version: '1', identity_key: KEY, public_key: KEY },
+    bad: [{ identity_key: 'AAAA' }, { public_key: '?'.repeat(44) }, { protocol: '6' }, { token: 'x' }],
   },
 };
 for (const [name, { schema, good, bad }] of Object.entries(cases)) {

@@ -526,6 +526,8 @@ describe('leases', () => {
     const successor = new Scheduler({
       database: world.database,
       secrets: world.secrets.store,
+      tokens: world.secrets.tokens,
+      audit: world.secrets.audit,
       logs: world.logs,
       signals: world.signals,
       indexDirectory: world.directory,
@@ -632,7 +634,7 @@ describe('workers', () => {
     const elsewhere = (key: number) =>
       world.scheduler.enrol(
         { ...describeWorker('there'), instance: crypto.randomUUID() },
-        new Uint8Array(32).fill(key),
+        { identityKey: new Uint8Array(32).fill(key), caller: { actor: 'test' } },
       );
     await elsewhere(1);
     expect(await errorOf(() => elsewhere(2))).toMatchObject({ code: 'CONFLICT' });

@@ -44,6 +44,8 @@ export async function openSchedulerWorld() {
   const scheduler = new Scheduler({
     database,
     secrets: secrets.store,
+    tokens: secrets.tokens,
+    audit: secrets.audit,
     logs,
     signals,
     indexDirectory: join(directory, 'indexes'),

@@ -115,6 +115,26 @@ describe('a token', () => {
       });
     }
 
+    test('is refused when the worker that it is for was changed', async () => {
+      await using world = await openSecretWorld();
+      const { tokens } = world.secrets;
+      const edits = ["''", 'NULL', "'wrk_01arz3ndektsv4rrffq69g5fav'"];
+      for (const edit of edits) {
+        const { token, row } = tokens.create({ name: 'edge', role: 'worker', forOneWorker: true }, ME);
+        const worker = world.database.workers.register({
+          name: row.id,
+          capacity: {},
+          labels: {},
+          version: 'x',
+        });
+        tokens.bind(row.id, worker.id);
+        expect(tokens.authenticate(token)).toMatchObject({ forWorker: worker.id });
+        expect(await errorOf(() => tokens.bind(row.id, worker.id))).toMatchObject({ code: 'FORBIDDEN' });
+        world.tamper(`UPDATE api_tokens SET for_worker = ${edit} WHERE id = ?`, row.id);
+        expect(await errorOf(() => tokens.authenticate(token))).toMatchObject({ code: 'UNAUTHORIZED' });
+      }
+    });
+
     test('is refused when it was made whole', async () => {
       await using world = await openSecretWorld();
       const forged = createToken();
@@ -169,6 +189,7 @@ describe('a token', () => {
     [{ name: 'x', role: 'operator' } as const, 'needs a workspace'],
     [{ name: '', role: 'admin' } as const, 'is no name'],
     [{ name: 'x', role: 'admin', expiresAt: 1 } as const, 'in the past'],
+    [{ name: 'x', role: 'admin', forOneWorker: true } as const, 'is no worker'],
   ])('that makes no sense is not made (%#)', async (token, words) => {
     await using world = await openSecretWorld();
     const error = await errorOf(() => world.secrets.tokens.create(token, ME));

@@ -81,6 +81,35 @@ describe('a worker', () => {
     expect(await workersOf(cluster)).toMatchObject([{ name: 'same' }]);
   }, 60_000);
 
+  test('whose disk is lost says what to do, and comes back once that is done', async () => {
+    const { cluster } = await controlPlane();
+    await using _ = cluster;
+    const lost = await cluster.workerToken();
+    const args = (token: string) => [
+      ...['--gateway', `http://${cluster.door.address}`, '--token-file', token, '--worker-name', 'edge'],
+    ];
+    const first = await cluster.start('worker', { data: 'disk', args: args(lost) });
+    const [before] = await workersOf(cluster);
+    await first.kill();
+    // The same machine, or a thief with the token and the name: the worker's own key is not there.
+    const thief = await cluster.start('worker', { data: 'empty', args: args(lost), wait: false });
+    expect(await thief.exited).toBe(6);
+    expect(JSON.stringify(thief.lines)).toContain('imgcred worker rm edge');
+    await eventually('its lease has passed', async () => {
+      const remove = [EXECUTABLE, 'worker', 'rm', 'edge', '--data-dir', cluster.path('data')];
+      const { exitCode, stderr } = Bun.spawnSync(remove, { stderr: 'pipe' });
+      return exitCode === 0 ? true : stderr.toString();
+    });
+    const stale = await cluster.start('worker', { data: 'empty', args: args(lost), wait: false });
+    expect(await stale.exited).toBe(4);
+    await cluster.start('worker', { data: 'empty', args: args(await cluster.workerToken()) });
+    expect((await workersOf(cluster)).map(({ name, id }) => [name, id === before?.id])).toEqual([
+      ['edge', false],
+    ]);
+    const { id } = await cluster.run(image.reference, ['/bin/true']);
+    expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0 });
+  }, 60_000);
+
   test('stops at once when it is asked to, whatever it waits for', async () => {
     const { cluster } = await controlPlane();
     await using _ = cluster;

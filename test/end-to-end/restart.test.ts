@@ -238,7 +238,7 @@ test('a lost worker’s containers fail, or start again elsewhere where that was
   await cluster.start('worker', {
     data: 'other',
     args: [
-      ...['--worker-name', 'other', '--token-file', cluster.path('worker.token')],
+      ...['--worker-name', 'other', '--token-file', await cluster.workerToken()],
       ...['--gateway', `http://${cluster.door.address}`],
     ],
   });

@@ -98,18 +98,18 @@ export class ImageRegistration {
       const mode = request.index ?? 'auto';
       let referrers: Referrers | undefined;
       const onManifest = (digest: Digest, manifest: ImageManifest) => {
-        referrers = new Referrers(client, reference.repository, digest, signal);
         const needed = manifest.layers.some((layer) => !this.#options.layers.has(layer.digest));
-        if (needed && takesForeign(mode, reference)) referrers.begin(INDEX_ARTIFACT_TYPE);
+        if (!needed || !takesForeign(mode, reference)) return;
+        referrers = new Referrers(client, reference.repository, digest, signal);
+        referrers.begin(INDEX_ARTIFACT_TYPE);
       };
       const resolved = await client.resolveImage(reference, { platform, signal, onManifest });
-      const { repository } = reference;
       const index = await this.#obtainIndex(
         workspaceId,
         client,
         reference,
         resolved,
-        referrers ?? new Referrers(client, repository, resolved.manifestDigest, signal),
+        referrers ?? new Referrers(client, reference.repository, resolved.manifestDigest, signal),
         mode,
         onProgress,
         warn,

@@ -9,7 +9,6 @@ import {
   traceEntryOf,
   unpackLayerIndex,
 } from './index-artifact.ts';
-import { newestReferrer } from './newest-referrer.ts';
 import { readWholeBlob } from './whole-blob.ts';
 
 /** Indexes of layers that came from a registry. */
@@ -43,8 +42,7 @@ export async function findForeignIndexes(
   signal: AbortSignal,
 ): Promise<ForeignIndexes | undefined> {
   const { repository, manifestDigest, referrers, layers } = sought;
-  const newest = { repository, referrers, artifactType: INDEX_ARTIFACT_TYPE };
-  return newestReferrer(client, newest, signal, async (content, artifact) => {
+  return referrers.newest(INDEX_ARTIFACT_TYPE, async (content, artifact) => {
     const entries = entriesOf(content, manifestDigest, layers);
     const needed = new Set(sought.missing.map((layer) => layer.digest));
     const wanted = entries.filter(({ layer }) => needed.has(layer.digest));

@@ -10,7 +10,6 @@ import {
 } from '../registry/index.ts';
 import { rangesOf, type TableIndexes } from './foreign-indexes.ts';
 import { proveOnlySpan } from './layer-possession.ts';
-import { newestReferrer } from './newest-referrer.ts';
 import { readWholeBlob } from './whole-blob.ts';
 
 /** A SOCI index that refers to its image: whoever may push to the repository may push one. */
@@ -103,8 +102,7 @@ async function findSociIndex(
     if (artifact.artifactType !== SOCI_NAMED_TYPE) throw unusable('it is of another type');
     return { artifact: named, ztocs: ztocsOf(artifact, layers) };
   }
-  const sought = { repository, referrers, artifactType: SOCI_REFERRER_TYPE };
-  return newestReferrer(client, sought, signal, (artifact, digest) => {
+  return referrers.newest(SOCI_REFERRER_TYPE, (artifact, digest) => {
     if (artifact.artifactType !== SOCI_REFERRER_TYPE) throw unusable('it is of another type');
     if (artifact.subject !== manifestDigest) throw unusable('it is about another image');
     return { artifact: digest, ztocs: ztocsOf(artifact, layers) };

@@ -9,6 +9,8 @@ import { INDEX_MEDIA_TYPE, parseReferrers, referrersTag } from './referrer-index
 
 // Lists are of a few entries; this bounds what a server can make us fetch.
 const MOST_PAGES = 10;
+// Older versions may have left artifacts beside the newest: that many are tried.
+const MOST_CANDIDATES = 4;
 
 /** What refers to one manifest. Each list is asked for once, and a registry without the API only once for all. */
 export class Referrers {
@@ -47,6 +49,30 @@ export class Referrers {
     const list = this.#list(artifactType);
     this.#lists.set(artifactType, list);
     return list;
+  }
+
+  /**
+   * What `take` makes of the newest artifact of one type that it does not throw at. Undefined: there is none.
+   *
+   * @throws what the last candidate did when none is taken; as {@link list}; the signal's reason
+   */
+  async newest<T>(
+    artifactType: string,
+    take: (artifact: ArtifactManifest, digest: Digest) => T | Promise<T>,
+  ): Promise<T | undefined> {
+    const candidates = await this.list(artifactType);
+    let failure: unknown;
+    // The list under a tag grows at its end: what was pushed last stands last.
+    for (const { digest } of candidates.toReversed().slice(0, MOST_CANDIDATES)) {
+      try {
+        return await take(await readArtifact(this.#client, this.#repository, digest, this.#signal), digest);
+      } catch (thrown) {
+        this.#signal?.throwIfAborted();
+        failure = thrown;
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return undefined;
   }
 
   async #list(artifactType: string): Promise<readonly Descriptor[]> {

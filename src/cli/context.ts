@@ -4,7 +4,7 @@ import { ImgcredError } from '../errors/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
 import { ApiClient, readTokenFile } from './api-client.ts';
 import type { Invocation, Options } from './command.ts';
-import { type LocalNeeds, prepareLocalServer, startLocalServer } from './local-server.ts';
+import { ANOTHERS, type LocalNeeds, prepareLocalServer, startLocalServer } from './local-server.ts';
 
 /** Options by which a command finds its server. */
 export const CONNECTION_OPTIONS = {
@@ -94,6 +94,8 @@ export interface Connection extends AsyncDisposable {
   readonly client: ApiClient;
   /** Starts the worker of a server of our own, if it has none yet, and waits for it. @throws as `LocalServer.worker` */
   worker(): Promise<void>;
+  /** As {@link LocalServer.checkHost}. */
+  checkHost(): Promise<void>;
 }
 
 /**
@@ -124,13 +126,14 @@ export async function connect(invocation: Invocation, needs: LocalNeeds = {}): P
       },
       workspace,
     );
-    return { client, worker: async () => {}, [Symbol.asyncDispose]: async () => {} };
+    return { client, ...ANOTHERS, [Symbol.asyncDispose]: async () => {} };
   }
   const config = localConfig(invocation);
   const server = await startLocalServer(config, stderrLogger(config), workspace, needs);
   return {
     client: server.client,
     worker: () => server.worker(),
+    checkHost: () => server.checkHost(),
     [Symbol.asyncDispose]: () => server.close(),
   };
 }

@@ -11,6 +11,12 @@ export interface LocalServer {
   readonly client: ApiClient;
   /** Starts its worker, if it has none yet, and waits for it. @throws ImgcredError of what keeps its worker from starting */
   worker(): Promise<void>;
+  /**
+   * Makes sure that a worker of our own could run containers here, before work is begun that would be for nothing.
+   *
+   * @throws ImgcredError RUNTIME_MISSING, FUSE_UNAVAILABLE
+   */
+  checkHost(): Promise<void>;
   /** Ends a server of our own once nobody uses it; leaves another's alone. */
   close(): Promise<void>;
 }
@@ -23,6 +29,9 @@ export interface LocalNeeds {
    */
   readonly worker?: 'now' | 'soon';
 }
+
+/** What there is to do about the worker of a server that another process runs: nothing. */
+export const ANOTHERS = { worker: async () => {}, checkHost: async () => {} } as const;
 
 const ATTEMPTS = 40;
 // What a machine that can't run containers lacks; it can still register images and see to secrets.
@@ -59,12 +68,11 @@ export async function startLocalServer(
   for (let attempt = 1; ; attempt++) {
     if (await client.alive()) {
       if (needs.worker === undefined || (await hasWorker(client)))
-        return { client, worker: async () => {}, close: async () => {} };
+        return { client, ...ANOTHERS, close: async () => {} };
       continue;
     }
     if (!entered && !(await enterIfPossible(config, needs))) roles = ['gateway', 'scheduler'];
     entered = true;
-    if (needs.worker === 'soon') await checkHost(config);
     try {
       const server = await startServer({ ...config, roles: [...roles], listen: 'none' }, logger, {
         workerWhenNeeded: needs.worker !== 'now',
@@ -73,6 +81,7 @@ export async function startLocalServer(
       return {
         client,
         worker: () => server.worker(),
+        checkHost: () => checkHost(config),
         close: async () => {
           await server.idle();
           await server.stop();

@@ -3,8 +3,7 @@ import { chooseDriver } from '../mounts/index.ts';
 import { findRuntime } from './containers/index.ts';
 
 /**
- * Makes sure that a worker could run containers here, without starting one: before work is begun that would be for
- * nothing.
+ * Makes sure that a worker could run containers here, without starting one.
  *
  * @throws ImgcredError RUNTIME_MISSING, FUSE_UNAVAILABLE
  */

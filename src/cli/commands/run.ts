@@ -86,27 +86,29 @@ async function createRegistered(
 ): Promise<ContainerShape> {
   const { client } = connection;
   const giveUp = new AbortController();
-  let worker: Promise<void> | undefined;
+  let starting: Promise<void> | undefined;
   const startWorker = () => {
-    worker ??= connection.worker();
+    if (starting !== undefined) return starting;
+    starting = connection.worker();
     // A registration for nobody need not go on.
-    worker.catch((thrown: unknown) => giveUp.abort(thrown));
+    starting.catch((thrown: unknown) => giveUp.abort(thrown));
+    return starting;
   };
   // While bytes come in, a processor has time for it.
-  await registerIfUnknown(client, request.image, index, invocation, startWorker, giveUp.signal);
-  startWorker();
-  await worker;
+  await registerIfUnknown(connection, request.image, index, invocation, startWorker, giveUp.signal);
+  await startWorker();
   return client.json(containerShape, 'POST', '/v1/containers', request);
 }
 
 async function registerIfUnknown(
-  client: ApiClient,
+  connection: Connection,
   image: string,
   index: Pick<RegisterImage, 'index'>,
   invocation: Invocation,
   onReading: () => void,
   signal: AbortSignal,
 ): Promise<void> {
+  const { client } = connection;
   // An id can't be registered: whoever creates the container of one that is unknown hears so.
   if (/^img_/.test(image)) return;
   try {
@@ -115,6 +117,7 @@ async function registerIfUnknown(
   } catch (thrown) {
     if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
   }
+  await connection.checkHost();
   const { registry, repository } = parseReference(image);
   const credentials = await readCredentials(invocation, registry, repository);
   const request = {

@@ -154,23 +154,31 @@ export class HttpWorkerLink implements WorkerLink {
   ): Promise<Response> {
     const text = JSON.stringify(body);
     for (let attempt = 1; ; attempt++) {
-      this.#channel ??= this.#openChannel(signal);
-      const opening = this.#channel;
+      const channel = this.#opened(signal);
+      const proofs = await channel;
       try {
-        const proofs = await opening;
         return await this.#send(path, text, { [CHANNEL_HEADER]: proofs.next(path, text) }, signal, waitMs);
       } catch (thrown) {
-        const unknown = thrown instanceof ImgcredError && thrown.code === 'NO_CHANNEL';
-        const opened = await opening.then(
-          () => true,
-          () => false,
-        );
-        // Another call may have opened the next one already.
-        if ((unknown || !opened) && this.#channel === opening) this.#channel = undefined;
         // A scheduler that was started anew knows none; nothing of the call has been done then.
-        if (!unknown || attempt === ATTEMPTS) throw thrown;
+        if (!(thrown instanceof ImgcredError) || thrown.code !== 'NO_CHANNEL') throw thrown;
+        this.#forget(channel);
+        if (attempt === ATTEMPTS) throw thrown;
       }
     }
+  }
+
+  /** The channel; opened now where there is none. */
+  #opened(signal: AbortSignal | undefined): Promise<ChannelProofs> {
+    if (this.#channel !== undefined) return this.#channel;
+    const opening = this.#openChannel(signal);
+    this.#channel = opening;
+    opening.catch(() => this.#forget(opening));
+    return opening;
+  }
+
+  #forget(channel: Promise<ChannelProofs>): void {
+    // Another call may have opened the next one already.
+    if (this.#channel === channel) this.#channel = undefined;
   }
 
   async #openChannel(signal: AbortSignal | undefined): Promise<ChannelProofs> {

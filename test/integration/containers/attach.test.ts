@@ -1,20 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { type Attachment, ContainerStartError, findRuntime } from '../../../src/worker/containers/index.ts';
 import { ContainerLab } from './rootfs.ts';
-import { create, leftovers, removeTestCgroups } from './running.ts';
+import { create, endLab } from './running.ts';
 
 let lab: ContainerLab;
 beforeAll(() => {
   lab = new ContainerLab();
 });
-afterAll(async () => {
-  try {
-    expect(leftovers(lab.directory)).toEqual([]);
-  } finally {
-    await lab[Symbol.asyncDispose]();
-    removeTestCgroups();
-  }
-});
+afterAll(() => endLab(lab));
 
 /** Everything that comes from now on, of both streams. */
 async function rest(attachment: Attachment): Promise<string> {

@@ -10,15 +10,7 @@ import {
   SpareSupervisors,
 } from '../../../src/worker/containers/index.ts';
 import { ContainerLab } from './rootfs.ts';
-import {
-  create,
-  leftovers,
-  output,
-  removeTestCgroups,
-  run,
-  SUPERVISOR_COMMAND,
-  TEST_CGROUP_PARENT,
-} from './running.ts';
+import { create, endLab, leftovers, output, run, SUPERVISOR_COMMAND, TEST_CGROUP_PARENT } from './running.ts';
 
 const FACE = join(import.meta.dir, '../../../src/worker/containers/index.ts');
 
@@ -29,14 +21,7 @@ const shell = (script: string) => ({ command: ['/bin/sh', '-c', script] });
 beforeAll(() => {
   lab = new ContainerLab();
 });
-afterAll(async () => {
-  try {
-    expect(leftovers(lab.directory)).toEqual([]);
-  } finally {
-    await lab[Symbol.asyncDispose]();
-    removeTestCgroups();
-  }
-});
+afterAll(() => endLab(lab));
 
 /** Resolves when the container has written `text`. */
 async function written(container: Container, text: string): Promise<void> {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Secret } from '../../../src/credentials/index.ts';
 import { ContainerStartError, findRuntime } from '../../../src/worker/containers/index.ts';
 import { ContainerLab } from './rootfs.ts';
-import { create, leftovers, removeTestCgroups, run } from './running.ts';
+import { create, endLab, run } from './running.ts';
 
 // What each call gave under podman 4.3 is in the test.
 const PROBE = `
@@ -45,14 +45,7 @@ let lab: ContainerLab;
 beforeAll(() => {
   lab = new ContainerLab();
 });
-afterAll(async () => {
-  try {
-    expect(leftovers(lab.directory)).toEqual([]);
-  } finally {
-    await lab[Symbol.asyncDispose]();
-    removeTestCgroups();
-  }
-});
+afterAll(() => endLab(lab));
 
 for (const name of ['crun', 'runc'] as const) {
   describe(`a container by ${name}`, async () => {

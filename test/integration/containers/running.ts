@@ -1,3 +1,4 @@
+import { expect } from 'bun:test';
 import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -87,9 +88,19 @@ function cgroups(): string[] {
 }
 
 /** Removes the tests' own control groups. */
-export function removeTestCgroups(): void {
+function removeTestCgroups(): void {
   const root = '/sys/fs/cgroup';
   for (const path of ['', ...readdirSync(root)].map((name) => join(root, name, TEST_CGROUP_PARENT))) {
     if (existsSync(path)) rmdirSync(path);
+  }
+}
+
+/** Ends a lab, in which nothing may be left of any container. */
+export async function endLab(lab: ContainerLab): Promise<void> {
+  try {
+    expect(leftovers(lab.directory)).toEqual([]);
+  } finally {
+    await lab[Symbol.asyncDispose]();
+    removeTestCgroups();
   }
 }

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, truncateSync, utimesSync, writeF
 import { join } from 'node:path';
 import { type ContainerRuntime, findRuntime } from '../../../src/worker/containers/index.ts';
 import { ContainerLab } from './rootfs.ts';
-import { create, leftovers, output, removeTestCgroups, run } from './running.ts';
+import { create, endLab, output, run } from './running.ts';
 
 // A call that the filter refuses, with an argument that the kernel itself would refuse otherwise.
 const PROBE = `
@@ -32,14 +32,7 @@ beforeAll(async () => {
   lab.compile('probe', PROBE);
   crun = await findRuntime('crun');
 });
-afterAll(async () => {
-  try {
-    expect(leftovers(lab.directory)).toEqual([]);
-  } finally {
-    await lab[Symbol.asyncDispose]();
-    removeTestCgroups();
-  }
-});
+afterAll(() => endLab(lab));
 
 describe('the program of a seccomp filter', () => {
   const probed = async (filters: string, options: { capAdd?: string[] } = {}) =>

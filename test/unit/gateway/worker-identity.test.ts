@@ -10,11 +10,11 @@ import {
   openedChannelSchema,
   PROTOCOL_VERSION,
   WORKER_PATHS,
-  type WorkerDescription,
   type WorkerKey,
   workerKeyFromSeed,
 } from '../../../src/protocol/index.ts';
 import { HttpWorkerLink } from '../../../src/worker/index.ts';
+import { describeWorker } from '../scheduler/world.ts';
 import { ME } from '../secrets/world.ts';
 import { type GatewayWorld, LEASE_MS, openGatewayWorld } from './world.ts';
 
@@ -33,7 +33,7 @@ beforeEach(async () => {
   const { queue } = await world.furnish(world.workspace);
   const identity = await newIdentity();
   const link = await linkOf(identity, workerToken());
-  const { worker_id: id } = await link.register(description('edge'));
+  const { worker_id: id } = await link.register(describeWorker('edge'));
   const request = await link.nextRequest(id, 0);
   if (request === null) throw new Error('there is nothing to run');
   victim = { link, identity, id, container: request.container_id };
@@ -52,21 +52,6 @@ const workerToken = (forOneWorker = false) =>
   world.secrets.tokens.create({ name: 'workers', role: 'worker', forOneWorker }, ME).token;
 const linkOf = (identity: WorkerKey, token: Secret<string>) =>
   HttpWorkerLink.connect({ url: server.url.origin, identity, token: token.reveal() });
-
-function description(name: string, changes: Partial<WorkerDescription> = {}): WorkerDescription {
-  return {
-    name,
-    instance: `data-directory-of-${name}`,
-    protocol: PROTOCOL_VERSION,
-    version: 'test',
-    slots: 4,
-    cpus: 4,
-    memory_bytes: 2 ** 30,
-    labels: {},
-    held: [],
-    ...changes,
-  };
-}
 
 async function refusal(work: Promise<unknown>): Promise<ImgcredError> {
   const thrown = await work.then(
@@ -102,7 +87,7 @@ describe('the holder of a worker’s token', () => {
 
   test('does not speak as another worker than his own', async () => {
     const link = await linkOf(await newIdentity(), workerToken());
-    await link.register(description('mallory'));
+    await link.register(describeWorker('mallory'));
     for (const [name, call] of Object.entries(callsAs(link, victim.id))) {
       expect(`${name}: ${(await refusal(call())).code}`).toBe(`${name}: FORBIDDEN`);
     }
@@ -115,12 +100,12 @@ describe('the holder of a worker’s token', () => {
   test('does not take a worker’s name, however long that was not heard of', async () => {
     world.clock.now += 365 * 86_400_000;
     const link = await linkOf(await newIdentity(), workerToken());
-    for (const instance of ['another-data-directory', description('edge').instance]) {
-      const error = await refusal(link.register(description('edge', { instance })));
+    for (const instance of ['another-data-directory', describeWorker('edge').instance]) {
+      const error = await refusal(link.register(describeWorker('edge', { instance })));
       expect(error).toMatchObject({ code: 'CONFLICT' });
       expect(error.hint).toContain('imgcred worker rm edge');
     }
-    expect(await victim.link.register(description('edge'))).toMatchObject({ worker_id: victim.id });
+    expect(await victim.link.register(describeWorker('edge'))).toMatchObject({ worker_id: victim.id });
   });
 
   test('gets nowhere with a worker’s public key', async () => {
@@ -186,7 +171,7 @@ describe('the holder of a worker’s token', () => {
         identity,
         token: workerToken().reveal(),
       });
-      expect(await refusal(link.register(description('edge')))).toMatchObject({
+      expect(await refusal(link.register(describeWorker('edge')))).toMatchObject({
         code: 'INVALID_CREDENTIALS',
       });
     } finally {
@@ -218,7 +203,7 @@ describe('a worker', () => {
   test('that is started again on its directory is the same one, under another name too', async () => {
     const again = await linkOf(victim.identity, workerToken());
     const held = [{ container_id: victim.container, attempt: 1 }];
-    const welcome = await again.register(description('edge-renamed', { held }));
+    const welcome = await again.register(describeWorker('edge-renamed', { held }));
     expect(welcome.worker_id).toBe(victim.id);
     expect(world.database.workers.list().map(({ name }) => name)).toEqual(['edge-renamed']);
     expect(await again.heartbeat(victim.id, { held, layers: [] })).toMatchObject({ held });
@@ -238,9 +223,9 @@ describe('a worker', () => {
     });
     world.clock.now += LEASE_MS;
     const stranger = await linkOf(await newIdentity(), workerToken());
-    expect(await refusal(stranger.register(description('old')))).toMatchObject({ code: 'CONFLICT' });
+    expect(await refusal(stranger.register(describeWorker('old')))).toMatchObject({ code: 'CONFLICT' });
     const link = await linkOf(await newIdentity(), workerToken());
-    const its = description('old', { instance: 'the-directory-of-old' });
+    const its = describeWorker('old', { instance: 'the-directory-of-old' });
     expect(await link.register(its)).toMatchObject({ worker_id: old.id });
     expect(await refusal(stranger.register(its))).toMatchObject({ code: 'CONFLICT' });
   });
@@ -261,13 +246,13 @@ describe('a token for one worker', () => {
     const token = workerToken(true);
     const identity = await newIdentity();
     const link = await linkOf(identity, token);
-    const { worker_id } = await link.register(description('one'));
+    const { worker_id } = await link.register(describeWorker('one'));
     expect(await link.nextRequest(worker_id, 0)).not.toBeNull();
     const second = await linkOf(await newIdentity(), token);
-    expect(await refusal(second.register(description('two')))).toMatchObject({ code: 'FORBIDDEN' });
+    expect(await refusal(second.register(describeWorker('two')))).toMatchObject({ code: 'FORBIDDEN' });
     expect(world.database.workers.find('two')).toBeUndefined();
     const again = await linkOf(identity, token);
-    expect(await again.register(description('one'))).toMatchObject({ worker_id });
+    expect(await again.register(describeWorker('one'))).toMatchObject({ worker_id });
     const tokens = (await world.call('socket', 'GET', '/v1/tokens')).json.tokens as unknown;
     expect(tokens).toContainEqual(expect.objectContaining({ role: 'worker', for_worker: worker_id }));
   });
@@ -275,7 +260,7 @@ describe('a token for one worker', () => {
   test('is not shared by two that come at once', async () => {
     const token = workerToken(true);
     const links = await Promise.all([1, 2, 3, 4].map(async () => linkOf(await newIdentity(), token)));
-    const came = await Promise.allSettled(links.map((link, at) => link.register(description(`w${at}`))));
+    const came = await Promise.allSettled(links.map((link, at) => link.register(describeWorker(`w${at}`))));
     expect(came.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     expect(world.database.workers.list()).toHaveLength(2);
   });
@@ -283,17 +268,17 @@ describe('a token for one worker', () => {
   test('does not speak for a worker that registered with another', async () => {
     const identity = await newIdentity();
     const first = await linkOf(identity, workerToken(true));
-    const { worker_id } = await first.register(description('one'));
+    const { worker_id } = await first.register(describeWorker('one'));
     const foreign = workerToken(true);
-    await (await linkOf(await newIdentity(), foreign)).register(description('two'));
+    await (await linkOf(await newIdentity(), foreign)).register(describeWorker('two'));
     const stolen = await linkOf(identity, foreign);
-    for (const call of [stolen.register(description('one')), stolen.nextRequest(worker_id, 0)]) {
+    for (const call of [stolen.register(describeWorker('one')), stolen.nextRequest(worker_id, 0)]) {
       expect(await refusal(call)).toMatchObject({ code: 'FORBIDDEN' });
     }
     // A new one takes the place of one that expires, say.
     const next = await linkOf(identity, workerToken(true));
     expect(await refusal(next.nextRequest(worker_id, 0))).toMatchObject({ code: 'NOT_FOUND' });
-    expect(await next.register(description('one'))).toMatchObject({ worker_id });
+    expect(await next.register(describeWorker('one'))).toMatchObject({ worker_id });
     expect(await next.nextRequest(worker_id, 0)).not.toBeNull();
   });
 
@@ -316,7 +301,7 @@ describe('a worker whose disk is lost', () => {
   test('is removed once it is not heard of; its own token ends, its name is free, and that is in the audit log', async () => {
     const token = workerToken(true);
     const link = await linkOf(await newIdentity(), token);
-    const { worker_id } = await link.register(description('lost'));
+    const { worker_id } = await link.register(describeWorker('lost'));
     const remove = () => world.call('socket', 'DELETE', '/v1/workers/lost');
     const early = await remove();
     expect(early.status).toBe(409);
@@ -325,10 +310,10 @@ describe('a worker whose disk is lost', () => {
     expect((await remove()).json).toEqual({ id: worker_id, name: 'lost' } as never);
     expect((await remove()).status).toBe(404);
     const onNewDisk = await newIdentity();
-    expect(await refusal((await linkOf(onNewDisk, token)).register(description('lost')))).toMatchObject({
+    expect(await refusal((await linkOf(onNewDisk, token)).register(describeWorker('lost')))).toMatchObject({
       code: 'UNAUTHORIZED',
     });
-    const welcome = await (await linkOf(onNewDisk, workerToken(true))).register(description('lost'));
+    const welcome = await (await linkOf(onNewDisk, workerToken(true))).register(describeWorker('lost'));
     expect(welcome.worker_id).not.toBe(worker_id);
     const actions = world.secrets.audit
       .list()

@@ -19,7 +19,7 @@ export function loginOf(password: string): Secret<string> {
 }
 
 /** What a worker of four cores says of itself. */
-export function describeWorker(name: string): WorkerDescription {
+export function describeWorker(name: string, changes: Partial<WorkerDescription> = {}): WorkerDescription {
   return {
     name,
     instance: `data-directory-of-${name}`,
@@ -30,6 +30,7 @@ export function describeWorker(name: string): WorkerDescription {
     memory_bytes: 2 ** 30,
     labels: {},
     held: [],
+    ...changes,
   };
 }
 

@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { z } from 'zod';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
-import { errorOfResponse } from '../protocol/index.ts';
+import { errorOfResponse, tlsFailure } from '../protocol/index.ts';
 
 /** Where a server is: its Unix socket (no token needed), or an address with a token. */
 export type ServerAddress =
   | { readonly kind: 'socket'; readonly path: string }
+  /** `ca` is the certificate authority that is trusted, PEM, instead of the usual ones. */
   | { readonly kind: 'url'; readonly url: string; readonly token?: string; readonly ca?: string };
 
 /** Speaks to a gateway's HTTP API. Every error answer is thrown as the ImgcredError that the server meant. */
@@ -73,6 +74,8 @@ export class ApiClient {
       } as RequestInit);
     } catch (cause) {
       if (signal?.aborted) throw signal.reason;
+      const untrusted = this.#tlsFailure(cause);
+      if (untrusted !== undefined) throw untrusted;
       throw new ImgcredError(
         'SERVER_UNREACHABLE',
         `no imgcred server answers at ${this.describe()} (${systemErrorCode(cause) ?? 'no connection'})`,
@@ -128,6 +131,13 @@ export class ApiClient {
         cause,
       });
     }
+  }
+
+  #tlsFailure(cause: unknown): ImgcredError | undefined {
+    const address = this.#address;
+    if (address.kind === 'socket') return undefined;
+    const options = { address: '--server', ca: '--server-ca', hasCa: address.ca !== undefined };
+    return tlsFailure(address.url, options, cause);
   }
 
   describe(): string {

@@ -1,5 +1,4 @@
-import { readFileSync } from 'node:fs';
-import { type Config, loadConfig, type SettingName } from '../config/index.ts';
+import { type Config, loadConfig, readPem, type SettingName } from '../config/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import { createLogger, type Logger } from '../observability/index.ts';
 import { ApiClient, readTokenFile } from './api-client.ts';
@@ -13,7 +12,7 @@ export const CONNECTION_OPTIONS = {
     help: 'address of an imgcred server (IMGCRED_SERVER); else the one on the data directory',
   },
   'token-file': { value: 'FILE', help: 'file with the API token for --server (IMGCRED_TOKEN_FILE)' },
-  'server-ca': { value: 'FILE', help: 'certificate authority of --server, PEM' },
+  'server-ca': { value: 'FILE', help: 'certificate authority of --server, PEM (IMGCRED_SERVER_CA)' },
   workspace: { value: 'NAME', help: 'workspace to act in', short: 'w' },
   'data-dir': { value: 'DIR', help: 'where state is kept (IMGCRED_DATA_DIR)' },
   'log-level': {
@@ -116,13 +115,13 @@ export async function connect(invocation: Invocation, needs: LocalNeeds = {}): P
       });
     }
     const tokenFile = invocation.text('token-file') ?? process.env.IMGCRED_TOKEN_FILE;
-    const caFile = invocation.text('server-ca');
+    const caFile = invocation.text('server-ca') ?? process.env.IMGCRED_SERVER_CA;
     const client = new ApiClient(
       {
         kind: 'url',
         url,
         ...(tokenFile === undefined ? {} : { token: await readTokenFile(tokenFile) }),
-        ...(caFile === undefined ? {} : { ca: readFileSync(caFile, 'utf8') }),
+        ...(caFile === undefined ? {} : { ca: readPem('--server-ca', caFile, 'CERTIFICATE') }),
       },
       workspace,
     );

@@ -1,4 +1,5 @@
-import { chmodSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
+import { readPem } from '../config/index.ts';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import type { GatewayApp } from '../gateway/index.ts';
 import type { SocketSession } from '../protocol/index.ts';
@@ -109,7 +110,15 @@ export function serveOnAddress(
   tls?: TlsFiles,
   strangersIdleSeconds = STRANGERS_IDLE_SECONDS,
 ): HttpServer {
-  const secured = tls === undefined ? {} : { tls: readTls(tls) };
+  const secured =
+    tls === undefined
+      ? {}
+      : {
+          tls: {
+            cert: readPem('--tls-cert', tls.cert, 'CERTIFICATE'),
+            key: readPem('--tls-key', tls.key, 'PRIVATE KEY'),
+          },
+        };
   try {
     return listenOn('--listen', listen, {
       ...secured,
@@ -183,20 +192,4 @@ export function listenOn(option: string, listen: string, serving: Serving): Http
 /** Whether an address to listen on can be reached from this machine alone. */
 export function staysOnThisMachine(listen: string): boolean {
   return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\]):/i.test(listen);
-}
-
-function readTls({ cert, key }: TlsFiles): { cert: string; key: string } {
-  return { cert: readPem('--tls-cert', cert), key: readPem('--tls-key', key) };
-}
-
-function readPem(option: string, path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new ImgcredError(
-      'USAGE',
-      `${option} ${path} can't be read (${systemErrorCode(cause) ?? 'unknown error'})`,
-      { cause },
-    );
-  }
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Config, dataLayout, prepareDataDirectory, type Role } from '../config/index.ts';
+import { type Config, dataLayout, prepareDataDirectory, type Role, readPem } from '../config/index.ts';
 import { type DataDirectoryLock, lockDataDirectory } from '../database/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { forbidCoreDumps } from '../filesystem/index.ts';
@@ -198,7 +198,9 @@ async function startWorker(
       url: config.gateway,
       identity: await loadIdentityKey(layout.worker),
       ...(config.token_file === undefined ? {} : { token: await readTokenFile(config.token_file) }),
-      ...(config.gateway_ca === undefined ? {} : { caFile: config.gateway_ca }),
+      ...(config.gateway_ca === undefined
+        ? {}
+        : { ca: readPem('--gateway-ca', config.gateway_ca, 'CERTIFICATE') }),
     });
   }
   return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }), brief }, signal);

@@ -1,3 +1,5 @@
+export { type CertificateProblem, certificateProblem } from './certificate.ts';
+
 /**
  * What went wrong, as one word that a program can test. Exit code and HTTP status follow from it alone, so
  * that the same failure looks the same at the terminal and in the API.
@@ -32,6 +34,8 @@ export const ERROR_CODES = {
   FETCH_LIMIT: { exit: 125, status: 500 },
   CONTAINER_FAILED: { exit: 125, status: 500 },
   SERVER_UNREACHABLE: { exit: 16, status: 502 },
+  /** Waiting does not help: who runs the client has to trust the certificate, or the server needs another one. */
+  CERTIFICATE_REFUSED: { exit: 16, status: 502 },
   NO_WORKER: { exit: 17, status: 503 },
   CANCELLED: { exit: 130, status: 499 },
   INTERNAL: { exit: 1, status: 500 },

@@ -12,6 +12,7 @@ export * from './role-link.ts';
 export * from './sealing.ts';
 export * from './socket-session.ts';
 export * from './trace.ts';
+export * from './unreachable-server.ts';
 export * from './wire.ts';
 export * from './worker-channel.ts';
 export * from './worker-link.ts';

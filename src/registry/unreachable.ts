@@ -1,4 +1,4 @@
-import { systemErrorCode } from '../errors/index.ts';
+import { certificateProblem, systemErrorCode } from '../errors/index.ts';
 import { UnreachableError } from './errors.ts';
 
 interface Wording {
@@ -44,24 +44,12 @@ function word(host: string, code: string): Wording {
         hint: `does it want a client certificate? If it speaks plain http, --insecure-registry ${host} allows that`,
         transient: false,
       };
-    case 'ERR_TLS_CERT_ALTNAME_INVALID':
-      return {
-        message: `the certificate of ${host} is made out to another name`,
-        hint: 'use the name that stands in the certificate',
-        transient: false,
-      };
-    case 'CERT_HAS_EXPIRED':
-    case 'CERT_NOT_YET_VALID':
-      return {
-        message: `the certificate of ${host} is ${code === 'CERT_HAS_EXPIRED' ? 'expired' : 'not valid yet'}`,
-        hint: "check this machine's clock; else the registry needs a new certificate",
-        transient: false,
-      };
   }
-  if (UNTRUSTED.has(code)) {
+  const certificate = certificateProblem(code);
+  if (certificate !== undefined) {
     return {
-      message: `the certificate of ${host} is signed by nobody that this machine trusts (${code})`,
-      hint: 'give the certificate of its authority with --registry-ca FILE',
+      message: `the certificate of ${host} ${certificate.words}`,
+      hint: CERTIFICATE_HINTS[certificate.kind],
       transient: false,
     };
   }
@@ -76,14 +64,12 @@ function word(host: string, code: string): Wording {
 
 const DNS_HINT = 'does this machine reach its DNS server?';
 
-const UNTRUSTED = new Set([
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'CERT_UNTRUSTED',
-]);
+const CERTIFICATE_HINTS = {
+  issuer: 'give its authority’s certificate with --registry-ca FILE: to imgcred serve, where a server runs',
+  name: 'use the name that stands in the certificate',
+  time: "check this machine's clock; else the registry needs a new certificate",
+  other: 'the registry needs another certificate',
+} as const;
 
 const NEVER_TRANSIENT = new Set(['ERR_INVALID_URL', 'ERR_INVALID_ARG_TYPE', 'UnsupportedProxyProtocol']);
 

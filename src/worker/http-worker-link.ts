@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { VERSION } from '../config/index.ts';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
@@ -18,6 +17,7 @@ import {
   PROTOCOL_VERSION,
   sealedOrdersSchema,
   sealedRequestSchema,
+  tlsFailure,
   type UrgentOrders,
   WORKER_PATHS,
   type WorkerDescription,
@@ -35,8 +35,8 @@ export interface HttpWorkerLinkOptions {
   /** What the worker is known by. */
   readonly identity: WorkerKey;
   readonly token?: string;
-  /** Certificate authority of the scheduler, PEM. */
-  readonly caFile?: string;
+  /** The certificate authority that is trusted, PEM, instead of the usual ones. */
+  readonly ca?: string;
 }
 
 // Beyond the longest wait that is asked for, the connection itself is in doubt: after a cut, TCP takes up to minutes
@@ -59,7 +59,7 @@ export class HttpWorkerLink implements WorkerLink {
   private constructor(options: HttpWorkerLinkOptions, key: WorkerKey) {
     this.#url = options.url.replace(/\/+$/, '');
     this.#token = options.token;
-    this.#ca = options.caFile === undefined ? undefined : readFileSync(options.caFile, 'utf8');
+    this.#ca = options.ca;
     this.#identity = options.identity;
     this.#key = key;
   }
@@ -229,6 +229,9 @@ export class HttpWorkerLink implements WorkerLink {
       } as RequestInit);
     } catch (cause) {
       if (signal?.aborted) throw signal.reason;
+      const options = { address: '--gateway', ca: '--gateway-ca', hasCa: this.#ca !== undefined };
+      const untrusted = tlsFailure(this.#url, options, cause);
+      if (untrusted !== undefined) throw untrusted;
       throw new ImgcredError(
         'SERVER_UNREACHABLE',
         `the scheduler at ${this.#url} does not answer (${systemErrorCode(cause) ?? 'no connection'})`,

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Config, DataLayout } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { chooseDriver } from '../mounts/index.ts';
-import type { Logger } from '../observability/index.ts';
+import type { LogFields, Logger } from '../observability/index.ts';
 import type {
   CredentialUpdate,
   HeldContainer,
@@ -315,7 +315,7 @@ export class Worker {
         if (signal.aborted) return;
         const error = toImgcredError(thrown);
         const ms = backOff.next();
-        this.#options.logger.warn(`${what} failed`, { error: error.message, again_in_ms: ms });
+        this.#options.logger.warn(`${what} failed`, { ...explained(error), again_in_ms: ms });
         if (error.code === 'NOT_FOUND') await this.#registerAgain();
         await pause(ms, signal);
       }
@@ -331,7 +331,7 @@ export class Worker {
         (welcome) => {
           this.#welcome = welcome;
         },
-        (thrown: unknown) => logger.warn('registering failed', { error: toImgcredError(thrown).message }),
+        (thrown: unknown) => logger.warn('registering failed', explained(toImgcredError(thrown))),
       )
       .finally(() => (this.#registering = undefined));
     return this.#registering;
@@ -340,6 +340,11 @@ export class Worker {
 
 function heldOf({ container_id, attempt }: RunRecord): HeldContainer {
   return { container_id, attempt };
+}
+
+/** An error as the log tells it: whoever reads it there wants to know what to do, too. */
+function explained({ message, hint }: ImgcredError): LogFields {
+  return { error: message, ...(hint === undefined ? {} : { hint }) };
 }
 
 /** A scheduler that does not answer is waited for; one that refuses is not. */
@@ -356,7 +361,7 @@ async function untilReachable<T>(
       const error = toImgcredError(thrown);
       if (error.code !== 'SERVER_UNREACHABLE' || signal.aborted) throw thrown;
       const ms = backOff.next();
-      logger.warn('registering failed', { error: error.message, again_in_ms: ms });
+      logger.warn('registering failed', { ...explained(error), again_in_ms: ms });
       await pause(ms, signal);
     }
   }

@@ -49,6 +49,7 @@ import { SchedulerLink } from './scheduler-link.ts';
  * Opens the database and the secrets, and puts together what gateway and scheduler answer, as far as they are here.
  *
  * @param own the worker of this process, where there is one
+ * @param onCredentialChange told when what opens an image may be another value now
  * @throws ImgcredError DATABASE, MASTER_KEY…
  */
 export async function openControlPlane(
@@ -56,6 +57,7 @@ export async function openControlPlane(
   registry: RegistryClientOptions,
   signals: ChangeSignals,
   own: OwnWorker | undefined,
+  onCredentialChange: () => void,
   logger: Logger,
 ) {
   const layout = dataLayout(config.data_dir);
@@ -81,6 +83,11 @@ export async function openControlPlane(
           logger: logger.with({ role: 'scheduler' }),
         })
       : undefined;
+    const changed = () => {
+      signals.signal(QUEUE_SIGNAL);
+      for (const worker of database.workers.list()) signals.signal(ordersSignal(worker.id));
+      onCredentialChange();
+    };
     const layers = openLayerIndexes(config, layout, logger.with({ role: 'gateway' }));
     const containers = async () => (await own?.need())?.containers;
     const workerName = (id: string) => database.workers.find(id)?.name;
@@ -97,7 +104,7 @@ export async function openControlPlane(
       tokens: secrets.tokens,
       routes: config.roles.includes('gateway')
         ? [
-            ...gatewayRoutes(config, database, secrets, layers, logs, registry, signals, logger),
+            ...gatewayRoutes(config, database, secrets, layers, logs, registry, changed, logger),
             ...nodeRoutes({ node: async () => (await own?.need())?.node, images: scheduler }),
             ...metricsRoutes(() => collectMetrics(database, own?.worker?.node)),
             ...containerRoutes({
@@ -134,7 +141,7 @@ function gatewayRoutes(
   layers: LayerIndexes,
   logs: LogStore,
   registry: RegistryClientOptions,
-  signals: ChangeSignals,
+  onCredentialChange: () => void,
   logger: Logger,
 ): Route[] {
   const layout = dataLayout(config.data_dir);
@@ -148,6 +155,7 @@ function gatewayRoutes(
     layers,
     indexDirectory: layout.indexes,
     connect,
+    onCredentialChange,
     logger: gatewayLogger,
   });
   const publication = new IndexPublication({
@@ -163,10 +171,7 @@ function gatewayRoutes(
     ...secretRoutes({
       store: secrets.store,
       verify: registration.verify,
-      onChange: () => {
-        signals.signal(QUEUE_SIGNAL);
-        for (const worker of database.workers.list()) signals.signal(ordersSignal(worker.id));
-      },
+      onChange: onCredentialChange,
     }),
     ...administrationRoutes(database, secrets, logs, config.lease_ms),
   ];

@@ -17,6 +17,11 @@ export class OwnWorker {
     return this.#worker;
   }
 
+  /** Whether it is being started. */
+  get starting(): boolean {
+    return this.#starting !== undefined && this.#worker === undefined;
+  }
+
   /** The worker, started now where that has not been done. @throws ImgcredError of what keeps it from starting */
   need(): Promise<Worker> {
     if (this.#stopped)

@@ -9,6 +9,7 @@ import { clientOptionsOf } from '../registry/index.ts';
 import { HttpWorkerLink, loadIdentityKey, Worker } from '../worker/index.ts';
 import { readTokenFile } from './api-client.ts';
 import { collectMetrics, openControlPlane } from './control-plane.ts';
+import { CredentialTakeOver } from './credential-take-over.ts';
 import {
   type HttpServer,
   serveOnAddress,
@@ -29,7 +30,10 @@ export interface RunningServer {
   readonly metrics: string | undefined;
   /** Starts its worker, where it is to have one and has none yet. @throws ImgcredError of what keeps it from starting */
   worker(): Promise<void>;
-  /** Resolves once no request is being answered and no container runs but those that ran before we started. */
+  /**
+   * Resolves once no request is being answered, no container runs but those that ran before we started, and what was
+   * rotated here is with those mounts of its own worker that need it.
+   */
   idle(): Promise<void>;
   /** Stops serving. Containers go on; the next worker on this data directory takes them over. */
   stop(): Promise<void>;
@@ -75,7 +79,10 @@ export async function startServer(
     const own: OwnWorker | undefined = config.roles.includes('worker')
       ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, { brief, signal }))
       : undefined;
-    const plane = control ? await openControlPlane(config, registry, signals, own, logger) : undefined;
+    const takingOver = new CredentialTakeOver(own, layout, logger);
+    const plane = control
+      ? await openControlPlane(config, registry, signals, own, () => takingOver.changed(), logger)
+      : undefined;
     if (plane !== undefined) cleanups.push(() => plane.close());
     const live = () => plane?.database.queue.live() ?? [];
     const runningAtStart = new Set(running(live()));
@@ -132,7 +139,8 @@ export async function startServer(
           const now = live();
           // These began without us, and go on without us.
           const earlier = new Set(running(now).filter((id) => runningAtStart.has(id)));
-          return now.length > earlier.size || own?.worker?.isBusy(earlier) === true;
+          if (now.length > earlier.size || own?.worker?.isBusy(earlier) === true) return true;
+          return takingOver.isOwed(plane?.scheduler);
         };
         while (inUse()) {
           await Bun.sleep(IDLE_POLL_MS);

@@ -58,7 +58,7 @@ const CODE_OF_FAILURE: Record<ReadFailure, ErrorCode> = {
 };
 
 const HINT_OF_FAILURE: Record<ReadFailure, string> = {
-  auth: "set the image's credentials anew with `imgcred secret set`; running containers take the new value",
+  auth: "set the image's credentials anew with `imgcred secret set`; running containers and mounts take the new value",
   missing:
     'the registry no longer has this layer: push the image again, or pin images before they are deleted',
   unreachable: 'check the way to the registry; the next read tries again by itself',

@@ -37,6 +37,7 @@ export type { ImageCredentialSecret, ImageRepository, ImageRow, NewImage, Stored
 export type { KekRepository, KekRow, KekState, WrappedKeyRow } from './keks.ts';
 export { type DataDirectoryLock, lockDataDirectory } from './lock.ts';
 export { MIGRATIONS, type Migration } from './migrations.ts';
+export type { MountedImageRepository } from './mounted-images.ts';
 export {
   DATABASE_FILE,
   type Database,

@@ -5,6 +5,7 @@ import tokenSeals from '../../migrations/0004_token_seals.sql' with { type: 'tex
 import containerEvents from '../../migrations/0005_container_events.sql' with { type: 'text' };
 import traces from '../../migrations/0006_traces.sql' with { type: 'text' };
 import workerIdentities from '../../migrations/0007_worker_identities.sql' with { type: 'text' };
+import mountedImages from '../../migrations/0008_mounted_images.sql' with { type: 'text' };
 
 export interface Migration {
   /** The number that its file's name starts with; they run in this order, without gaps. */
@@ -22,4 +23,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 5, name: '0005_container_events', sql: containerEvents },
   { version: 6, name: '0006_traces', sql: traces },
   { version: 7, name: '0007_worker_identities', sql: workerIdentities },
+  { version: 8, name: '0008_mounted_images', sql: mountedImages },
 ];

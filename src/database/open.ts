@@ -11,6 +11,7 @@ import { ImageRepository, indexDigestsInUse } from './images.ts';
 import { KekRepository } from './keks.ts';
 import { migrate } from './migrate.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
+import { MountedImageRepository } from './mounted-images.ts';
 import { QueueRepository } from './queue.ts';
 import { Columns } from './rows.ts';
 import { SecretRepository } from './secrets.ts';
@@ -107,6 +108,7 @@ export class Database implements Disposable {
   readonly tokens: TokenRepository;
   readonly audit: AuditRepository;
   readonly queue: QueueRepository;
+  readonly mountedImages: MountedImageRepository;
   readonly settings: SettingRepository;
   readonly #connection: Connection;
   readonly #newId: IdentifierSource;
@@ -125,6 +127,7 @@ export class Database implements Disposable {
     this.tokens = new TokenRepository(connection, newId, now);
     this.audit = new AuditRepository(connection, now);
     this.queue = new QueueRepository(connection, now);
+    this.mountedImages = new MountedImageRepository(connection);
     this.settings = new SettingRepository(connection, now);
   }
 

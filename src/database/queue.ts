@@ -167,15 +167,20 @@ export class QueueRepository {
     );
   }
 
-  /** Which secret, at which version, opens the image of each container that a worker holds; one row an image. */
+  /**
+   * Which secret, at which version, opens the image of each container that a worker holds, and each image that it has
+   * mounted beside; one row an image.
+   */
   credentialsInUse(workerId: WorkerId): CredentialInUse[] {
     return this.#connection.all(
-      `SELECT DISTINCT containers.workspace_id, containers.image_id, images.credential_secret_id AS secret_id,
+      `WITH used (image_id) AS (
+         SELECT image_id FROM containers INDEXED BY containers_by_worker
+           WHERE worker_id = $workerId AND state IN ('assigned', 'preparing', 'running', 'stopping')
+         UNION SELECT image_id FROM mounted_images WHERE worker_id = $workerId)
+       SELECT images.workspace_id, images.id AS image_id, images.credential_secret_id AS secret_id,
          secrets.name AS secret_name, secrets.current_version AS version
-       FROM containers INDEXED BY containers_by_worker
-       JOIN images ON images.id = containers.image_id
-       LEFT JOIN secrets ON secrets.id = images.credential_secret_id
-       WHERE containers.worker_id = $workerId AND containers.state IN ('assigned', 'preparing', 'running', 'stopping')`,
+       FROM used JOIN images ON images.id = used.image_id
+       LEFT JOIN secrets ON secrets.id = images.credential_secret_id`,
       { workerId },
       (row) => ({
         workspaceId: parseId('ws', columns.text(row, 'workspace_id')),

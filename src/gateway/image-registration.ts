@@ -35,6 +35,8 @@ export interface ImageRegistrationOptions {
   readonly indexDirectory: string;
   /** A client for a registry that logs in with this provider. */
   readonly connect: (registry: string, provider: CredentialProvider) => RegistryClient;
+  /** Told when what opens an image that was there before may be another value now. */
+  readonly onCredentialChange?: () => void;
   readonly logger: Logger;
 }
 
@@ -133,6 +135,7 @@ export class ImageRegistration {
       if (index.trace !== undefined && traces.find(indexDigest) === undefined)
         traces.put(image, { starts: 0, spans: index.trace });
       if (proved !== undefined) await this.#proveAgain(image, proved, by, warn);
+      if (!created) this.#options.onCredentialChange?.();
       this.#options.logger.info('image registered', {
         image_id: image.id,
         reference: image.reference,
@@ -263,6 +266,7 @@ export class ImageRegistration {
       by,
       this.verify,
     );
+    if (made?.outcome === 'rotated') this.#options.onCredentialChange?.();
     return made?.secret;
   }
 

@@ -36,7 +36,7 @@ export const workerWelcomeSchema = z.object({
 export type WorkerWelcome = z.infer<typeof workerWelcomeSchema>;
 
 /** Raised with each change of the messages that an older worker or scheduler would not understand. */
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
 
 /** What a worker tells with each heartbeat. */
 export const workerStatusSchema = z.strictObject({
@@ -63,16 +63,26 @@ const credentialMarkSchema = z.strictObject({ image_id: z.string(), version: z.s
 /** Which version of its credential an image is read with: `SECRET@VERSION`, or `none`. Says nothing of its value. */
 export type CredentialMark = z.infer<typeof credentialMarkSchema>;
 
+const mountedImageSchema = z.strictObject({
+  image_id: z.string(),
+  /** Which version of its credential it is read with; left out where the worker does not know. */
+  version: z.string().optional(),
+});
+/** An image that a worker has mounted for no container: at a directory, or for a pin. */
+export type MountedImage = z.infer<typeof mountedImageSchema>;
+
 /** What a worker has done of its orders, so that it is not told again. */
 export const ordersDoneSchema = z.strictObject({
   stopping: z.array(stopOrderSchema).max(65_536),
   credentials: z.array(credentialMarkSchema).max(65_536),
+  /** What it has mounted for no container. To name an image gives nobody what opens it (`scheduler/mounted-images.ts`). */
+  mounted: z.array(mountedImageSchema).max(65_536),
   /** Sessions that it comes for, or has come for. */
   sessions: z.array(sessionIdSchema).max(65_536),
 });
 export type OrdersDone = z.infer<typeof ordersDoneSchema>;
 
-/** A new credential for an image that a worker holds containers of. */
+/** A new credential for an image that a worker holds containers or mounts of. */
 export interface CredentialUpdate extends CredentialMark {
   readonly workspace_id: string;
   /** Undefined: it was taken away. */

@@ -23,17 +23,28 @@ export function credentialVersion(
  */
 export class CredentialDeliveries {
   readonly #workers = new Map<string, Map<string, Delivery>>();
+  readonly #asked = new Set<string>();
 
   /** A worker that registers has nothing. */
   reset(workerId: string): void {
     this.#workers.delete(workerId);
+    this.#asked.delete(workerId);
+  }
+
+  /** Notes that a worker has said what it has mounted, since it registered. */
+  asked(workerId: string): void {
+    this.#asked.add(workerId);
+  }
+
+  hasAsked(workerId: string): boolean {
+    return this.#asked.has(workerId);
   }
 
   /**
-   * Notes what a worker has been given with a request. Where it has the image mounted already, that says nothing:
-   * a mount keeps what it has when what comes with a request is refused.
+   * Notes what a worker has been given with a request, or says that it reads a mount with. Where it has the image mounted
+   * already, that says nothing: a mount keeps what it has when what comes with a request is refused.
    */
-  dispatched(workerId: string, { image_id, version }: CredentialMark): void {
+  given(workerId: string, { image_id, version }: CredentialMark): void {
     const known = this.#of(workerId);
     if (!known.has(image_id)) known.set(image_id, { version, sentAt: undefined });
   }
@@ -43,7 +54,7 @@ export class CredentialDeliveries {
     this.#of(workerId).set(image_id, { version, sentAt: undefined });
   }
 
-  /** What of `inUse` the worker has another version of. Notes it as sent: ask once for each answer. */
+  /** What of `inUse` the worker has another version of, or has not said for long that it has it. */
   due(workerId: string, inUse: readonly CredentialInUse[], now: number): CredentialInUse[] {
     const known = this.#of(workerId);
     const wanted = new Set(inUse.map(({ imageId }) => imageId as string));
@@ -55,9 +66,12 @@ export class CredentialDeliveries {
         const underWay = delivery.sentAt === undefined || now - delivery.sentAt < SEND_AGAIN_MS;
         if (underWay) return false;
       }
-      known.set(imageId, { version, sentAt: now });
       return true;
     });
+  }
+
+  sent(workerId: string, { image_id, version }: CredentialMark, now: number): void {
+    this.#of(workerId).set(image_id, { version, sentAt: now });
   }
 
   #of(workerId: string): Map<string, Delivery> {

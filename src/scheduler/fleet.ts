@@ -11,6 +11,7 @@ export class Fleet {
   readonly #leaseMs: number;
   readonly #layers = new Map<WorkerId, ReadonlySet<string>>();
   readonly #enrolments = new Map<string, number>();
+  readonly #own = new Set<WorkerId>();
 
   constructor(database: Database, leaseMs: number) {
     this.#database = database;
@@ -18,8 +19,15 @@ export class Fleet {
   }
 
   /** A process has registered as this worker: what an earlier one asked for is no longer wanted. */
-  enrolled(workerId: WorkerId): void {
+  enrolled(workerId: WorkerId, own: boolean): void {
     this.#enrolments.set(workerId, this.enrolment(workerId) + 1);
+    if (own) this.#own.add(workerId);
+    else this.#own.delete(workerId);
+  }
+
+  /** Whether a worker is this process's own: what it says needs no proof. */
+  isOwn(workerId: WorkerId): boolean {
+    return this.#own.has(workerId);
   }
 
   /** Counts the processes that have registered as a worker. */

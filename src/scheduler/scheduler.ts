@@ -40,6 +40,7 @@ import { Dispatcher } from './dispatcher.ts';
 import { applyReport, endLost, isKnown } from './endings.ts';
 import { Enrolment, unregistered, type WorkerProof } from './enrolment.ts';
 import { Fleet } from './fleet.ts';
+import { noteMounted } from './mounted-images.ts';
 import { imageRequestOf } from './request.ts';
 import { SessionCalls } from './session-calls.ts';
 import { noteStart } from './traces.ts';
@@ -128,7 +129,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
     }
     const worker =
       proof === undefined ? this.#enrolment.admitOwn(description) : this.#enrolment.admit(description, proof);
-    this.#fleet.enrolled(worker.id);
+    this.#fleet.enrolled(worker.id, proof === undefined);
     this.#deliveries.reset(worker.id);
     this.#settle(worker, description.held);
     this.#logger.info('worker registered', {
@@ -166,7 +167,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
         const found = await this.#dispatcher.next(worker);
         if (typeof found !== 'number') {
           const mark = { image_id: found.image.id, version: found.credential_version };
-          this.#deliveries.dispatched(worker.id, mark);
+          this.#deliveries.given(worker.id, mark);
           return found;
         }
         pauseMs = Math.min(pauseMs, found);
@@ -207,7 +208,11 @@ export class Scheduler implements WorkerLink, ImageRequests {
     signal?: AbortSignal,
   ): Promise<UrgentOrders> {
     const until = this.#now() + waitMs;
+    noteMounted(this.#database, this.#worker(workerId).id, done.mounted, this.#fleet);
+    for (const { image_id, version } of done.mounted)
+      if (version !== undefined) this.#deliveries.given(workerId, { image_id, version });
     for (const mark of done.credentials) this.#deliveries.done(workerId, mark);
+    this.#deliveries.asked(workerId);
     for (const sessionId of done.sessions) this.#calls.recall(workerId, sessionId);
     const stopping = new Map(done.stopping.map((order) => [order.container_id, order.kill]));
     for (;;) {
@@ -217,6 +222,10 @@ export class Scheduler implements WorkerLink, ImageRequests {
       const credentials = (await Promise.all(due.map((each) => this.#updateOf(each)))).filter(
         (update) => update !== undefined,
       );
+      for (const { imageId, secret } of due) {
+        const mark = { image_id: imageId, version: credentialVersion(secret) };
+        this.#deliveries.sent(worker.id, mark, this.#now());
+      }
       // Without a pause from here to the wait: what is signalled in between would not wake it.
       const orders = this.#orders(worker);
       const news = orders.stop.some(({ container_id, kill }) => {
@@ -229,6 +238,14 @@ export class Scheduler implements WorkerLink, ImageRequests {
         return { ...orders, credentials, sessions };
       await this.#signals.wait([ordersSignal(workerId)], Math.min(left, ORDERS_POLL_MS), signal);
     }
+  }
+
+  /** Whether a worker is still to be sent what opens something that it has, as far as is known. */
+  owesCredentials(workerId: string): boolean {
+    const worker = this.#worker(workerId);
+    if (!this.#deliveries.hasAsked(workerId)) return true;
+    const inUse = this.#database.queue.credentialsInUse(worker.id);
+    return this.#deliveries.due(worker.id, inUse, this.#now()).length > 0;
   }
 
   async report(

@@ -182,6 +182,7 @@ export class ContainerRun {
         container_id: this.containerId,
         attempt: this.attempt,
         mount_id: mount.mount_id,
+        image_id: request.image.id,
         first_log_number: request.first_log_number,
         fetched_before: mount.stats.bytes_fetched_by_cause,
         requests_before: mount.stats.requests_by_cause,

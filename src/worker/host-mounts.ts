@@ -1,15 +1,19 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { toImgcredError } from '../errors/index.ts';
+import type { DataLayout } from '../config/index.ts';
+import { systemErrorCode, toImgcredError } from '../errors/index.ts';
 import { MOUNT_FLAGS, mount, readMountTable, unmount } from '../filesystem/index.ts';
 import type { Logger } from '../observability/index.ts';
+import type { LeftUse } from './live-mounts.ts';
 
 // One that a newer version wrote may say more.
 const recordSchema = z.object({
   target: z.string(),
   mount_id: z.string(),
   reference: z.string(),
+  /** Records of older versions don't say. */
+  image_id: z.string().optional(),
 });
 /** A directory of the host at which an image is mounted. */
 export type HostMount = z.infer<typeof recordSchema>;
@@ -19,6 +23,11 @@ const REMOUNT = 32n;
 /** How a directory of the host is named among the users of a mount; no container has such a name. */
 export function hostMountUser(target: string): string {
   return `mount:${target}`;
+}
+
+/** Whether images may be mounted at directories of the host though no worker of that data directory runs. */
+export function leavesMounts(layout: DataLayout): boolean {
+  return existsSync(layout.userMountSocket) || namesIn(layout.hostMounts).length > 0;
 }
 
 /**
@@ -53,8 +62,8 @@ export class HostMounts {
   }
 
   /** User → mount, as `LiveMounts.adopt` takes it. */
-  users(): [user: string, mountId: string][] {
-    return [...this.#mounts.values()].map(({ target, mount_id }) => [hostMountUser(target), mount_id]);
+  users(): [user: string, use: LeftUse][] {
+    return [...this.#mounts.values()].map((entry) => [hostMountUser(entry.target), entry]);
   }
 
   add(entry: HostMount): void {
@@ -110,6 +119,15 @@ export function bindMount(source: string, target: string): void {
   } catch (thrown) {
     unmount(target, { detach: true });
     throw thrown;
+  }
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (thrown) {
+    if (systemErrorCode(thrown) !== 'ENOENT') throw thrown;
+    return [];
   }
 }
 

@@ -7,6 +7,7 @@ export {
   superviseContainer,
 } from './containers/index.ts';
 export { checkHost } from './host-check.ts';
+export { leavesMounts } from './host-mounts.ts';
 export { HttpWorkerLink } from './http-worker-link.ts';
 export { loadIdentityKey } from './identity-key.ts';
 export { startUserMountServer } from './user-mounts.ts';

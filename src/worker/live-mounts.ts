@@ -1,6 +1,4 @@
-import { closeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Secret } from '../credentials/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { duplicateDescriptorOf } from '../filesystem/index.ts';
 import {
@@ -8,28 +6,15 @@ import {
   type FoundMountServer,
   findOrStartMountServer,
   type MountClient,
-  type MountRequest,
   type MountServerSettings,
   type MountView,
-  type PlainMountRequest,
 } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import type { ContainerRequest, CredentialUpdate, RecordedStart } from '../protocol/index.ts';
+import type { ContainerRequest, CredentialUpdate, MountedImage, RecordedStart } from '../protocol/index.ts';
 import { identifyProcess } from './containers/index.ts';
+import { HeldMount, type Opening } from './held-mount.ts';
 import { detach, detachLeftovers } from './leftover-mounts.ts';
-
-interface HeldMount {
-  readonly request: PlainMountRequest;
-  /** Undefined for a public image. */
-  credential: Secret<string> | undefined;
-  /** Which version the mount reads with; undefined where that is not known. */
-  version: string | undefined;
-  readonly users: Set<string>;
-  /** Whether the server has ever said that it is there. */
-  mounted: boolean;
-  /** A duplicate of the server's /dev/fuse descriptor: with it the mount survives its server. */
-  descriptor: number | undefined;
-}
+import { mountRequest, plainMountRequest } from './mount-request.ts';
 
 export interface LiveMountsOptions {
   readonly settings: MountServerSettings;
@@ -53,6 +38,12 @@ export type MountUse = Pick<
   | 'max_fetch_bytes'
   | 'trace'
 >;
+
+/** What an earlier worker wrote down of a user: older ones did not name the image. */
+export interface LeftUse {
+  readonly mount_id: string;
+  readonly image_id?: string | undefined;
+}
 
 /** Why a mount could not be kept when its server ended. */
 export type OnLost = (containerIds: readonly string[], reason: string) => void;
@@ -113,22 +104,14 @@ export class LiveMounts {
   async acquire(request: MountUse, indexPath: string, since: number): Promise<MountView> {
     const plain = this.#requestOf(request, indexPath);
     const { mount_id } = plain;
-    const held = this.#held.get(mount_id) ?? {
-      request: plain,
-      credential: undefined,
-      version: undefined,
-      users: new Set<string>(),
-      mounted: false,
-      descriptor: undefined,
-    };
+    const held = this.#held.get(mount_id) ?? new HeldMount(plain);
     // Registered before the call, so that another container's release can't take the mount away meanwhile.
     this.#held.set(mount_id, held);
-    held.users.add(request.container_id);
+    held.add(request.container_id, request.image.id);
     try {
       return await this.#mount(held, request, since);
     } catch (thrown) {
-      held.users.delete(request.container_id);
-      if (held.users.size === 0) this.#forget(mount_id);
+      if (!held.remove(request.container_id)) this.#forget(mount_id);
       throw thrown;
     }
   }
@@ -136,26 +119,21 @@ export class LiveMounts {
   /**
    * Takes over the mounts of containers that an earlier worker started, and removes the others.
    *
-   * @param users container → mount, as the runs' records say
+   * @param users container → its mount, as the runs' records say
    */
-  async adopt(users: ReadonlyMap<string, string>): Promise<void> {
+  async adopt(users: ReadonlyMap<string, LeftUse>): Promise<void> {
     const views = new Map((await this.#server.client.list()).map((view) => [view.mount_id, view]));
-    for (const [containerId, mountId] of users) {
+    for (const [containerId, { mount_id: mountId, image_id }] of users) {
       const view = views.get(mountId);
       if (view === undefined) continue;
-      const held = this.#held.get(mountId) ?? {
-        request: view.request,
-        credential: undefined,
-        version: undefined,
-        users: new Set<string>(),
-        mounted: true,
-        descriptor: undefined,
-      };
-      held.users.add(containerId);
+      const held = this.#held.get(mountId) ?? new HeldMount(view.request, true);
+      const imageId = image_id ?? view.request.image.id;
+      held.add(containerId, imageId);
       this.#held.set(mountId, held);
       this.#hold(held, view);
-      // A successor of that server needs it, and the scheduler gives only what containers use.
-      held.credential ??= (await this.#server.client.held(mountId)).credential;
+      // A successor of that server needs it before the scheduler gives it again.
+      const { credential } = held.current.credential ? held.current : await this.#server.client.held(mountId);
+      held.opened(imageId, { credential, version: undefined });
     }
     for (const mountId of views.keys()) {
       if (this.#held.has(mountId)) continue;
@@ -168,6 +146,16 @@ export class LiveMounts {
   /** The mounts that containers use. */
   get mounted(): ReadonlySet<string> {
     return new Set(this.#held.keys());
+  }
+
+  /** The images that are mounted for no container, with what each is read with. */
+  get images(): MountedImage[] {
+    return [...this.#held.values()].flatMap((held) =>
+      [...held.ownImages].map((image_id) => {
+        const version = held.versionOf(image_id);
+        return { image_id, ...(version === undefined ? {} : { version }) };
+      }),
+    );
   }
 
   show(mountId: string): Promise<MountView> {
@@ -198,8 +186,16 @@ export class LiveMounts {
    */
   async release(mountId: string, containerId: string, lingerMs = 0): Promise<RecordedStart | undefined> {
     const held = this.#held.get(mountId);
-    held?.users.delete(containerId);
-    if (held === undefined || held.users.size > 0) return undefined;
+    if (held === undefined) return undefined;
+    if (held.remove(containerId)) {
+      await this.#improve(held).catch((thrown: unknown) => {
+        this.#logger.warn('a mount reads on with the credential of an image that nobody uses any more', {
+          mount_id: mountId,
+          error: toImgcredError(thrown).message,
+        });
+      });
+      return undefined;
+    }
     this.#forget(mountId);
     // One with a limit of its own is of no use to anybody else.
     const stays = lingerMs > 0 && held.mounted && held.request.max_fetch_bytes === undefined;
@@ -233,9 +229,8 @@ export class LiveMounts {
     const [oldest] = this.#pushed.keys();
     if (this.#pushed.size > MOST_PUSHED && oldest !== undefined) this.#pushed.delete(oldest);
     for (const held of [...this.#held.values()]) {
-      const { image, workspace_id } = held.request;
-      if (image.id !== update.image_id || workspace_id !== update.workspace_id) continue;
-      if (held.version !== update.version) await this.#apply(held, update);
+      const isOf = held.request.workspace_id === update.workspace_id && held.images.has(update.image_id);
+      if (isOf) await this.#apply(held, update);
     }
   }
 
@@ -244,7 +239,7 @@ export class LiveMounts {
     clearInterval(this.#watch);
     this.#watch = undefined;
     await this.#replacing;
-    for (const held of this.#held.values()) if (held.descriptor !== undefined) closeSync(held.descriptor);
+    for (const held of this.#held.values()) held.letGo();
     if (!shutdown || this.#held.size > 0) return;
     await endIfIdle(this.#server.client);
   }
@@ -256,50 +251,59 @@ export class LiveMounts {
       max_fetch_bytes === undefined
         ? mountIdOf(workspace_id, image.manifest_digest, image.index_digest)
         : request.container_id.toLowerCase();
-    return {
+    return plainMountRequest(request, {
       mount_id,
       mountpoint: this.mountpointOf(mount_id),
       index_path: indexPath,
-      workspace_id,
-      image: {
-        id: image.id,
-        reference: image.reference,
-        registry: image.registry,
-        repository: image.repository,
-        manifest_digest: image.manifest_digest,
-        index_digest: image.index_digest,
-      },
-      ...(max_fetch_bytes === undefined ? {} : { max_fetch_bytes }),
-    };
+    });
   }
 
   async #mount(held: HeldMount, request: MountUse, since: number): Promise<MountView> {
-    const { image_credentials: credential, credential_version: version } = request;
+    const { image_credentials: credential, credential_version: version, image, trace } = request;
     await this.#releasing.get(held.request.mount_id);
-    const message = withCredential(held.request, credential);
-    const { trace } = request;
-    const view = await this.#call((client) =>
-      client.mount(trace === undefined ? message : { ...message, trace }),
-    );
-    held.credential = credential;
-    held.version = version;
+    const message = mountRequest(held.request, credential, trace);
+    const view = await this.#call((client) => client.mount(message));
+    held.opened(image.id, { credential, version });
     held.mounted = true;
     this.#hold(held, view);
-    const newer = this.#pushed.get(request.image.id);
-    if (newer !== undefined && newer.number > since && newer.update.version !== version)
-      await this.#apply(held, newer.update);
+    const newer = this.#pushed.get(image.id);
+    if (newer !== undefined && newer.number > since) await this.#apply(held, newer.update);
     return view;
   }
 
-  async #apply(held: HeldMount, { version, image_credentials: credential }: CredentialUpdate): Promise<void> {
+  async #apply(held: HeldMount, update: CredentialUpdate): Promise<void> {
+    const { image_id, version, image_credentials: credential } = update;
+    if (credential !== undefined) {
+      if (held.versionOf(image_id) === version) return;
+      await this.#read(held, { credential, version });
+      held.opened(image_id, { credential, version });
+      return;
+    }
+    held.closed(image_id, version);
+    try {
+      await this.#improve(held);
+    } catch (thrown) {
+      // It is not read with any longer, whether or not there is something in its place.
+      await this.#read(held, { credential: undefined, version });
+      throw thrown;
+    }
+  }
+
+  /** Has a mount read with what opens it for those who still use it, where that is something else than before. */
+  async #improve(held: HeldMount): Promise<void> {
+    const { better, current } = held;
+    if (better === undefined) return;
+    if (better.version === undefined || better.version !== current.version) await this.#read(held, better);
+    held.reads(better);
+  }
+
+  async #read(held: HeldMount, { credential }: Opening): Promise<void> {
     const { mount_id, image } = held.request;
     await this.#call((client) =>
       credential === undefined
         ? client.dropCredential(mount_id)
         : client.useCredential(mount_id, credential.reveal()),
     );
-    held.credential = credential;
-    held.version = version;
     this.#logger.info(credential === undefined ? 'credential taken away' : 'credential replaced', {
       mount_id,
       image: image.reference,
@@ -323,8 +327,7 @@ export class LiveMounts {
     if (held === undefined) return;
     this.#held.delete(mountId);
     this.#pushed.delete(held.request.image.id);
-    if (held.descriptor !== undefined) closeSync(held.descriptor);
-    held.descriptor = undefined;
+    held.letGo();
   }
 
   /** Calls the server, and its successor where it ends meanwhile. */
@@ -387,7 +390,7 @@ export class LiveMounts {
         throw new ImgcredError('MOUNT_FAILED', 'this mount can’t outlive its server');
       }
       await this.#server.client.resume({
-        ...withCredential(held.request, held.credential),
+        ...mountRequest(held.request, held.current.credential),
         holder_pid: process.pid,
         holder_descriptor: held.descriptor,
       });
@@ -396,7 +399,7 @@ export class LiveMounts {
       const error = toImgcredError(thrown);
       // That one has ended too: its own successor is the next to try.
       if (error.code === 'SERVER_UNREACHABLE') return;
-      const users = [...held.users];
+      const { users } = held;
       this.#forget(mountId);
       detach(held.request.mountpoint, this.#logger);
       this.#options.onLost(
@@ -414,8 +417,4 @@ export class LiveMounts {
 
 function mountIdOf(...parts: readonly string[]): string {
   return new Bun.CryptoHasher('sha256').update(parts.join('\n')).digest('hex').slice(0, 24);
-}
-
-function withCredential(request: HeldMount['request'], credential: Secret<string> | undefined): MountRequest {
-  return credential === undefined ? request : { ...request, image_credentials: credential.reveal() };
 }

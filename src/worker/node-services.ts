@@ -7,7 +7,9 @@ import type {
   CacheEntryView,
   CacheStatusView,
   ContentState,
+  CredentialUpdate,
   ImageRequest,
+  MountedImage,
   NamedImage,
   NodeMount,
   NodeServices,
@@ -27,6 +29,8 @@ export interface WorkerNodeOptions {
   readonly hostMounts: HostMounts;
   readonly userMounts: UserMounts;
   readonly indexes: ImageIndexes;
+  /** Told of a mount that is new here. */
+  readonly onMounted: () => void;
 }
 
 /** What a worker does for its own machine beside running containers. */
@@ -35,6 +39,7 @@ export class WorkerNode implements NodeServices {
   readonly #hostMounts: HostMounts;
   readonly #userMounts: UserMounts;
   readonly #indexes: ImageIndexes;
+  readonly #onMounted: () => void;
   // Directories at which something is being mounted or unmounted.
   readonly #changing = new Set<string>();
 
@@ -43,6 +48,7 @@ export class WorkerNode implements NodeServices {
     this.#hostMounts = options.hostMounts;
     this.#userMounts = options.userMounts;
     this.#indexes = options.indexes;
+    this.#onMounted = options.onMounted;
   }
 
   async mountImage(request: ImageRequest, named: string): Promise<NodeMount> {
@@ -50,7 +56,9 @@ export class WorkerNode implements NodeServices {
     return this.#change(target, async () => {
       if (worksForUser()) {
         const indexPath = await this.#indexes.path(request.image.index_digest);
-        return nodeMount(await this.#userMounts.mount(request, indexPath, target), [target]);
+        const view = await this.#userMounts.mount(request, indexPath, target);
+        this.#onMounted();
+        return nodeMount(view, [target]);
       }
       const there = this.#hostMounts.get(target);
       if (there !== undefined) {
@@ -61,7 +69,8 @@ export class WorkerNode implements NodeServices {
       const user = hostMountUser(target);
       const view = await this.#acquire(user, request);
       try {
-        this.#hostMounts.add({ target, mount_id: view.mount_id, reference: request.image.reference });
+        const { id: image_id, reference } = request.image;
+        this.#hostMounts.add({ target, mount_id: view.mount_id, reference, image_id });
         bindMount(view.mountpoint, target);
       } catch (thrown) {
         this.#hostMounts.remove(target);
@@ -121,6 +130,23 @@ export class WorkerNode implements NodeServices {
     }
   }
 
+  /** The images that are mounted here for no container. */
+  async mountedImages(): Promise<MountedImage[]> {
+    // What can't be asked can't be given a credential either.
+    const users = await this.#userMounts.images().catch(() => []);
+    return [...this.#mounts.images, ...users];
+  }
+
+  /**
+   * Gives all mounts of an image another credential, or takes it away.
+   *
+   * @throws ImgcredError of what kept it from being proved: then the one before stays
+   */
+  async useCredential(update: CredentialUpdate): Promise<void> {
+    await this.#mounts.useCredential(update);
+    await this.#userMounts.useCredential(update);
+  }
+
   async imageState(image: NamedImage): Promise<ContentState> {
     const index_path = await this.#indexes.path(image.index_digest);
     return this.#mounts.ask((client) => client.contentState({ ...image, index_path }));
@@ -173,7 +199,9 @@ export class WorkerNode implements NodeServices {
   async #acquire(user: string, request: ImageRequest): Promise<MountView> {
     const since = this.#mounts.now;
     const indexPath = await this.#indexes.path(request.image.index_digest);
-    return this.#mounts.acquire({ ...request, container_id: user }, indexPath, since);
+    const view = await this.#mounts.acquire({ ...request, container_id: user }, indexPath, since);
+    this.#onMounted();
+    return view;
   }
 
   async #change<T>(target: string, work: () => Promise<T>): Promise<T> {

@@ -10,6 +10,8 @@ const runRecordSchema = z.object({
   container_id: z.string(),
   attempt: z.int(),
   mount_id: z.string(),
+  /** Which of the images that share the mount; records of older versions don't say. */
+  image_id: z.string().optional(),
   first_log_number: z.int(),
   /** What the mount had fetched when this run began, bytes by cause. */
   fetched_before: z.record(z.string(), z.int()),

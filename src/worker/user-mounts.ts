@@ -4,7 +4,8 @@ import { ImgcredError } from '../errors/index.ts';
 import { readUserNamespace } from '../filesystem/index.ts';
 import { findOrStartMountServer, MountClient, type MountView } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
-import type { ImageRequest } from '../protocol/index.ts';
+import type { CredentialUpdate, ImageRequest, MountedImage } from '../protocol/index.ts';
+import { mountRequest, plainMountRequest } from './mount-request.ts';
 import { mountServerSettings } from './mount-server-settings.ts';
 
 /** Whether this process works for an ordinary user: what it mounts itself is seen in its own name space alone. */
@@ -38,6 +39,8 @@ export async function startUserMountServer(
 /** An ordinary user's images at directories of its own, each a mount of its own. */
 export class UserMounts {
   readonly #client: MountClient;
+  // Mount → which version of its image's credential it reads with, as far as this process knows.
+  readonly #versions = new Map<string, string>();
 
   constructor(socket: string) {
     this.#client = new MountClient(socket);
@@ -56,16 +59,41 @@ export class UserMounts {
         hint: `imgcred umount ${target}`,
       });
     }
-    const { image, workspace_id, image_credentials: credential } = request;
-    const { id, reference, registry, repository, manifest_digest, index_digest } = image;
-    return this.#client.mount({
-      mount_id: new Bun.CryptoHasher('sha256').update(target).digest('hex').slice(0, 24),
-      mountpoint: target,
-      index_path: indexPath,
-      workspace_id,
-      image: { id, reference, registry, repository, manifest_digest, index_digest },
-      ...(credential === undefined ? {} : { image_credentials: credential.reveal() }),
+    const mount_id = new Bun.CryptoHasher('sha256').update(target).digest('hex').slice(0, 24);
+    const plain = plainMountRequest(request, { mount_id, mountpoint: target, index_path: indexPath });
+    const view = await this.#client.mount(mountRequest(plain, request.image_credentials, request.trace));
+    this.#versions.set(mount_id, request.credential_version);
+    return view;
+  }
+
+  /** The images that are mounted, with what each is read with. */
+  async images(): Promise<MountedImage[]> {
+    return (await this.list()).map(({ mount_id, image_id }) => {
+      const version = this.#versions.get(mount_id);
+      return { image_id, ...(version === undefined ? {} : { version }) };
     });
+  }
+
+  /**
+   * Gives the mounts of an image another credential, or takes it away.
+   *
+   * @throws ImgcredError of what kept it from being proved: then the one before stays
+   */
+  async useCredential({
+    workspace_id,
+    image_id,
+    version,
+    image_credentials: credential,
+  }: CredentialUpdate): Promise<void> {
+    for (const view of await this.list()) {
+      const { mount_id } = view;
+      const isOf = view.workspace_id === workspace_id && view.image_id === image_id;
+      if (!isOf || this.#versions.get(mount_id) === version) continue;
+      await (credential === undefined
+        ? this.#client.dropCredential(mount_id)
+        : this.#client.useCredential(mount_id, credential.reveal()));
+      this.#versions.set(mount_id, version);
+    }
   }
 
   /** None where nothing was ever mounted. */

@@ -22,7 +22,7 @@ import {
 import { HostMounts } from './host-mounts.ts';
 import { ImageIndexes } from './image-indexes.ts';
 import { WorkerContainers } from './interactive.ts';
-import { LiveMounts } from './live-mounts.ts';
+import { type LeftUse, LiveMounts } from './live-mounts.ts';
 import { mountServerSettings } from './mount-server-settings.ts';
 import { WorkerNode } from './node-services.ts';
 import { BackOff, pause } from './patience.ts';
@@ -66,6 +66,9 @@ export class Worker {
   #welcome: WorkerWelcome;
   #loops: Promise<unknown> = Promise.resolve();
   #slotFreed = Promise.withResolvers<void>();
+  // Ends the question for orders that is under way.
+  #askAnew = new AbortController();
+  #takingOver = 0;
   #registering: Promise<void> | undefined;
 
   private constructor(parts: {
@@ -88,6 +91,8 @@ export class Worker {
       hostMounts: this.#hostMounts,
       userMounts: new UserMounts(layout.userMountSocket),
       indexes: parts.context.indexes,
+      // The scheduler has to know of it before its credential is another one.
+      onMounted: () => this.#askAnew.abort(),
     });
     this.#containers = new WorkerContainers(parts.context.workerId, parts.runs);
     const { link } = parts.options;
@@ -128,7 +133,7 @@ export class Worker {
     const spares = new SpareSupervisors(supervisorCommand(), config.spare_supervisors);
     try {
       // Before a scheduler is waited for: the mounts must not hang on their server alone meanwhile.
-      const users = records.map((record) => [record.container_id, record.mount_id] as const);
+      const users = records.map((record): [string, LeftUse] => [record.container_id, record]);
       await mounts.adopt(new Map([...users, ...hostMounts.users()]));
       const description = describeWorker(config, layout, runtime, records.map(heldOf));
       const welcome = await untilReachable(() => link.register(description, signal), logger, signal);
@@ -168,8 +173,12 @@ export class Worker {
     return this.#containers;
   }
 
-  /** Whether containers run, or are being prepared, beside these; or one of these has ended, which is to be told. */
+  /**
+   * Whether containers run, or are being prepared, beside these; or one of these has ended, which is to be told; or a
+   * credential is being taken over.
+   */
   isBusy(beside: ReadonlySet<string> = new Set()): boolean {
+    if (this.#takingOver > 0) return true;
     return [...this.#runs].some(
       ([id, { container }]) => !beside.has(id) || container === undefined || container.status() !== 'running',
     );
@@ -252,12 +261,15 @@ export class Worker {
     const { signal } = this.#stopping;
     await this.#persist('waiting for orders', async () => {
       const asked = performance.now();
+      this.#askAnew = new AbortController();
+      const either = AbortSignal.any([signal, this.#askAnew.signal]);
       const done = {
+        mounted: await this.#node.mountedImages(),
         stopping: [...this.#stops.values()],
         credentials: [...this.#credentials].map(([image_id, version]) => ({ image_id, version })),
         sessions: this.#visits.begun(),
       };
-      const orders = await link.nextOrders(this.#welcome.worker_id, done, this.#waitMs, signal);
+      const orders = await link.nextOrders(this.#welcome.worker_id, done, this.#waitMs, either);
       for (const { image_id } of done.credentials) this.#credentials.delete(image_id);
       this.#visits.told(done.sessions);
       for (const update of orders.credentials) void this.#useCredential(update);
@@ -268,8 +280,9 @@ export class Worker {
 
   async #useCredential(update: CredentialUpdate): Promise<void> {
     const { image_id, version } = update;
+    this.#takingOver += 1;
     try {
-      await this.#mounts.useCredential(update);
+      await this.#node.useCredential(update);
     } catch (thrown) {
       const error = toImgcredError(thrown);
       this.#options.logger.warn('a rotated credential was not taken over', {
@@ -278,6 +291,8 @@ export class Worker {
       });
       // What may pass is tried again when the scheduler sends it again.
       if (!CREDENTIAL_FAILURES.has(error.code)) return;
+    } finally {
+      this.#takingOver -= 1;
     }
     this.#credentials.set(image_id, version);
   }

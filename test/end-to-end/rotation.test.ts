@@ -1,7 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
-import { Pusher, type RegistryFixture, startRegistry } from '../fixtures/registry/index.ts';
+import {
+  type ChangingPassword,
+  Pusher,
+  type RegistryFixture,
+  startChangingPassword,
+  startRegistry,
+} from '../fixtures/registry/index.ts';
 
 const FIRST = 'rotation-first-Password-77a1';
 const SECOND = 'rotation-second-Password-19be';
@@ -9,41 +15,14 @@ const SECRET = 'login';
 
 let registry: RegistryFixture;
 let pusher: Pusher;
-let door: ReturnType<typeof openDoor>;
+let door: ChangingPassword;
 
 const login = (password: string) => ({ REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: password });
-
-/** A registry whose password can be changed: the real one behind a check of our own. */
-function openDoor(behind: RegistryFixture, first: string) {
-  let password = first;
-  const basic = (secret: string) => `Basic ${Buffer.from(`demo:${secret}`).toString('base64')}`;
-  const server = Bun.serve({
-    hostname: '127.0.0.1',
-    port: 0,
-    fetch: (request) => {
-      if (request.headers.get('authorization') !== basic(password)) {
-        const headers = { 'www-authenticate': 'Basic realm="door"' };
-        return new Response('{"errors":[{"code":"UNAUTHORIZED"}]}', { status: 401, headers });
-      }
-      const { pathname, search } = new URL(request.url);
-      const headers = new Headers(request.headers);
-      headers.set('authorization', basic(FIRST));
-      return fetch(`${behind.url}${pathname}${search}`, { method: request.method, headers });
-    },
-  });
-  return {
-    host: `127.0.0.1:${server.port}`,
-    change(next: string) {
-      password = next;
-    },
-    stop: () => server.stop(true),
-  };
-}
 
 beforeAll(async () => {
   registry = await startRegistry({ htpasswd: { demo: FIRST } });
   pusher = new Pusher(registry, 'demo', FIRST);
-  door = openDoor(registry, FIRST);
+  door = startChangingPassword(registry, { user: 'demo', password: FIRST });
 }, 120_000);
 
 afterAll(async () => {

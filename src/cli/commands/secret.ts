@@ -14,7 +14,7 @@ const OPTIONS = { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS };
 
 export const secretSet: Command = {
   words: ['secret', 'set'],
-  summary: 'Give a secret a new value; the next run uses it',
+  summary: 'Give a secret a new value; what runs and is mounted takes it over',
   usage: 'NAME (--creds-env NAMES | --creds-file FILE | --creds-stdin | --value-stdin)',
   description:
     'A registry’s secret is tried against the registry, with every image that uses it, before it becomes active.\n' +

@@ -68,7 +68,7 @@ const pending = () => world.database.queue.candidates(10).length;
 const callsAs = (link: HttpWorkerLink, id: string): Record<string, () => Promise<unknown>> => ({
   next: () => link.nextRequest(id, 0),
   heartbeat: () => link.heartbeat(id, { held: [], layers: [] }),
-  orders: () => link.nextOrders(id, { stopping: [], credentials: [], sessions: [] }, 0),
+  orders: () => link.nextOrders(id, { mounted: [], stopping: [], credentials: [], sessions: [] }, 0),
   report: () => link.report(id, victim.container, 1, { kind: 'exited', exit_code: 0 }),
   log: () => link.appendLog(id, victim.container, 1, []),
   index: () => link.fetchIndex(id, 'ab'.repeat(32)),

@@ -11,7 +11,7 @@ import { errorOf } from '../database/world.ts';
 import { ME } from '../secrets/world.ts';
 import { describeWorker, LEASE_MS, loginOf, openSchedulerWorld, SECRET_NAME } from './world.ts';
 
-const NOTHING_DONE = { stopping: [], credentials: [], sessions: [] };
+const NOTHING_DONE = { mounted: [], stopping: [], credentials: [], sessions: [] };
 const passwordOf = (request: { image_credentials?: { reveal(): string } | undefined } | null) =>
   request?.image_credentials === undefined
     ? undefined

@@ -18,6 +18,7 @@ import {
   type LayerIndexes,
   type MountedApp,
   metricsRoutes,
+  Nodes,
   nodeRoutes,
   type Route,
   secretRoutes,
@@ -29,7 +30,7 @@ import { LogStore } from '../logs/index.ts';
 import type { Logger, MetricFamily } from '../observability/index.ts';
 import {
   type ChangeSignals,
-  type NodeServices,
+  type NodeFigures,
   ordersSignal,
   QUEUE_SIGNAL,
   ROLE_LINK_PATH,
@@ -42,6 +43,7 @@ import { openSecrets, type Secrets } from '../secrets/index.ts';
 import { forwardTo } from './forward.ts';
 import { ForwardedSession } from './forward-session.ts';
 import { openLayerIndexes } from './layer-indexing.ts';
+import { workerBeside } from './local-socket.ts';
 import type { OwnWorker } from './own-worker.ts';
 import { SchedulerLink } from './scheduler-link.ts';
 
@@ -105,7 +107,16 @@ export async function openControlPlane(
       routes: config.roles.includes('gateway')
         ? [
             ...gatewayRoutes(config, database, secrets, layers, logs, registry, changed, logger),
-            ...nodeRoutes({ node: async () => (await own?.need())?.node, images: scheduler }),
+            ...nodeRoutes(
+              new Nodes({
+                workers: database.workers,
+                own: async () => own?.need(),
+                images: scheduler,
+                sessions,
+                beside: () => workerBeside(layout),
+                leaseMs: config.lease_ms,
+              }),
+            ),
             ...metricsRoutes(() => collectMetrics(database, own?.worker?.node)),
             ...containerRoutes({
               logs,
@@ -214,7 +225,7 @@ function socketApp(sessionOf: (request: Request) => SocketSession): MountedApp['
 /** The figures of the roles that are here. */
 export async function collectMetrics(
   database: Database | undefined,
-  node: NodeServices | undefined,
+  node: NodeFigures | undefined,
 ): Promise<MetricFamily[]> {
   return [
     versionMetric(),

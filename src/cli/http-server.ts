@@ -4,6 +4,11 @@ import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import type { GatewayApp } from '../gateway/index.ts';
 import type { SocketSession } from '../protocol/index.ts';
 
+/** What a Unix socket serves: a gateway, or what else knows no other callers than the machine's own user. */
+export interface LocalApp {
+  fetch(request: Request, bindings: Parameters<GatewayApp['fetch']>[1]): Response | Promise<Response>;
+}
+
 /** An HTTP server of the API, and how busy it is. */
 export interface HttpServer {
   /** Requests that have not been answered to the end. */
@@ -49,7 +54,7 @@ function webSockets(idleTimeout: number): Bun.WebSocketHandler<SocketSession> {
  * Serves the API on a Unix socket, which this process's user alone may open. A file left by a dead server is
  * replaced: the caller holds the data directory's lock.
  */
-export function serveOnSocket(app: GatewayApp, path: string): HttpServer {
+export function serveOnSocket(app: LocalApp, path: string): HttpServer {
   rmSync(path, { force: true });
   const before = process.umask(0o177);
   try {

@@ -3,6 +3,7 @@ import { ImgcredError } from '../errors/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { checkHost } from '../worker/index.ts';
 import { ApiClient } from './api-client.ts';
+import { localClient } from './local-socket.ts';
 import { enterRootless } from './rootless.ts';
 import { startServer } from './server.ts';
 
@@ -44,8 +45,8 @@ const LACKS: ReadonlySet<string> = new Set(['FUSE_UNAVAILABLE', 'RUNTIME_MISSING
  * @throws ImgcredError as `enterRootless`
  */
 export async function prepareLocalServer(config: Config): Promise<void> {
-  const client = new ApiClient({ kind: 'socket', path: dataLayout(config.data_dir).socket });
-  if (!(await client.alive())) await enterIfPossible(config, {});
+  const living = await localClient(dataLayout(config.data_dir));
+  if (living === undefined) await enterIfPossible(config, {});
 }
 
 /**
@@ -63,12 +64,13 @@ export async function startLocalServer(
   needs: LocalNeeds = {},
 ): Promise<LocalServer> {
   let roles: readonly Role[] = ['gateway', 'scheduler', 'worker'];
-  const client = new ApiClient({ kind: 'socket', path: dataLayout(config.data_dir).socket }, workspace);
+  const layout = dataLayout(config.data_dir);
   let entered = false;
   for (let attempt = 1; ; attempt++) {
-    if (await client.alive()) {
-      if (needs.worker === undefined || (await hasWorker(client)))
-        return { client, ...ANOTHERS, close: async () => {} };
+    const living = await localClient(layout, workspace);
+    if (living !== undefined) {
+      if (needs.worker === undefined || (await hasWorker(living)))
+        return { client: living, ...ANOTHERS, close: async () => {} };
       continue;
     }
     if (!entered && !(await enterIfPossible(config, needs))) roles = ['gateway', 'scheduler'];
@@ -79,7 +81,7 @@ export async function startLocalServer(
         brief: needs.worker === undefined,
       });
       return {
-        client,
+        client: new ApiClient({ kind: 'socket', path: layout.socket }, workspace),
         worker: () => server.worker(),
         checkHost: () => checkHost(config),
         close: async () => {

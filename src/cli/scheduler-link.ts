@@ -1,6 +1,7 @@
 import type { Logger } from '../observability/index.ts';
 import {
   type ChangeSignals,
+  type ImageOrder,
   parseJson,
   ROLE_LINK_PATH,
   type RoleLinkMessage,
@@ -21,7 +22,7 @@ export class SchedulerLink implements WorkerCalls {
   readonly #logger: Logger;
   readonly #relay: Disposable;
   // What a scheduler that starts again has to be told.
-  readonly #calls = new Map<string, string>();
+  readonly #calls = new Map<string, Extract<RoleLinkMessage, { op: 'call' }>>();
   #socket: WebSocket | undefined;
   #retryMs = FIRST_RETRY_MS;
   #retry: ReturnType<typeof setTimeout> | undefined;
@@ -35,9 +36,15 @@ export class SchedulerLink implements WorkerCalls {
     this.#connect();
   }
 
-  call(workerId: string, sessionId: string): void {
-    this.#calls.set(sessionId, workerId);
-    this.#tell({ op: 'call', worker_id: workerId, session_id: sessionId });
+  call(workerId: string, sessionId: string, image?: ImageOrder): void {
+    const message = {
+      op: 'call' as const,
+      worker_id: workerId,
+      session_id: sessionId,
+      ...(image === undefined ? {} : { image }),
+    };
+    this.#calls.set(sessionId, message);
+    this.#tell(message);
   }
 
   recall(workerId: string, sessionId: string): void {
@@ -58,7 +65,7 @@ export class SchedulerLink implements WorkerCalls {
     socket.addEventListener('open', () => {
       this.#retryMs = FIRST_RETRY_MS;
       this.#logger.debug('linked to the scheduler');
-      for (const [session_id, worker_id] of this.#calls) this.#tell({ op: 'call', worker_id, session_id });
+      for (const message of this.#calls.values()) this.#tell(message);
       this.#signals.wakeAll();
     });
     socket.addEventListener('message', ({ data }) => {

@@ -6,7 +6,15 @@ import { forbidCoreDumps } from '../filesystem/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { ChangeSignals, QUEUE_SIGNAL, type WorkerLink } from '../protocol/index.ts';
 import { clientOptionsOf } from '../registry/index.ts';
-import { HttpWorkerLink, loadIdentityKey, Worker } from '../worker/index.ts';
+import {
+  HttpWorkerLink,
+  LoneWorkerApi,
+  loadIdentityKey,
+  Worker,
+  type WorkerNode,
+  type WorkerOptions,
+  workerName,
+} from '../worker/index.ts';
 import { readTokenFile } from './api-client.ts';
 import { collectMetrics, openControlPlane } from './control-plane.ts';
 import { CredentialTakeOver } from './credential-take-over.ts';
@@ -75,9 +83,12 @@ export async function startServer(
     const registry = clientOptionsOf(config, logger);
     const signals = new ChangeSignals();
     const servers: HttpServer[] = [];
+    let address: string | undefined;
     const control = config.roles.includes('gateway') || config.roles.includes('scheduler');
+    let node: WorkerNode | undefined;
+    const onNode = (started: WorkerNode) => (node = started);
     const own: OwnWorker | undefined = config.roles.includes('worker')
-      ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, { brief, signal }))
+      ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, { brief, signal, onNode }))
       : undefined;
     const takingOver = new CredentialTakeOver(own, layout, logger);
     const plane = control
@@ -102,6 +113,7 @@ export async function startServer(
           );
         }
         const server = serveOnAddress(plane.app, config.listen, tls);
+        address = server.address;
         servers.push(server);
         cleanups.push(() => server.stop());
       }
@@ -114,6 +126,18 @@ export async function startServer(
         await watch;
       });
     }
+    if (own !== undefined && !config.roles.includes('gateway')) {
+      const api = new LoneWorkerApi({
+        name: workerName(config),
+        workerId: () => own.worker?.workerId,
+        node: () => node,
+        gateway: config.gateway,
+        gatewayCa: config.gateway_ca,
+      });
+      const server = serveOnSocket(api, layout.workerSocket);
+      servers.push(server);
+      cleanups.push(() => server.stop());
+    }
     if (own !== undefined) {
       cleanups.push(() => own.stop());
       const queued = () => live().length > 0;
@@ -122,12 +146,12 @@ export async function startServer(
     }
     let metrics: HttpServer | undefined;
     if (config.metrics_listen !== 'none') {
-      const collect = () => collectMetrics(plane?.database, own?.worker?.node);
+      const collect = () => collectMetrics(plane?.database, node);
       metrics = serveMetrics(collect, config.metrics_listen, logger);
       cleanups.push(() => metrics?.stop());
     }
     return {
-      address: servers[1]?.address,
+      address,
       socket: servers[0]?.address,
       metrics: metrics?.address,
       async worker() {
@@ -187,7 +211,7 @@ async function startWorker(
   config: Config,
   scheduler: WorkerLink | undefined,
   logger: Logger,
-  { brief, signal }: { readonly brief: boolean; readonly signal: AbortSignal | undefined },
+  more: Pick<WorkerOptions, 'onNode'> & { readonly brief: boolean; readonly signal: AbortSignal | undefined },
 ): Promise<Worker> {
   const layout = dataLayout(config.data_dir);
   let link: WorkerLink;
@@ -211,7 +235,8 @@ async function startWorker(
         : { ca: readPem('--gateway-ca', config.gateway_ca, 'CERTIFICATE') }),
     });
   }
-  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }), brief }, signal);
+  const { signal, ...options } = more;
+  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }), ...options }, signal);
 }
 
 function tlsOf({ tls_cert: cert, tls_key: key }: Config): TlsFiles | undefined {

@@ -10,6 +10,8 @@ export function dataLayout(dataDirectory: string) {
     socket: at('imgcred.sock'),
     /** Of a scheduler that is not in the gateway's process. */
     schedulerSocket: at('scheduler.sock'),
+    /** Of a worker that is not in the gateway's process: what concerns its machine. */
+    workerSocket: at('worker.sock'),
     /** Image indexes by their sha256. */
     indexes: at('indexes'),
     /** One file a layer: what makes registration resumable. */

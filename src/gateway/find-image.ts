@@ -1,14 +1,6 @@
 import type { ImageRow, WorkspaceDatabase } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import { formatPlatform, formatReference, hostPlatform, parseReference } from '../reference/index.ts';
-
-/** A reference as registration stores it: normalised, with the tag `latest` where it names neither tag nor digest. */
-export function normalReference(input: string) {
-  const reference = parseReference(input);
-  return reference.tag === undefined && reference.digest === undefined
-    ? { ...reference, tag: 'latest' }
-    : reference;
-}
+import { formatPlatform, formatReference, hostPlatform, normalReference } from '../reference/index.ts';
 
 /**
  * An image by its id, a prefix of it, or any spelling of the reference that it was registered with.

@@ -9,13 +9,13 @@ import {
   formatPlatform,
   formatReference,
   hostPlatform,
+  normalReference,
   parseDigest,
   parsePlatform,
   type Reference,
 } from '../reference/index.ts';
 import { type ImageManifest, Referrers, type RegistryClient, type ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
-import { normalReference } from './find-image.ts';
 import type { AnnotatedLayer } from './foreign-indexes.ts';
 import { INDEX_ARTIFACT_TYPE } from './index-artifact.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';

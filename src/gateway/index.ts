@@ -4,6 +4,7 @@ export { ImageRegistration, type RegisteredImage } from './image-registration.ts
 export { IndexPublication } from './index-publication.ts';
 export { KeptLayers, type KeptLayersOptions } from './kept-layers.ts';
 export { LayerIndexes } from './layer-indexes.ts';
+export { Nodes, type NodesOptions } from './nodes.ts';
 export { administrationRoutes } from './routes/administration.ts';
 export { MISSING_INDEXES_HEADER } from './routes/backup.ts';
 export { containerRoutes } from './routes/containers.ts';
@@ -12,7 +13,7 @@ export { imageRoutes } from './routes/images.ts';
 export { indexPushRoutes } from './routes/index-push.ts';
 export { type InteractiveRoutesOptions, interactiveRoutes } from './routes/interactive.ts';
 export { metricsRoutes } from './routes/metrics.ts';
-export { type NodeRoutesOptions, nodeRoutes } from './routes/node.ts';
+export { nodeRoutes } from './routes/node.ts';
 export { secretRoutes } from './routes/secrets.ts';
 export type { GatewayApp, Route } from './routing.ts';
 export { serverMetrics, versionMetric } from './server-metrics.ts';

@@ -21,6 +21,9 @@ import {
   WINDOW_BYTES,
 } from '../protocol/index.ts';
 
+/** An opening of a session with a container. */
+export type ContainerOpening = Exclude<SessionOpening, { open: 'node' }>;
+
 type Exit = Awaited<ProcessStreams['exit']>;
 type Failed = Extract<SessionMessage, { event: 'failed' }>;
 
@@ -30,7 +33,7 @@ type Failed = Extract<SessionMessage, { event: 'failed' }>;
  */
 export class RemoteSession implements SocketSession, ProcessStreams {
   readonly #worker: string;
-  readonly #opening: SessionOpening;
+  readonly #opening: ContainerOpening;
   readonly #started = Promise.withResolvers<void>();
   readonly #answer = Promise.withResolvers<ContainerUsage | undefined>();
   readonly #exit = Promise.withResolvers<Exit>();
@@ -43,7 +46,7 @@ export class RemoteSession implements SocketSession, ProcessStreams {
   #liveness: Liveness | undefined;
 
   /** @param worker its name, for people */
-  constructor(worker: string, opening: SessionOpening) {
+  constructor(worker: string, opening: ContainerOpening) {
     this.#worker = worker;
     this.#opening = opening;
     for (const { promise } of [this.#started, this.#answer, this.#exit]) promise.catch(() => {});

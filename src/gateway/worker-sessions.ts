@@ -3,13 +3,15 @@ import {
   type ContainerServices,
   type ContainerUsage,
   type ExecRequest,
+  type ImageOrder,
+  type NodeServices,
   newSessionId,
   type ProcessStreams,
-  type SessionOpening,
   type SocketSession,
   type WorkerCalls,
 } from '../protocol/index.ts';
-import { RemoteSession } from './remote-session.ts';
+import { RemoteNode, RemoteNodeSession } from './remote-node.ts';
+import { type ContainerOpening, RemoteSession } from './remote-session.ts';
 
 /** How long a worker may take to come for a session, ms: some times what it takes to notice a cut connection. */
 const COMES_WITHIN_MS = 10_000;
@@ -21,8 +23,10 @@ export interface WorkerSessionsOptions {
   readonly comesWithinMs?: number;
 }
 
+type Session = SocketSession & AsyncDisposable;
+
 interface Waiting {
-  readonly session: RemoteSession;
+  readonly session: Session;
   readonly arrived: () => void;
 }
 
@@ -41,13 +45,17 @@ export class WorkerSessions {
 
   /** The containers of a worker. */
   of(workerId: string): ContainerServices {
-    const streams = async (opening: SessionOpening, signal?: AbortSignal): Promise<ProcessStreams> => {
-      const session = await this.#open(workerId, opening, signal);
+    const streams = async (opening: ContainerOpening, signal?: AbortSignal): Promise<ProcessStreams> => {
+      const session = new RemoteSession(this.#nameOf(workerId), opening);
+      await this.#come(workerId, session, { signal });
       await endedBy(signal, session, session.started);
       return session;
     };
-    const answer = async (opening: SessionOpening): Promise<ContainerUsage | undefined> =>
-      (await this.#open(workerId, opening)).answer;
+    const answer = async (opening: ContainerOpening): Promise<ContainerUsage | undefined> => {
+      const session = new RemoteSession(this.#nameOf(workerId), opening);
+      await this.#come(workerId, session);
+      return session.answer;
+    };
     return {
       workerId,
       attach: (container_id, signal) => streams({ open: 'attach', container_id }, signal),
@@ -56,6 +64,15 @@ export class WorkerSessions {
       kill: async (container_id, signal) => void (await answer({ open: 'kill', container_id, signal })),
       usage: (container_id) => answer({ open: 'usage', container_id }),
     };
+  }
+
+  /** The machine of a worker. */
+  node(workerId: string): NodeServices<ImageOrder> {
+    return new RemoteNode(async (call, image, signal) => {
+      const session = new RemoteNodeSession(this.#nameOf(workerId), call);
+      await this.#come(workerId, session, { image, signal });
+      return session;
+    });
   }
 
   /**
@@ -71,23 +88,30 @@ export class WorkerSessions {
     return waiting.session;
   }
 
-  async #open(workerId: string, opening: SessionOpening, signal?: AbortSignal): Promise<RemoteSession> {
+  #nameOf(workerId: string): string {
+    return this.#workerName(workerId) ?? workerId;
+  }
+
+  /** Calls a worker to a session, and waits until it has come. */
+  async #come(
+    workerId: string,
+    session: Session,
+    { image, signal }: { image?: ImageOrder | undefined; signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
     signal?.throwIfAborted();
-    const name = this.#workerName(workerId) ?? workerId;
+    const name = this.#nameOf(workerId);
     const sessionId = newSessionId();
-    const session = new RemoteSession(name, opening);
     const came = Promise.withResolvers<void>();
     const late = setTimeout(() => {
       const error = new ImgcredError('SERVER_UNREACHABLE', `the worker ${name} does not come for a session`, {
-        hint: 'the container goes on where its worker does: see imgcred worker ls for when that was last heard of',
+        hint: 'what runs there goes on where the worker does: see imgcred worker ls for when that was last heard of',
       });
       came.reject(error);
     }, this.#comesWithinMs);
     this.#waiting.set(sessionId, { session, arrived: came.resolve });
-    this.#calls.call(workerId, sessionId);
+    this.#calls.call(workerId, sessionId, image);
     try {
       await endedBy(signal, session, came.promise);
-      return session;
     } catch (thrown) {
       await session[Symbol.asyncDispose]();
       throw thrown;
@@ -100,11 +124,7 @@ export class WorkerSessions {
 }
 
 /** What `work` gives, unless `signal` fires: then the session ends. */
-async function endedBy<T>(
-  signal: AbortSignal | undefined,
-  session: RemoteSession,
-  work: Promise<T>,
-): Promise<T> {
+async function endedBy<T>(signal: AbortSignal | undefined, session: Session, work: Promise<T>): Promise<T> {
   const aborted = Promise.withResolvers<never>();
   aborted.promise.catch(() => {});
   const abort = () => {

@@ -7,6 +7,7 @@ export * from './container-services.ts';
 export * from './fitting.ts';
 export * from './interactive.ts';
 export * from './node-services.ts';
+export * from './node-session.ts';
 export * from './plain-error.ts';
 export * from './role-link.ts';
 export * from './sealing.ts';

@@ -73,6 +73,10 @@ export const cacheStatusSchema = z.object({
 });
 export type CacheStatusView = z.infer<typeof cacheStatusSchema>;
 
+/** What a node's content cache holds. */
+export const cacheViewSchema = z.object({ entries: z.array(cacheEntrySchema), status: cacheStatusSchema });
+export type CacheView = z.infer<typeof cacheViewSchema>;
+
 /** What to delete of what no mount and no pin holds: all of it, or as much as this says. */
 export const pruneCacheSchema = z.strictObject({
   unused_for_ms: z.number().min(0).optional(),
@@ -125,40 +129,51 @@ export interface ImageRequest {
   readonly trace?: string;
 }
 
-/** Names an image for questions that need no credential. */
-export interface NamedImage {
-  readonly workspace_id: string;
-  readonly image_id: string;
-  readonly reference: string;
-  readonly index_digest: string;
-}
+/** Asks for an {@link ImageRequest}: which image, for whom, and what for. Holds no secret. */
+export const imageOrderSchema = z.strictObject({
+  workspace_id: z.string(),
+  image_id: z.string(),
+  actor: z.string(),
+  purpose: z.string(),
+});
+export type ImageOrder = z.infer<typeof imageOrderSchema>;
 
-/** What a worker offers to the API of its own process beyond running containers: mounts and the content cache. */
-export interface NodeServices {
+/** Names an image for questions that need no credential. */
+export const namedImageSchema = z.strictObject({
+  workspace_id: z.string(),
+  image_id: z.string(),
+  reference: z.string(),
+  index_digest: z.string().regex(/^[0-9a-f]{64}$/),
+});
+export type NamedImage = z.infer<typeof namedImageSchema>;
+
+/**
+ * What a worker offers beyond running containers: mounts, pins and the content cache of its machine. Where an image's
+ * content is to be fetched, the worker itself takes the image with its credential; a gateway names the image only.
+ */
+export interface NodeServices<Image = ImageRequest> {
   /** Mounts an image at a directory of the host. @throws ImgcredError MOUNT_FAILED, CONFLICT, INVALID_INPUT… */
-  mountImage(request: ImageRequest, target: string): Promise<NodeMount>;
+  mountImage(image: Image, target: string): Promise<NodeMount>;
   /** @throws ImgcredError NOT_FOUND where nothing of ours is mounted, CONFLICT while it is in use */
   unmountImage(target: string, force: boolean): Promise<void>;
   listMounts(): Promise<NodeMount[]>;
   imageState(image: NamedImage): Promise<ContentState>;
   /** Keeps an image from eviction and makes it wholly local. The last line says how that ended. */
-  pin(request: ImageRequest, signal?: AbortSignal): AsyncGenerator<PinLine>;
+  pin(image: Image, signal?: AbortSignal): AsyncGenerator<PinLine>;
   /** @throws ImgcredError NOT_FOUND where it is not pinned */
   unpin(image: { readonly workspace_id: string; readonly named: string }): Promise<PinView>;
   listPins(): Promise<PinView[]>;
-  cacheList(): Promise<CacheEntryView[]>;
-  cacheStatus(): Promise<CacheStatusView>;
+  cache(): Promise<CacheView>;
   cachePrune(options: PruneCache): Promise<PrunedCache>;
-  /** What the node did and has, in figures. */
+}
+
+/** What the node did and has, in figures. */
+export interface NodeFigures {
   metrics(): Promise<MetricFamily[]>;
 }
 
 /** Makes requests for images outside a container. The scheduler is the one who can. */
 export interface ImageRequests {
   /** @throws ImgcredError NOT_FOUND; what the secret store throws */
-  requestImage(
-    workspaceId: string,
-    imageId: string,
-    use: { readonly actor: string; readonly purpose: string },
-  ): Promise<ImageRequest>;
+  requestImage(order: ImageOrder): Promise<ImageRequest>;
 }

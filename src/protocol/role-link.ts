@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { imageOrderSchema } from './node-services.ts';
 import { sessionIdSchema } from './worker-session.ts';
 
 /** The WebSocket between a gateway and a scheduler in processes of their own: on the scheduler's Unix socket alone. */
@@ -10,7 +11,7 @@ export const roleLinkMessageSchema = z.discriminatedUnion('op', [
   /** Keys of `ChangeSignals` that were signalled at the other end. */
   z.strictObject({ op: z.literal('changed'), keys: z.array(z.string().max(256)).max(65_536) }),
   /** From the gateway: `WorkerCalls`. */
-  z.strictObject({ op: z.literal('call'), ...call }),
+  z.strictObject({ op: z.literal('call'), ...call, image: imageOrderSchema.optional() }),
   z.strictObject({ op: z.literal('recall'), ...call }),
 ]);
 export type RoleLinkMessage = z.infer<typeof roleLinkMessageSchema>;

@@ -1,9 +1,11 @@
 import { z } from 'zod';
 import { Secret } from '../credentials/index.ts';
-import { type ContainerRequest, containerOrderSchema } from './container-request.ts';
+import { type ContainerRequest, containerOrderSchema, requestImageSchema } from './container-request.ts';
+import { plainErrorSchema } from './plain-error.ts';
 import { sealBinding, sealToWorker, type WorkerKey } from './sealing.ts';
+import { packedTraceSchema } from './trace.ts';
 import { type CredentialUpdate, type UrgentOrders, workerOrdersSchema } from './worker-link.ts';
-import { sessionIdSchema } from './worker-session.ts';
+import { type SessionOrder, sessionIdSchema } from './worker-session.ts';
 
 /** A request as it crosses a network: its credential and its secrets sealed to the one worker that may open them. */
 export const sealedRequestSchema = containerOrderSchema.extend({
@@ -82,7 +84,7 @@ export const sealedOrdersSchema = workerOrdersSchema.extend({
       sealed_image_credentials: z.base64().optional(),
     }),
   ),
-  /** A JSON array of session ids: whoever knows one can come for it. */
+  /** A JSON array of sessions: ids, by which whoever knows one can come for it, and images with their credentials. */
   sealed_sessions: z.base64().optional(),
 });
 export type SealedOrders = z.infer<typeof sealedOrdersSchema>;
@@ -108,7 +110,7 @@ export async function sealOrders(
       : {
           sealed_sessions: await sealToWorker(
             workerPublicKey,
-            new Secret(JSON.stringify(sessions)),
+            new Secret(JSON.stringify(sessions.map(plainSession))),
             SESSIONS_BINDING,
           ),
         }),
@@ -135,7 +137,52 @@ export async function openOrders(
   return {
     ...sealed,
     credentials: await Promise.all(sealed.credentials.map(open)),
-    sessions: opened === undefined ? [] : z.array(sessionIdSchema).parse(JSON.parse(opened.reveal())),
+    sessions:
+      opened === undefined
+        ? []
+        : z.array(plainSessionSchema).parse(JSON.parse(opened.reveal())).map(sessionOf),
+  };
+}
+
+/** A session as it stands in the sealed text. */
+const plainSessionSchema = z.strictObject({
+  session_id: sessionIdSchema,
+  image: z
+    .union([
+      z.strictObject({ refused: plainErrorSchema }),
+      z.strictObject({
+        workspace_id: z.string(),
+        image: requestImageSchema,
+        credential_version: z.string(),
+        image_credentials: z.string().optional(),
+        trace: packedTraceSchema.optional(),
+      }),
+    ])
+    .optional(),
+});
+type PlainSession = z.infer<typeof plainSessionSchema>;
+
+function plainSession({ session_id, image }: SessionOrder): PlainSession {
+  if (image === undefined) return { session_id };
+  if ('refused' in image) return { session_id, image };
+  const { image_credentials: credential, ...request } = image;
+  return {
+    session_id,
+    image: { ...request, ...(credential === undefined ? {} : { image_credentials: credential.reveal() }) },
+  };
+}
+
+function sessionOf({ session_id, image }: PlainSession): SessionOrder {
+  if (image === undefined) return { session_id };
+  if ('refused' in image) return { session_id, image };
+  const { image_credentials: credential, trace, ...request } = image;
+  return {
+    session_id,
+    image: {
+      ...request,
+      ...(credential === undefined ? {} : { image_credentials: new Secret(credential) }),
+      ...(trace === undefined ? {} : { trace }),
+    },
   };
 }
 

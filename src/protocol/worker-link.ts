@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Secret } from '../credentials/index.ts';
 import type { ContainerReport, NumberedLogChunk } from './container-report.ts';
 import type { ContainerRequest } from './container-request.ts';
-import { sessionIdSchema } from './worker-session.ts';
+import { type SessionOrder, sessionIdSchema } from './worker-session.ts';
 
 /** A container under one attempt. */
 export const heldContainerSchema = z.strictObject({ container_id: z.string(), attempt: z.int().min(1) });
@@ -36,7 +36,7 @@ export const workerWelcomeSchema = z.object({
 export type WorkerWelcome = z.infer<typeof workerWelcomeSchema>;
 
 /** Raised with each change of the messages that an older worker or scheduler would not understand. */
-export const PROTOCOL_VERSION = 7;
+export const PROTOCOL_VERSION = 8;
 
 /** What a worker tells with each heartbeat. */
 export const workerStatusSchema = z.strictObject({
@@ -93,7 +93,7 @@ export interface CredentialUpdate extends CredentialMark {
 export interface UrgentOrders extends WorkerOrders {
   readonly credentials: readonly CredentialUpdate[];
   /** Sessions to come for (`worker-session.ts`). */
-  readonly sessions: readonly string[];
+  readonly sessions: readonly SessionOrder[];
 }
 
 /**

@@ -20,6 +20,7 @@ export {
 export {
   checkRepository,
   formatReference,
+  normalReference,
   parseReference,
   parseRegistry,
   type Reference,

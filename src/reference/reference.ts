@@ -81,6 +81,18 @@ function splitRegistry(text: string): { registry: string; rest: string } {
   return { registry: first === 'index.docker.io' ? DOCKER_HUB : first, rest: text.slice(slash + 1) };
 }
 
+/**
+ * A reference as registration stores it: normalised, with the tag `latest` where it names neither tag nor digest.
+ *
+ * @throws ReferenceSyntaxError `INVALID_REFERENCE`
+ */
+export function normalReference(input: string): Reference {
+  const reference = parseReference(input);
+  return reference.tag === undefined && reference.digest === undefined
+    ? { ...reference, tag: 'latest' }
+    : reference;
+}
+
 function splitSuffixes(rest: string, input: string) {
   const at = rest.indexOf('@');
   const name = at === -1 ? rest : rest.slice(0, at);

@@ -40,7 +40,7 @@ export class GatewayLink implements SocketSession {
     }
     const { data } = parsed;
     if (data.op === 'changed') for (const key of data.keys) this.#signals.wake(key);
-    else if (data.op === 'call') this.#calls.call(data.worker_id, data.session_id);
+    else if (data.op === 'call') this.#calls.call(data.worker_id, data.session_id, data.image);
     else this.#calls.recall(data.worker_id, data.session_id);
   }
 

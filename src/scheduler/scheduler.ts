@@ -19,6 +19,7 @@ import {
   type CredentialUpdate,
   containerSignal,
   type HeldContainer,
+  type ImageOrder,
   type ImageRequest,
   type ImageRequests,
   type NumberedLogChunk,
@@ -40,9 +41,9 @@ import { Dispatcher } from './dispatcher.ts';
 import { applyReport, endLost, isKnown } from './endings.ts';
 import { Enrolment, unregistered, type WorkerProof } from './enrolment.ts';
 import { Fleet } from './fleet.ts';
-import { noteMounted } from './mounted-images.ts';
+import { MountedImages } from './mounted-images.ts';
 import { imageRequestOf } from './request.ts';
-import { SessionCalls } from './session-calls.ts';
+import { SessionCalls, sessionOrder } from './session-calls.ts';
 import { noteStart } from './traces.ts';
 
 export interface SchedulerOptions {
@@ -85,6 +86,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
   readonly #enrolment: Enrolment;
   readonly #deliveries = new CredentialDeliveries();
   readonly #calls: SessionCalls;
+  readonly #mounted: MountedImages;
   readonly #dispatcher: Dispatcher;
   #sweptAt = 0;
 
@@ -99,6 +101,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
     this.#leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS;
     this.#calls = new SessionCalls(this.#now, (workerId) => this.#signals.signal(ordersSignal(workerId)));
     this.#fleet = new Fleet(this.#database, this.#leaseMs);
+    this.#mounted = new MountedImages(this.#database, this.#fleet, this.#now);
     const defaults = { now: this.#now, leaseMs: this.#leaseMs };
     this.#enrolment = new Enrolment({ ...options, ...defaults });
     this.#dispatcher = new Dispatcher({ ...options, ...defaults, fleet: this.#fleet });
@@ -183,13 +186,9 @@ export class Scheduler implements WorkerLink, ImageRequests {
     return this.#calls;
   }
 
-  async requestImage(
-    workspaceId: string,
-    imageId: string,
-    use: { readonly actor: string; readonly purpose: string },
-  ): Promise<ImageRequest> {
-    const workspace = parseId('ws', workspaceId);
-    const image = this.#database.workspace(workspace).images.get(imageId);
+  async requestImage({ workspace_id, image_id, ...use }: ImageOrder): Promise<ImageRequest> {
+    const workspace = parseId('ws', workspace_id);
+    const image = this.#database.workspace(workspace).images.get(image_id);
     return imageRequestOf(workspace, image, { database: this.#database, secrets: this.#secrets }, use);
   }
 
@@ -208,7 +207,7 @@ export class Scheduler implements WorkerLink, ImageRequests {
     signal?: AbortSignal,
   ): Promise<UrgentOrders> {
     const until = this.#now() + waitMs;
-    noteMounted(this.#database, this.#worker(workerId).id, done.mounted, this.#fleet);
+    this.#mounted.note(this.#worker(workerId).id, done.mounted);
     for (const { image_id, version } of done.mounted)
       if (version !== undefined) this.#deliveries.given(workerId, { image_id, version });
     for (const mark of done.credentials) this.#deliveries.done(workerId, mark);
@@ -235,7 +234,13 @@ export class Scheduler implements WorkerLink, ImageRequests {
       const sessions = this.#calls.due(worker.id);
       const left = until - this.#now();
       if (news || credentials.length > 0 || sessions.length > 0 || left <= 0 || signal?.aborted)
-        return { ...orders, credentials, sessions };
+        return {
+          ...orders,
+          credentials,
+          sessions: await Promise.all(
+            sessions.map((each) => sessionOrder(each, (image) => this.#give(worker.id, image))),
+          ),
+        };
       await this.#signals.wait([ordersSignal(workerId)], Math.min(left, ORDERS_POLL_MS), signal);
     }
   }
@@ -349,6 +354,15 @@ export class Scheduler implements WorkerLink, ImageRequests {
       held: held.map((row) => ({ container_id: row.id, attempt: row.attempt })),
       drain: worker.draining,
     };
+  }
+
+  /** An image for a worker to mount or to pin, as it is asked for over a session. */
+  async #give(workerId: WorkerId, order: ImageOrder): Promise<ImageRequest> {
+    const image = await this.requestImage(order);
+    // Who is given it has it from now on, and is given what its secret is changed to.
+    this.#mounted.ordered(workerId, parseId('img', order.image_id));
+    this.#deliveries.given(workerId, { image_id: order.image_id, version: image.credential_version });
+    return image;
   }
 
   async #updateOf({ workspaceId, imageId, secret }: CredentialInUse): Promise<CredentialUpdate | undefined> {

@@ -4,13 +4,13 @@ import { mountedDevice, SystemCallError, unmount } from '../filesystem/index.ts'
 import type { MountView } from '../mounts/index.ts';
 import type { MetricFamily } from '../observability/index.ts';
 import type {
-  CacheEntryView,
-  CacheStatusView,
+  CacheView,
   ContentState,
   CredentialUpdate,
   ImageRequest,
   MountedImage,
   NamedImage,
+  NodeFigures,
   NodeMount,
   NodeServices,
   PinLine,
@@ -21,6 +21,7 @@ import type {
 import { bindMount, type HostMounts, hostMountUser } from './host-mounts.ts';
 import type { ImageIndexes } from './image-indexes.ts';
 import type { LiveMounts } from './live-mounts.ts';
+import type { LoneNode } from './lone-worker-api.ts';
 import { mountServerUp, nodeMetrics } from './node-metrics.ts';
 import { type UserMounts, worksForUser } from './user-mounts.ts';
 
@@ -34,7 +35,7 @@ export interface WorkerNodeOptions {
 }
 
 /** What a worker does for its own machine beside running containers. */
-export class WorkerNode implements NodeServices {
+export class WorkerNode implements NodeServices, NodeFigures, LoneNode {
   readonly #mounts: LiveMounts;
   readonly #hostMounts: HostMounts;
   readonly #userMounts: UserMounts;
@@ -172,16 +173,32 @@ export class WorkerNode implements NodeServices {
     return pinView(await this.#mounts.ask((client) => client.unpin(workspace_id, named)));
   }
 
+  async knownImages(): Promise<NamedImage[]> {
+    const { mounts, pins } = await this.#mounts.ask(async (client) => ({
+      mounts: await client.list(),
+      pins: await client.pins(),
+    }));
+    const mounted = mounts.map(({ workspace_id, image_id, request: { image } }) => ({
+      workspace_id,
+      image_id,
+      reference: image.reference,
+      index_digest: image.index_digest,
+    }));
+    const named = ({ workspace_id, image_id, reference, index_digest }: NamedImage): NamedImage => ({
+      workspace_id,
+      image_id,
+      reference,
+      index_digest,
+    });
+    return [...mounted, ...pins.map(named)];
+  }
+
   async listPins(): Promise<PinView[]> {
     return (await this.#mounts.ask((client) => client.pins())).map(pinView);
   }
 
-  async cacheList(): Promise<CacheEntryView[]> {
-    return (await this.#mounts.ask((client) => client.cache())).entries;
-  }
-
-  async cacheStatus(): Promise<CacheStatusView> {
-    return (await this.#mounts.ask((client) => client.cache())).status;
+  cache(): Promise<CacheView> {
+    return this.#mounts.ask((client) => client.cache());
   }
 
   cachePrune(options: PruneCache): Promise<PrunedCache> {

@@ -6,43 +6,48 @@ import {
   CLOSED,
   type ContainerServices,
   Liveness,
+  type NodeServices,
   parseJson,
   type SessionMessage,
   type SessionOpening,
+  type SessionOrder,
   type SessionSocket,
   type SocketSession,
   sessionOpeningSchema,
 } from '../protocol/index.ts';
+import { NodeSession } from './node-session.ts';
 
 // A gateway that restarts is back before whoever waited there has asked again; more attempts help nobody.
 const ATTEMPTS = 3;
 const RETRY_MS = 200;
 
-/** Comes for the sessions that the scheduler tells of, and joins each to the container that it is for. */
+/** What sessions are joined to. */
+export interface SessionTargets {
+  readonly containers: ContainerServices;
+  readonly node: NodeServices;
+}
+
+/** Comes for the sessions that the scheduler tells of, and joins each to what it is for. */
 export class SessionVisits {
   readonly #join: (sessionId: string) => WebSocket | undefined;
-  readonly #containers: ContainerServices;
+  readonly #targets: SessionTargets;
   readonly #logger: Logger;
   // What was told of and not acknowledged yet: the answer that told of it may come twice.
   readonly #begun = new Set<string>();
   readonly #open = new Set<WebSocket>();
   #ended = false;
 
-  constructor(
-    join: (sessionId: string) => WebSocket | undefined,
-    containers: ContainerServices,
-    logger: Logger,
-  ) {
+  constructor(join: (sessionId: string) => WebSocket | undefined, targets: SessionTargets, logger: Logger) {
     this.#join = join;
-    this.#containers = containers;
+    this.#targets = targets;
     this.#logger = logger;
   }
 
   /** Comes for a session, once however often it is told of. */
-  begin(sessionId: string): void {
-    if (this.#begun.has(sessionId)) return;
-    this.#begun.add(sessionId);
-    this.#visit(sessionId, 1);
+  begin(order: SessionOrder): void {
+    if (this.#begun.has(order.session_id)) return;
+    this.#begun.add(order.session_id);
+    this.#visit(order, 1);
   }
 
   /** What has been begun, to be acknowledged. */
@@ -61,11 +66,11 @@ export class SessionVisits {
     for (const socket of this.#open) socket.close(CLOSED.goingAway, 'the worker ends');
   }
 
-  #visit(sessionId: string, attempt: number): void {
-    const socket = this.#ended ? undefined : this.#join(sessionId);
+  #visit(order: SessionOrder, attempt: number): void {
+    const socket = this.#ended ? undefined : this.#join(order.session_id);
     if (socket === undefined) return;
     socket.binaryType = 'arraybuffer';
-    const visit = new SessionVisit(socket, this.#containers);
+    const visit = new SessionVisit(socket, this.#targets, order.image);
     let opened = false;
     this.#open.add(socket);
     socket.addEventListener('open', () => {
@@ -79,7 +84,7 @@ export class SessionVisits {
       this.#open.delete(socket);
       visit.closed();
       if (opened) return;
-      if (attempt < ATTEMPTS) setTimeout(() => this.#visit(sessionId, attempt + 1), RETRY_MS * attempt);
+      if (attempt < ATTEMPTS) setTimeout(() => this.#visit(order, attempt + 1), RETRY_MS * attempt);
       else this.#logger.info('a session was not there any more', { reason });
     });
   }
@@ -88,13 +93,15 @@ export class SessionVisits {
 /** The worker's end of one session. */
 class SessionVisit {
   readonly #socket: WebSocket;
-  readonly #containers: ContainerServices;
+  readonly #targets: SessionTargets;
+  readonly #image: SessionOrder['image'];
   readonly #liveness: Liveness;
   #session: SocketSession | undefined;
 
-  constructor(socket: WebSocket, containers: ContainerServices) {
+  constructor(socket: WebSocket, targets: SessionTargets, image: SessionOrder['image']) {
     this.#socket = socket;
-    this.#containers = containers;
+    this.#targets = targets;
+    this.#image = image;
     this.#liveness = new Liveness(
       () => this.#send(ALIVE),
       () => this.#lost(),
@@ -133,21 +140,23 @@ class SessionVisit {
   }
 
   #sessionOf(opening: SessionOpening): SocketSession {
+    if (opening.open === 'node') return new NodeSession(this.#targets.node, opening.call, this.#image);
     const { container_id: id } = opening;
+    const { containers } = this.#targets;
     switch (opening.open) {
       case 'attach':
-        return new AttachSession('attach', (_, signal) => this.#containers.attach(id, signal));
+        return new AttachSession('attach', (_, signal) => containers.attach(id, signal));
       case 'exec':
         // What is to be executed has come with the opening: there is nothing to wait for.
-        return new AttachSession('attach', (_, signal) => this.#containers.exec(id, opening.request, signal));
+        return new AttachSession('attach', (_, signal) => containers.exec(id, opening.request, signal));
       case 'kill':
         return new AnswerSession(async () => {
-          await this.#containers.kill(id, opening.signal);
+          await containers.kill(id, opening.signal);
           return { event: 'signaled' };
         });
       case 'usage':
         return new AnswerSession(async () => {
-          const usage = await this.#containers.usage(id);
+          const usage = await containers.usage(id);
           return { event: 'usage', usage: usage === undefined ? null : { ...usage } };
         });
     }

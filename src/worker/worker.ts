@@ -38,6 +38,8 @@ export interface WorkerOptions {
   readonly logger: Logger;
   /** It is there for one command: it leaves the mount server of a service as that started it. */
   readonly brief?: boolean;
+  /** Told of the worker's machine once that can be asked: before a scheduler is waited for. */
+  readonly onNode?: (node: WorkerNode) => void;
 }
 
 const LONGEST_WAIT_MS = 25_000;
@@ -78,25 +80,23 @@ export class Worker {
     context: RunContext;
     runs: Map<string, ContainerRun>;
     hostMounts: HostMounts;
+    node: WorkerNode;
   }) {
     this.#options = parts.options;
     this.#welcome = parts.welcome;
     this.#mounts = parts.mounts;
     this.#context = parts.context;
     this.#runs = parts.runs;
-    const { layout, logger } = parts.options;
+    const { logger } = parts.options;
     this.#hostMounts = parts.hostMounts;
-    this.#node = new WorkerNode({
-      mounts: parts.mounts,
-      hostMounts: this.#hostMounts,
-      userMounts: new UserMounts(layout.userMountSocket),
-      indexes: parts.context.indexes,
-      // The scheduler has to know of it before its credential is another one.
-      onMounted: () => this.#askAnew.abort(),
-    });
+    this.#node = parts.node;
     this.#containers = new WorkerContainers(parts.context.workerId, parts.runs);
     const { link } = parts.options;
-    this.#visits = new SessionVisits((sessionId) => link.joinSession?.(sessionId), this.#containers, logger);
+    this.#visits = new SessionVisits(
+      (sessionId) => link.joinSession?.(sessionId),
+      { containers: this.#containers, node: this.#node },
+      logger,
+    );
   }
 
   /**
@@ -115,8 +115,8 @@ export class Worker {
     const records = findLeftRuns(layout.containers);
     for (const orphan of findOrphans(layout.containers, records)) await cleanContainer(orphan);
     const runs = new Map<string, ContainerRun>();
-    let worker: Worker;
-    let started: Worker | undefined;
+    let worker: Worker | undefined;
+    let node: WorkerNode | undefined;
     const hostMounts = new HostMounts(layout.hostMounts, logger);
     const mounts = await LiveMounts.start({
       settings: mountServerSettings(config, layout),
@@ -127,23 +127,41 @@ export class Worker {
       onLost: (users, reason) => {
         for (const id of users)
           runs.get(id)?.fail(new ImgcredError('MOUNT_FAILED', reason, { hint: 'run it again' }));
-        started?.node.lost(users, reason);
+        node?.lost(users, reason);
       },
     });
+    const registered = (): Worker => {
+      if (worker !== undefined) return worker;
+      throw new ImgcredError('SERVER_UNREACHABLE', 'the worker has not reached its gateway yet', {
+        hint: 'see its log for why',
+      });
+    };
     const spares = new SpareSupervisors(supervisorCommand(), config.spare_supervisors);
     try {
       // Before a scheduler is waited for: the mounts must not hang on their server alone meanwhile.
       const users = records.map((record): [string, LeftUse] => [record.container_id, record]);
       await mounts.adopt(new Map([...users, ...hostMounts.users()]));
+      const indexes = new ImageIndexes(layout.indexes, (digest) =>
+        link.fetchIndex(registered().workerId, digest),
+      );
+      node = new WorkerNode({
+        mounts,
+        hostMounts,
+        userMounts: new UserMounts(layout.userMountSocket),
+        indexes,
+        // The scheduler has to know of it before its credential is another one.
+        onMounted: () => {
+          if (worker !== undefined) worker.#askAnew.abort();
+        },
+      });
+      options.onNode?.(node);
       const description = describeWorker(config, layout, runtime, records.map(heldOf));
       const welcome = await untilReachable(() => link.register(description, signal), logger, signal);
       const context: RunContext = {
         link,
-        workerId: () => worker.#welcome.worker_id,
+        workerId: () => registered().workerId,
         mounts,
-        indexes: new ImageIndexes(layout.indexes, (digest) =>
-          link.fetchIndex(worker.#welcome.worker_id, digest),
-        ),
+        indexes,
         runtime,
         spares,
         lingerMs: config.mount_linger_ms,
@@ -151,8 +169,7 @@ export class Worker {
         filters: layout.seccompFilters,
         logger,
       };
-      worker = new Worker({ options, welcome, mounts, context, runs, hostMounts });
-      started = worker;
+      worker = new Worker({ options, welcome, mounts, context, runs, hostMounts, node });
       worker.#adopt(records);
       worker.#loops = Promise.all([worker.#takeRequests(), worker.#heartbeat(), worker.#followOrders()]);
       return worker;
@@ -161,6 +178,10 @@ export class Worker {
       await mounts.stop(records.length === 0);
       throw thrown;
     }
+  }
+
+  get workerId(): string {
+    return this.#welcome.worker_id;
   }
 
   /** What this worker does for its machine beside running containers. */
@@ -273,7 +294,7 @@ export class Worker {
       for (const { image_id } of done.credentials) this.#credentials.delete(image_id);
       this.#visits.told(done.sessions);
       for (const update of orders.credentials) void this.#useCredential(update);
-      for (const sessionId of orders.sessions) this.#visits.begin(sessionId);
+      for (const session of orders.sessions) this.#visits.begin(session);
       this.#obey(orders, asked);
     });
   }

@@ -143,6 +143,25 @@ test('a worker of its own process is given it for the mounts that it has found',
   await eventually(async () => ((await read('b')) === 0 ? true : undefined));
 }, 60_000);
 
+test('a worker on another machine is given it for what was mounted there by order', async () => {
+  door.change(FIRST);
+  await using cluster = await Cluster.make('--insecure-registry', door.host, '--lease', '3');
+  const directory = cluster.path('mnt');
+  await mkdir(directory);
+  const read = async (name: string) => (await readInProcess(join(directory, name))).code;
+  await cluster.start('gateway,scheduler', { args: ['--listen', '127.0.0.1:0'] });
+  await cluster.call('PUT', `/v1/secrets/${secret}`, { credentials: login(FIRST), registry: door.host });
+  await cluster.call('POST', '/v1/images', { reference: image, secret });
+  const gateway = ['--gateway', `http://${cluster.door.address}`, '--worker-name', 'edge'];
+  const token = await cluster.workerToken();
+  await cluster.start('worker', { data: 'edge', args: [...LAZY, ...gateway, '--token-file', token] });
+  await cluster.call('POST', '/v1/node/mounts?worker=edge', { image, target: directory });
+  expect(await read('a')).toBe(0);
+  door.change(SECOND);
+  await cluster.call('PUT', `/v1/secrets/${secret}`, { credentials: login(SECOND) });
+  await eventually(async () => ((await read('b')) === 0 ? true : undefined));
+}, 60_000);
+
 test('two tags of one image share a mount, which reads with what opens the tag that is in use', async () => {
   door.change(FIRST);
   await using sandbox = await Sandbox.make();

@@ -1,19 +1,17 @@
-import { z } from 'zod';
 import { formatBytes, parseBytes } from '../../config/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
-import { cacheEntrySchema, cacheStatusSchema, prunedCacheSchema } from '../../protocol/index.ts';
+import { type CacheView, cacheViewSchema, prunedCacheSchema } from '../../protocol/index.ts';
 import type { Command, Invocation } from '../command.ts';
-import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import { CONNECTION_OPTIONS, ROLE_OPTIONS } from '../context.ts';
 import { print, printJson } from '../output.ts';
 import { formatAge, formatTable } from '../table.ts';
-
-const cacheShape = z.object({ entries: z.array(cacheEntrySchema), status: cacheStatusSchema });
+import { connectToNode, onWorker, WORKER_OPTION } from '../worker-option.ts';
 
 export const cacheList: Command = {
   words: ['cache', 'ls'],
-  summary: 'List what is in this machine’s content cache',
+  summary: 'List what is in a machine’s content cache',
   examples: ['imgcred cache ls'],
-  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
     const { entries } = await ask(invocation);
@@ -35,9 +33,9 @@ export const cacheList: Command = {
 
 export const cacheStat: Command = {
   words: ['cache', 'stat'],
-  summary: 'Show the size of this machine’s content cache',
-  examples: ['imgcred cache stat'],
-  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  summary: 'Show the size of a machine’s content cache',
+  examples: ['imgcred cache stat', 'imgcred cache stat --worker edge-1'],
+  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
     const { status } = await ask(invocation);
@@ -70,6 +68,7 @@ export const cachePrune: Command = {
   options: {
     to: { value: 'SIZE', help: 'only the longest unused, until the cache is no larger than this' },
     'unused-for': { value: 'DURATION', help: 'only what was not used for so long: 30m, 12h, 7d' },
+    ...WORKER_OPTION,
     ...CONNECTION_OPTIONS,
     ...ROLE_OPTIONS,
   },
@@ -81,17 +80,22 @@ export const cachePrune: Command = {
       ...(to === undefined ? {} : { to_bytes: parseBytes(to) }),
       ...(unusedFor === undefined ? {} : { unused_for_ms: parseDuration('--unused-for', unusedFor) }),
     };
-    await using connection = await connect(invocation, { worker: 'now' });
-    const pruned = await connection.client.json(prunedCacheSchema, 'POST', '/v1/node/cache/prune', body);
+    await using connection = await connectToNode(invocation);
+    const pruned = await connection.client.json(
+      prunedCacheSchema,
+      'POST',
+      onWorker(invocation, '/v1/node/cache/prune'),
+      body,
+    );
     if (invocation.flag('json')) await printJson(pruned);
     else await print(`freed ${formatBytes(pruned.bytes)} in ${pruned.entries} files\n`);
     return 0;
   },
 };
 
-async function ask(invocation: Invocation): Promise<z.infer<typeof cacheShape>> {
-  await using connection = await connect(invocation, { worker: 'now' });
-  return await connection.client.json(cacheShape, 'GET', '/v1/node/cache');
+async function ask(invocation: Invocation): Promise<CacheView> {
+  await using connection = await connectToNode(invocation);
+  return await connection.client.json(cacheViewSchema, 'GET', onWorker(invocation, '/v1/node/cache'));
 }
 
 const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };

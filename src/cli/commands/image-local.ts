@@ -9,27 +9,28 @@ import {
   pinViewSchema,
 } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
-import type { Command } from '../command.ts';
-import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
+import type { Command, Invocation } from '../command.ts';
+import { CONNECTION_OPTIONS, ROLE_OPTIONS } from '../context.ts';
 import { ProgressLine, print, printJson } from '../output.ts';
 import { formatAge, formatTable } from '../table.ts';
+import { connectToNode, onWorker, WORKER_OPTION } from '../worker-option.ts';
 
 const pathOf = (image: string) => `/v1/images/${encodeURIComponent(image)}`;
 
 export const imageDu: Command = {
   words: ['image', 'du'],
-  summary: 'Show how much of an image is on this machine, layer by layer',
+  summary: 'Show how much of an image is on a machine, layer by layer',
   usage: 'IMAGE',
   description:
     'LOCAL is what can be read with the registry gone, of the unpacked SIZE; MISSING is what would have to be fetched,\n' +
     'compressed; LAST START is what the last start of the image touched, compressed. Files that an upper layer hides\n' +
     'count for nothing.',
   examples: ['imgcred image du registry.example.com/app:1'],
-  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [1, 1],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: 'now' });
-    const state = await localState(connection.client, invocation.positionals[0] ?? '');
+    await using connection = await connectToNode(invocation);
+    const state = await localState(invocation, connection.client, invocation.positionals[0] ?? '');
     if (invocation.flag('json')) await printJson(state);
     else {
       const rows = state.layers.map((layer) => [
@@ -55,14 +56,17 @@ export const imagePin: Command = {
   usage: 'IMAGE',
   description:
     'Waits until every file can be read with the registry gone. The pin stays if that fails: doing it again goes on.',
-  examples: ['imgcred image pin registry.example.com/app:1', 'imgcred image pins'],
-  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  examples: [
+    'imgcred image pin registry.example.com/app:1',
+    'imgcred image pin registry.example.com/app:1 --worker edge-1',
+  ],
+  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [1, 1],
   async run(invocation) {
     const image = invocation.positionals[0] ?? '';
-    await using connection = await connect(invocation, { worker: 'now' });
-    const fetched = await pin(connection.client, image);
-    if (invocation.flag('json')) await printJson(await localState(connection.client, image));
+    await using connection = await connectToNode(invocation);
+    const fetched = await pin(invocation, connection.client, image);
+    if (invocation.flag('json')) await printJson(await localState(invocation, connection.client, image));
     else await print(`${image} is wholly local and pinned; fetched ${formatBytes(fetched)}\n`);
     return 0;
   },
@@ -72,12 +76,12 @@ export const imagePins: Command = {
   words: ['image', 'pins'],
   summary: 'List the pinned images of the workspace',
   examples: ['imgcred image pins'],
-  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: 'now' });
+    await using connection = await connectToNode(invocation);
     const schema = z.object({ pins: z.array(pinViewSchema) });
-    const { pins } = await connection.client.json(schema, 'GET', '/v1/node/pins');
+    const { pins } = await connection.client.json(schema, 'GET', onWorker(invocation, '/v1/node/pins'));
     if (invocation.flag('json')) await printJson(pins);
     else {
       const rows = pins.map((entry) => [
@@ -96,28 +100,29 @@ export const imageUnpin: Command = {
   summary: 'Let an image’s content be evicted again',
   usage: 'IMAGE…',
   examples: ['imgcred image unpin registry.example.com/app:1'],
-  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [1, 1000],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: 'now' });
+    await using connection = await connectToNode(invocation);
     for (const image of invocation.positionals) {
-      await connection.client.fetch('DELETE', `${pathOf(image)}/pin`);
+      await connection.client.fetch('DELETE', onWorker(invocation, `${pathOf(image)}/pin`));
       await print(`${image}\n`);
     }
     return 0;
   },
 };
 
-function localState(client: ApiClient, image: string): Promise<ContentState> {
-  return client.json(contentStateSchema, 'GET', `${pathOf(image)}/local`);
+function localState(invocation: Invocation, client: ApiClient, image: string): Promise<ContentState> {
+  return client.json(contentStateSchema, 'GET', onWorker(invocation, `${pathOf(image)}/local`));
 }
 
 /** Pins, showing how it goes. Answers the bytes that it took. */
-async function pin(client: ApiClient, image: string): Promise<number> {
+async function pin(invocation: Invocation, client: ApiClient, image: string): Promise<number> {
+  const path = onWorker(invocation, `${pathOf(image)}/pin`);
   const progress = new ProgressLine();
   let first: number | undefined;
   try {
-    for await (const line of client.lines(pinLineSchema, 'POST', `${pathOf(image)}/pin`)) {
+    for await (const line of client.lines(pinLineSchema, 'POST', path)) {
       if (line.kind === 'done') return line.bytes_fetched;
       if (line.kind === 'error') throw errorOf(line.error);
       first ??= line.missing_bytes;

@@ -1,24 +1,19 @@
-import { resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import { z } from 'zod';
-import { formatBytes } from '../../config/index.ts';
+import { type Config, dataLayout, formatBytes } from '../../config/index.ts';
 import { ImgcredError } from '../../errors/index.ts';
 import { type NodeMount, nodeMountSchema } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
-import type { Command } from '../command.ts';
-import {
-  CONNECTION_OPTIONS,
-  configOf,
-  connect,
-  namesServer,
-  ROLE_OPTIONS,
-  stderrLogger,
-} from '../context.ts';
+import type { Command, Invocation } from '../command.ts';
+import { CONNECTION_OPTIONS, configOf, namesServer, ROLE_OPTIONS, stderrLogger } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
+import { loneWorker } from '../local-socket.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
 import { formatTable } from '../table.ts';
 import { prepareUserMount, unmountForUser } from '../user-mount.ts';
+import { connectToNode, namedWorker, onWorker, WORKER_OPTION } from '../worker-option.ts';
 
 export const mount: Command = {
   words: ['mount'],
@@ -32,19 +27,26 @@ export const mount: Command = {
     'imgcred mount registry.example.com/app:1 /mnt',
     'imgcred mount registry.example.com/app:1 /mnt && du -sh /mnt/usr; imgcred umount /mnt',
   ],
-  options: { ...CREDENTIAL_OPTIONS, ...INDEX_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: {
+    ...CREDENTIAL_OPTIONS,
+    ...INDEX_OPTION,
+    ...WORKER_OPTION,
+    ...CONNECTION_OPTIONS,
+    ...ROLE_OPTIONS,
+  },
   positionals: [2, 2],
   async run(invocation) {
     const [image = '', directory = ''] = invocation.positionals;
-    const target = resolve(directory);
+    const target = directoryOf(invocation, directory);
     const index = indexRequest(invocation);
-    if (!namesServer(invocation)) {
-      const config = configOf(invocation);
+    const config = configOf(invocation);
+    if (await mountsHere(invocation, config)) {
       await prepareUserMount(config, target, stderrLogger({ log_level: 'warn' }));
     }
-    await using connection = await connect(invocation, { worker: 'now' });
+    await using connection = await connectToNode(invocation);
     const { client } = connection;
-    const ask = () => client.json(nodeMountSchema, 'POST', '/v1/node/mounts', { image, target });
+    const ask = () =>
+      client.json(nodeMountSchema, 'POST', onWorker(invocation, '/v1/node/mounts'), { image, target });
     let mounted: NodeMount;
     try {
       mounted = await ask();
@@ -70,14 +72,14 @@ export const mount: Command = {
 
 export const mountList: Command = {
   words: ['mount', 'ls'],
-  summary: 'List the lazy mounts of this machine, with what they have fetched and what failed',
+  summary: 'List the lazy mounts of a machine, with what they have fetched and what failed',
   examples: ['imgcred mount ls', 'imgcred mount ls --json'],
-  options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
-    await using connection = await connect(invocation, { worker: 'now' });
+    await using connection = await connectToNode(invocation);
     const schema = z.object({ mounts: z.array(nodeMountSchema) });
-    const { mounts } = await connection.client.json(schema, 'GET', '/v1/node/mounts');
+    const { mounts } = await connection.client.json(schema, 'GET', onWorker(invocation, '/v1/node/mounts'));
     if (invocation.flag('json')) await printJson(mounts);
     else {
       const rows = mounts.map((entry) => [
@@ -101,6 +103,7 @@ export const umount: Command = {
   examples: ['imgcred umount /mnt'],
   options: {
     force: { short: 'f', help: 'also while it is in use: who has files open may go on, nobody else sees it' },
+    ...WORKER_OPTION,
     ...CONNECTION_OPTIONS,
     ...ROLE_OPTIONS,
   },
@@ -108,19 +111,35 @@ export const umount: Command = {
   async run(invocation) {
     const force = invocation.flag('force');
     const others: string[] = [];
-    for (const target of invocation.positionals.map((directory) => resolve(directory))) {
-      if (!namesServer(invocation) && (await unmountForUser(target, force))) await print(`${target}\n`);
+    const here = await mountsHere(invocation, configOf(invocation));
+    for (const target of invocation.positionals.map((directory) => directoryOf(invocation, directory))) {
+      if (here && (await unmountForUser(target, force))) await print(`${target}\n`);
       else others.push(target);
     }
     if (others.length === 0) return 0;
-    await using connection = await connect(invocation, { worker: 'now' });
+    await using connection = await connectToNode(invocation);
     for (const target of others) {
-      await connection.client.fetch('POST', '/v1/node/umount', { target, force });
+      await connection.client.fetch('POST', onWorker(invocation, '/v1/node/umount'), { target, force });
       await print(`${target}\n`);
     }
     return 0;
   },
 };
+
+/** A directory as the server is told of it. @throws ImgcredError USAGE for a relative one on another machine */
+function directoryOf(invocation: Invocation, named: string): string {
+  if (namedWorker(invocation) === undefined || isAbsolute(named)) return resolve(named);
+  throw new ImgcredError('USAGE', `${named} is to be a directory on the worker’s machine`, {
+    hint: 'write it from the root, beginning with /',
+  });
+}
+
+/** Whether the mount is to be on the machine that this command runs on. */
+async function mountsHere(invocation: Invocation, config: Config): Promise<boolean> {
+  const named = namedWorker(invocation);
+  if (named === undefined) return !namesServer(invocation);
+  return (await loneWorker(dataLayout(config.data_dir)))?.name === named;
+}
 
 /** Whether a failed request was not for want of the image. */
 async function isKnown(thrown: unknown, image: string, look: () => Promise<unknown>): Promise<boolean> {

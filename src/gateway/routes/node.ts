@@ -1,14 +1,15 @@
 import { ImgcredError, toImgcredError } from '../../errors/index.ts';
 import {
-  type ImageRequests,
+  type ImageOrder,
   mountImageSchema,
-  type NodeServices,
   type PinLine,
   pruneCacheSchema,
   unmountImageSchema,
 } from '../../protocol/index.ts';
-import { formatReference } from '../../reference/index.ts';
-import { findImage, normalReference } from '../find-image.ts';
+import { formatReference, normalReference } from '../../reference/index.ts';
+import { findImage } from '../find-image.ts';
+import type { Identity } from '../identity.ts';
+import type { Nodes } from '../nodes.ts';
 import {
   type GatewayContext,
   parameter,
@@ -19,28 +20,22 @@ import {
 } from '../routing.ts';
 import { ndjson } from '../streams.ts';
 
-export interface NodeRoutesOptions {
-  /** The worker of this process, started where it is not yet; undefined where there will be none. */
-  readonly node: () => Promise<NodeServices | undefined>;
-  readonly images: ImageRequests | undefined;
-}
-
-/** What the worker on this machine does beside running containers: mounts, pins, the content cache. */
-export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
-  const here = async (): Promise<NodeServices> => {
-    const services = await node();
-    if (services !== undefined) return services;
-    throw new ImgcredError('UNSUPPORTED', 'this server has no worker in its own process', {
-      hint: 'ask on the machine that the worker runs on, with --data-dir',
-    });
+/**
+ * What workers do beside running containers: mounts, pins, the content cache. `?worker=NAME` says whose machine is
+ * meant; without it, it is the server's own.
+ */
+export function nodeRoutes(nodes: Nodes): Route[] {
+  const nodeOf = (c: GatewayContext) => {
+    const named = namedWorker(c);
+    return named === undefined ? nodes.here() : nodes.of(named);
   };
-  /** The image that a request is about, with its credential. */
-  const open = async ({ workspace, identity }: Scope, named: string, purpose: string) => {
-    const image = findImage(workspace, named);
-    if (images !== undefined)
-      return images.requestImage(workspace.id, image.id, { actor: identity.actor, purpose });
-    throw new ImgcredError('UNSUPPORTED', 'this server has no scheduler in its own process');
-  };
+  /** The image that a request is about, for whom and what for. */
+  const orderOf = ({ workspace, identity }: Scope, named: string, purpose: string): ImageOrder => ({
+    workspace_id: workspace.id,
+    image_id: findImage(workspace, named).id,
+    actor: identity.actor,
+    purpose,
+  });
   return [
     {
       method: 'post',
@@ -49,30 +44,32 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'Start the worker of a command that acts as the server, where it has none yet',
       async handle(c) {
         requireLocal(c);
-        return c.json({ worker: (await node()) !== undefined });
+        return c.json({ worker: await nodes.hasOwn() });
       },
     },
     {
       method: 'post',
       path: '/v1/node/mounts',
       role: 'admin',
-      summary: 'Mount an image at a directory of the host; over the Unix socket only',
+      summary:
+        'Mount an image at a directory of a worker’s host; of the server’s own over the Unix socket only',
       async handle(c, scope) {
-        requireLocal(c);
+        requireMayMount(c, scope.identity);
         const { image, target } = await readBody(c, mountImageSchema);
-        const services = await here();
-        return c.json(await services.mountImage(await open(scope, image, 'mount'), target), 201);
+        const node = await nodeOf(c);
+        return c.json(await node.mountImage(orderOf(scope, image, 'mount'), target), 201);
       },
     },
     {
       method: 'post',
       path: '/v1/node/umount',
       role: 'admin',
-      summary: 'Unmount an image from a directory of the host; over the Unix socket only',
-      async handle(c) {
-        requireLocal(c);
+      summary:
+        'Unmount an image from a directory of a worker’s host; of the server’s own over the Unix socket only',
+      async handle(c, { identity }) {
+        requireMayMount(c, identity);
         const { target, force } = await readBody(c, unmountImageSchema);
-        await (await here()).unmountImage(target, force);
+        await (await nodeOf(c)).unmountImage(target, force);
         return c.json({ target });
       },
     },
@@ -80,20 +77,20 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       method: 'get',
       path: '/v1/node/mounts',
       role: 'admin',
-      summary: 'List the lazy mounts of this node: bytes fetched, failures by class',
+      summary: 'List the lazy mounts of a node: bytes fetched, failures by class',
       async handle(c, { identity }) {
         requireUnbound(identity);
-        return c.json({ mounts: await (await here()).listMounts() });
+        return c.json({ mounts: await (await nodeOf(c)).listMounts() });
       },
     },
     {
       method: 'get',
       path: '/v1/images/:id/local',
       role: 'runner',
-      summary: 'How much of an image is on this node, layer by layer',
+      summary: 'How much of an image is on a node, layer by layer',
       async handle(c, { workspace }) {
         const image = findImage(workspace, parameter(c, 'id'));
-        const state = await (await here()).imageState({
+        const state = await (await nodeOf(c)).imageState({
           workspace_id: workspace.id,
           image_id: image.id,
           reference: image.reference,
@@ -108,9 +105,9 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       role: 'operator',
       summary: 'Make an image wholly local and keep it; application/x-ndjson with progress',
       async handle(c, scope) {
-        const services = await here();
-        const request = await open(scope, parameter(c, 'id'), 'pin');
-        return ndjson(pinLines(services.pin(request, c.req.raw.signal)));
+        const node = await nodeOf(c);
+        const order = orderOf(scope, parameter(c, 'id'), 'pin');
+        return ndjson(pinLines(node.pin(order, c.req.raw.signal)));
       },
     },
     {
@@ -120,7 +117,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'Let an image be evicted again',
       async handle(c, { workspace }) {
         const named = nameOf(parameter(c, 'id'));
-        return c.json(await (await here()).unpin({ workspace_id: workspace.id, named }));
+        return c.json(await (await nodeOf(c)).unpin({ workspace_id: workspace.id, named }));
       },
     },
     {
@@ -129,7 +126,7 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       role: 'runner',
       summary: 'List the pinned images of the workspace',
       async handle(c, { workspace }) {
-        const pins = await (await here()).listPins();
+        const pins = await (await nodeOf(c)).listPins();
         return c.json({ pins: pins.filter((pin) => pin.workspace_id === workspace.id) });
       },
     },
@@ -137,11 +134,10 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       method: 'get',
       path: '/v1/node/cache',
       role: 'admin',
-      summary: 'What is in the content cache of this node',
+      summary: 'What is in the content cache of a node',
       async handle(c, { identity }) {
         requireUnbound(identity);
-        const services = await here();
-        return c.json({ entries: await services.cacheList(), status: await services.cacheStatus() });
+        return c.json(await (await nodeOf(c)).cache());
       },
     },
     {
@@ -151,17 +147,40 @@ export function nodeRoutes({ node, images }: NodeRoutesOptions): Route[] {
       summary: 'Delete cached content that no mount and no pin holds',
       async handle(c, { identity }) {
         requireUnbound(identity);
-        return c.json(await (await here()).cachePrune(await readBody(c, pruneCacheSchema)));
+        return c.json(await (await nodeOf(c)).cachePrune(await readBody(c, pruneCacheSchema)));
       },
     },
   ];
 }
 
-// A token's holder may be on another machine, and must not choose directories of this one.
+function namedWorker(c: GatewayContext): string | undefined {
+  const named = c.req.query('worker');
+  return named === '' ? undefined : named;
+}
+
+/** Refuses all but the machine's own user. @throws ImgcredError FORBIDDEN */
 function requireLocal(c: GatewayContext): void {
   if (c.env.local) return;
-  throw new ImgcredError('FORBIDDEN', 'only the machine’s own user may mount on its directories', {
+  throw new ImgcredError('FORBIDDEN', 'only the machine’s own user may ask for that', {
     hint: 'run the command on the server’s machine, with its --data-dir',
+  });
+}
+
+/**
+ * A token's holder may be on another machine, and must not take its directories for the server's. Who names a worker
+ * knows whose they are; he gets no more than by a container there that a directory of the host is bound into, which
+ * takes the same token.
+ *
+ * @throws ImgcredError FORBIDDEN, NOT_FOUND
+ */
+function requireMayMount(c: GatewayContext, identity: Identity): void {
+  if (c.env.local) return;
+  if (namedWorker(c) !== undefined) {
+    requireUnbound(identity);
+    return;
+  }
+  throw new ImgcredError('FORBIDDEN', 'only the machine’s own user may mount on its directories', {
+    hint: 'run the command on the server’s machine, with its --data-dir, or say whose directory it is with --worker NAME',
   });
 }
 

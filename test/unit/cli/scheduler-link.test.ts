@@ -7,6 +7,7 @@ import { createLogger } from '../../../src/observability/index.ts';
 import {
   ChangeSignals,
   containerSignal,
+  type ImageOrder,
   QUEUE_SIGNAL,
   type SocketSession,
 } from '../../../src/protocol/index.ts';
@@ -34,9 +35,9 @@ afterEach(() => {
 /** A scheduler's end on the socket, with the calls that it was told of. */
 function scheduler() {
   const signals = new ChangeSignals();
-  const calls: string[][] = [];
-  const note = (what: string) => (workerId: string, sessionId: string) => {
-    calls.push([what, workerId, sessionId]);
+  const calls: unknown[][] = [];
+  const note = (what: string) => (workerId: string, sessionId: string, image?: ImageOrder) => {
+    calls.push([what, workerId, sessionId, ...(image === undefined ? [] : [image])]);
     signals.signal('noted');
   };
   rmSync(path, { force: true });
@@ -92,7 +93,8 @@ test('who waits is woken when the scheduler comes back: what it changed before i
 });
 
 test('calls for workers get through, those of before too, and those that were recalled do not', async () => {
-  link.call('wrk_1', SESSION);
+  const image = { workspace_id: 'ws_1', image_id: 'img_1', actor: 'token ada', purpose: 'pin' };
+  link.call('wrk_1', SESSION, image);
   link.call('wrk_2', SESSION.replaceAll('5', '6'));
   link.recall('wrk_2', SESSION.replaceAll('5', '6'));
   await using far = scheduler();
@@ -100,7 +102,7 @@ test('calls for workers get through, those of before too, and those that were re
   link.recall('wrk_1', SESSION);
   while (far.calls.length < 2) await far.signals.wait(['noted'], FOR_EVER_MS);
   expect(far.calls).toEqual([
-    ['call', 'wrk_1', SESSION],
+    ['call', 'wrk_1', SESSION, image],
     ['recall', 'wrk_1', SESSION],
   ]);
 });

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { WorkerSessions } from '../../../src/gateway/index.ts';
 import {
   encodeOutput,
+  type NodeMessage,
   type SessionMessage,
   type SocketSession,
   WINDOW_BYTES,
@@ -13,14 +14,16 @@ const PIECE = 32 << 10;
 function world(options: { comes?: boolean; comesWithinMs?: number } = {}) {
   const { comes = true, comesWithinMs = 60_000 } = options;
   const calls: string[] = [];
+  const images: unknown[] = [];
   const recalled: string[] = [];
   const heard: (string | Uint8Array)[] = [];
   const closed = Promise.withResolvers<number>();
   const came = Promise.withResolvers<SocketSession>();
   const sessions = new WorkerSessions({
     calls: {
-      call: (_, id) => {
+      call: (_, id, image) => {
         calls.push(id);
+        if (image !== undefined) images.push(image);
         if (!comes) return;
         queueMicrotask(() => {
           const session = sessions.take(id);
@@ -44,8 +47,10 @@ function world(options: { comes?: boolean; comesWithinMs?: number } = {}) {
     heard,
     closed: closed.promise,
     containers: sessions.of('wrk_1'),
+    node: sessions.node('wrk_1'),
+    images,
     /** What the worker says. */
-    say: async (...messages: (SessionMessage | Uint8Array)[]) => {
+    say: async (...messages: (SessionMessage | NodeMessage | Uint8Array)[]) => {
       const session = await came.promise;
       for (const each of messages) session.received(each instanceof Uint8Array ? each : JSON.stringify(each));
     },
@@ -150,5 +155,56 @@ describe('a session with a worker', () => {
     await say(piece);
     expect(await closed).toBe(1008);
     expect(await codeOf(streams.exit)).toBe('INTERNAL');
+  });
+});
+
+describe('a session with a worker’s machine', () => {
+  const ORDER = { workspace_id: 'ws_1', image_id: 'img_1', actor: 'token ada', purpose: 'pin' };
+
+  test('has the image told to the worker by the one who calls it, and is not told it itself', async () => {
+    const { node, images, heard, say } = world();
+    const lines = Array.fromAsync(node.pin(ORDER));
+    const line = { kind: 'done' as const, bytes_fetched: 7 };
+    await say({ event: 'line', line }, { event: 'answered' });
+    expect(await lines).toEqual([line]);
+    expect(images).toEqual([ORDER]);
+    expect(heard).toEqual(['{"open":"node","call":{"op":"pin"}}']);
+  });
+
+  test('puts an answer together from its parts', async () => {
+    const { node, say } = world();
+    const pruned = node.cachePrune({});
+    await say({ event: 'part', text: '{"bytes":1' }, { event: 'part', text: '2,"entries":3}' });
+    await say({ event: 'answered' });
+    expect(await pruned).toEqual({ bytes: 12, entries: 3 });
+  });
+
+  test('gives the worker’s error as it was, and one of its own for an answer that is none', async () => {
+    const refused = world();
+    const mounting = refused.node.mountImage(ORDER, '/mnt');
+    const error = { code: 'CONFLICT', message: 'something is there', hint: 'look' };
+    await refused.say({ event: 'failed', error });
+    await expect(mounting).rejects.toMatchObject(error);
+    const odd = world();
+    const listing = odd.node.listPins();
+    await odd.say({ event: 'part', text: '{"pins":1}' }, { event: 'answered' });
+    expect(await codeOf(listing)).toBe('INTERNAL');
+  });
+
+  test('ends with an error where the connection breaks, and when nobody waits for it any more', async () => {
+    const broken = world();
+    const listing = broken.node.listMounts();
+    await broken.leave();
+    expect(await codeOf(listing)).toBe('SERVER_UNREACHABLE');
+    const left = world();
+    const abort = new AbortController();
+    const lines = left.node.pin(ORDER, abort.signal);
+    const first = lines.next();
+    await left.say({ event: 'line', line: { kind: 'progress', missing_bytes: 2, missing_spans: 1 } });
+    expect((await first).value).toMatchObject({ missing_bytes: 2 });
+    const second = codeOf(lines.next());
+    abort.abort();
+    expect(await second).toBe('CANCELLED');
+    expect(await left.closed).toBe(1000);
   });
 });

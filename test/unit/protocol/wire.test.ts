@@ -102,7 +102,19 @@ describe('orders on the wire', () => {
       { ...mark, image_credentials: new Secret(secret) },
       { ...mark, image_id: 'img_2', version: 'none', image_credentials: undefined },
     ],
-    sessions: ['5e'.repeat(32)],
+    sessions: [
+      { session_id: '5e'.repeat(32) },
+      {
+        session_id: '6e'.repeat(32),
+        image: {
+          workspace_id: 'ws_1',
+          image: order.image,
+          credential_version: 'sec_1@2',
+          image_credentials: new Secret(secret),
+        },
+      },
+      { session_id: '7e'.repeat(32), image: { refused: { code: 'NOT_FOUND', message: 'it is gone' } } },
+    ],
   };
 
   test('carry their credentials sealed, and open to what they were', async () => {
@@ -115,7 +127,14 @@ describe('orders on the wire', () => {
       secret,
       undefined,
     ]);
-    expect({ ...opened, credentials: [] }).toEqual({ ...orders, credentials: [] });
+    const [plain, withImage, refused] = opened.sessions;
+    expect([plain, refused]).toEqual([orders.sessions[0], orders.sessions[2]]);
+    const image = withImage?.image;
+    if (image === undefined || 'refused' in image) throw new Error('the image is missing');
+    expect(image.image_credentials?.reveal()).toBe(secret);
+    expect(image).toMatchObject({ workspace_id: 'ws_1', image: order.image, credential_version: 'sec_1@2' });
+    const rest = { credentials: [], sessions: [] };
+    expect({ ...opened, ...rest }).toEqual({ ...orders, ...rest });
   });
 
   test('do not open once a credential was moved to another image, version or workspace', async () => {

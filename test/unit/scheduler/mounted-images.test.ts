@@ -92,6 +92,47 @@ describe('a worker of another process', () => {
   });
 });
 
+describe('a worker of another process that an image was ordered for', () => {
+  const ordered = async (world: World) => {
+    const { worker_id } = await world.scheduler.enrol(describeWorker('edge'), proof());
+    const order = { workspace_id: world.workspace, image_id: world.image.id, actor: 'ada', purpose: 'mount' };
+    const sessionId = '5e'.repeat(32);
+    world.scheduler.calls.call(worker_id, sessionId, order);
+    expect(await ordersFor(world, worker_id, [])).toEqual([]);
+    world.scheduler.calls.recall(worker_id, sessionId);
+    return worker_id;
+  };
+
+  test('is given what its secret is changed to, from before it says that the image is mounted', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await ordered(world);
+    await rotate(world, 'second');
+    expect(await ordersFor(world, worker, [])).toMatchObject([{ version: `${world.secret.id}@2` }]);
+    await rotate(world, 'third');
+    expect(await ordersFor(world, worker, [current(world)])).toMatchObject([
+      { version: `${world.secret.id}@3` },
+    ]);
+  });
+
+  test('is given nothing more once it has unmounted it', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await ordered(world);
+    await ordersFor(world, worker, [current(world)]);
+    await ordersFor(world, worker, []);
+    await rotate(world, 'second');
+    expect(await ordersFor(world, worker, [current(world)])).toEqual([]);
+  });
+
+  test('is given nothing more when it did not mount it', async () => {
+    await using world = await openSchedulerWorld();
+    const worker = await ordered(world);
+    world.clock.now += 180_001;
+    await ordersFor(world, worker, []);
+    await rotate(world, 'second');
+    expect(await ordersFor(world, worker, [current(world)])).toEqual([]);
+  });
+});
+
 test('what a worker is still to be given is known before it asks', async () => {
   await using world = await openSchedulerWorld();
   const worker = await world.register();

@@ -386,8 +386,9 @@ describe('a session', () => {
     const worker = await world.register();
     const waiting = world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000);
     world.scheduler.calls.call(worker, SESSION);
-    expect((await waiting).sessions).toEqual([SESSION]);
-    expect((await world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000)).sessions).toEqual([SESSION]);
+    const told = [{ session_id: SESSION }];
+    expect((await waiting).sessions).toEqual(told);
+    expect((await world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000)).sessions).toEqual(told);
     const done = { ...NOTHING_DONE, sessions: [SESSION] };
     expect((await world.scheduler.nextOrders(worker, done, 0)).sessions).toEqual([]);
     expect((await world.scheduler.nextOrders(worker, NOTHING_DONE, 0)).sessions).toEqual([]);
@@ -405,6 +406,34 @@ describe('a session', () => {
     world.scheduler.calls.call(a, SESSION);
     world.clock.now += 60_001;
     expect(await sessionsOf(a)).toEqual([]);
+  });
+});
+
+describe('a session that is about an image', () => {
+  const SESSION = '5e'.repeat(32);
+  const told = async (world: Awaited<ReturnType<typeof openSchedulerWorld>>, image_id: string) => {
+    const worker = await world.register();
+    const order = { workspace_id: world.workspace, image_id, actor: 'token ada', purpose: 'pin' };
+    world.scheduler.calls.call(worker, SESSION, order);
+    const { sessions } = await world.scheduler.nextOrders(worker, NOTHING_DONE, 60_000);
+    return sessions[0]?.image;
+  };
+
+  test('brings it with its credential as that is now, in the name of who asked', async () => {
+    await using world = await openSchedulerWorld();
+    await world.secrets.store.set(world.workspace, SECRET_NAME, loginOf('second'), ME, 'none');
+    const image = await told(world, world.image.id);
+    if (image === undefined || 'refused' in image) throw new Error('the image is missing');
+    expect(image.image.id).toBe(world.image.id);
+    expect(image.image_credentials?.reveal()).toContain('"PASSWORD":"second"');
+    const uses = world.secrets.audit.list().filter(({ action }) => action === 'secret.use');
+    expect(uses[0]).toMatchObject({ actor: 'token ada' });
+  });
+
+  test('says why it does not bring it, and what else the worker is told comes all the same', async () => {
+    await using world = await openSchedulerWorld();
+    const gone = `img_${'0'.repeat(26)}`;
+    expect(await told(world, gone)).toMatchObject({ refused: { code: 'NOT_FOUND' } });
   });
 });
 

@@ -48,7 +48,9 @@ describe('what a start touched', () => {
     const [first, second] = [await world.register('first'), await world.register('second')];
     expect((await run(world, world.image.id, first, packed(4, 2))).trace).toBeUndefined();
     expect(tracedSpans((await run(world, world.image.id, second)).trace)).toEqual([4, 2]);
-    const { trace } = await world.scheduler.requestImage(world.workspace, world.image.id, {
+    const { trace } = await world.scheduler.requestImage({
+      workspace_id: world.workspace,
+      image_id: world.image.id,
       actor: 'me',
       purpose: 'mount',
     });

@@ -7,19 +7,19 @@ const ALLOWED: Record<string, readonly string[]> = {
   errors: [],
   reference: ['errors'],
   observability: ['errors'],
-  threads: [],
-  credentials: ['errors', 'reference', 'observability'],
+  entries: [],
+  credentials: ['errors', 'reference', 'observability', 'entries'],
   registry: ['errors', 'reference', 'credentials', 'observability'],
   index: ['errors', 'reference'],
   content: ['errors', 'reference', 'index', 'observability'],
-  filesystem: ['errors', 'reference', 'index', 'content', 'observability', 'threads'],
+  filesystem: ['errors', 'reference', 'index', 'content', 'observability', 'entries'],
   protocol: ['errors', 'reference', 'credentials', 'observability'],
   logs: ['errors', 'protocol'],
-  database: ['errors', 'reference', 'observability', 'threads'],
+  database: ['errors', 'reference', 'observability', 'entries'],
   secrets: ['errors', 'reference', 'credentials', 'database', 'observability'],
   mounts: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'protocol', 'config', 'observability'],
   config: ['errors', 'reference', 'observability'],
-  gateway: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability', 'threads'],
+  gateway: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability', 'entries'],
   scheduler: ['errors', 'reference', 'credentials', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability'],
   worker: ['errors', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'mounts', 'protocol', 'config', 'observability'],
   cli: ['*'],
@@ -38,6 +38,7 @@ const RESTRICTED: Record<string, readonly string[]> = {
 
 const root = join(import.meta.dir, '..', 'src');
 const problems: string[] = [];
+const build = readFileSync(join(import.meta.dir, 'build'), 'utf8');
 for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))) {
   const folder = file.includes('/') ? file.slice(0, file.indexOf('/')) : file.replace(/\.ts$/, '');
   const allowed = ALLOWED[folder];
@@ -46,6 +47,9 @@ for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' }).filt
     continue;
   }
   const source = readFileSync(join(root, file), 'utf8');
+  for (const [, entry] of source.matchAll(/\b(?:startThread|importEntry)(?:<typeof import\('[^']+'\)>)?\(\s*'([^']+)'/g)) {
+    if (!build.includes(` src/${entry}.ts `)) problems.push(`src/${file}: scripts/build makes no bundle of its entry point src/${entry}.ts`);
+  }
   for (const specifier of importsOf(source)) {
     const restricted = Object.entries(RESTRICTED).find(([module]) => specifier === module || specifier.startsWith(module.endsWith('/') ? module : `${module}/`));
     if (restricted !== undefined && !restricted[1].some((prefix) => file.startsWith(prefix))) {

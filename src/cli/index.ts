@@ -6,8 +6,6 @@ import { nearest } from './nearest.ts';
 import { print, visible } from './output.ts';
 import { withoutShorthand } from './shorthands.ts';
 
-export { runInternal } from './internal.ts';
-
 /**
  * Runs the command that `argv` (without the program's own name) asks for. Errors are printed on stderr, one line
  * and a hint, or as JSON where `--json` was given.

@@ -47,7 +47,9 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
-const IDLE_POLL_MS = 20;
+// A command ends with its server: what it waits for is most often over at once.
+const FIRST_IDLE_POLL_MS = 2;
+const LONGEST_IDLE_POLL_MS = 20;
 const QUEUE_POLL_MS = 5_000;
 
 export interface StartServerOptions {
@@ -166,8 +168,8 @@ export async function startServer(
           if (now.length > earlier.size || own?.worker?.isBusy(earlier) === true) return true;
           return takingOver.isOwed(plane?.scheduler);
         };
-        while (inUse()) {
-          await Bun.sleep(IDLE_POLL_MS);
+        for (let ms = FIRST_IDLE_POLL_MS; inUse(); ms = Math.min(LONGEST_IDLE_POLL_MS, ms * 1.5)) {
+          await Bun.sleep(ms);
         }
       },
       stop,

@@ -1,4 +1,4 @@
-import { startThread } from '../threads/index.ts';
+import { startThread } from '../entries/index.ts';
 import { type BackupOrder, type BackupSummary, writeBackup } from './backup.ts';
 import type { BackupReport } from './backup-thread.ts';
 import { DatabaseError } from './errors.ts';

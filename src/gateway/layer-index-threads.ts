@@ -1,7 +1,7 @@
+import { startThread } from '../entries/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import { type IndexProgress, indexLayerToFile, type LayerSource, type SpanInfo } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
-import { startThread } from '../threads/index.ts';
 import type { IndexingCommand, IndexingReport } from './layer-index-messages.ts';
 
 export interface LayerIndexing {
@@ -44,10 +44,13 @@ export class LayerIndexThreads {
     path: string,
     options: LayerIndexing,
   ): Promise<void> {
-    const thread = source.size < SMALL_LAYER ? undefined : await this.#thread();
-    if (thread === undefined) return indexHere(source, stream, path, options);
+    if (source.size < SMALL_LAYER) return indexHere(source, stream, path, options);
+    // The registry is asked while the thread starts.
+    const begun = begin(stream);
+    const thread = await this.#thread();
+    if (thread === undefined) return indexHere(source, begun, path, options);
     try {
-      await thread.index(source, stream, path, options);
+      await thread.index(source, begun, path, options);
     } finally {
       this.#giveBack(thread);
     }
@@ -207,6 +210,23 @@ class IndexingThread {
 
 function memoryOf({ buffer }: Uint8Array): ArrayBuffer[] {
   return buffer instanceof ArrayBuffer ? [buffer] : [];
+}
+
+/** The same stream, its first piece asked for now. */
+function begin(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const pieces = stream[Symbol.asyncIterator]();
+  const first = pieces.next();
+  // Whoever reads it hears of a failure.
+  first.catch(() => {});
+  return {
+    async *[Symbol.asyncIterator]() {
+      try {
+        for (let piece = await first; piece.done !== true; piece = await pieces.next()) yield piece.value;
+      } finally {
+        await pieces.return?.();
+      }
+    },
+  };
 }
 
 /** The same bytes in pieces of a size that is worth a message, each in memory of its own. */

@@ -9,5 +9,4 @@ export type {
   Pin,
   PlainMountRequest,
 } from './messages.ts';
-export { runMountServer } from './run-server.ts';
 export { endIfIdle, type FoundMountServer, findOrStartMountServer } from './server-process.ts';

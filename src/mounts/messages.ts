@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { packedTraceSchema, recordedStartSchema } from '../protocol/index.ts';
 
+/** Printed on a mount server's standard output once its socket answers; nothing else ever is. */
+export const READY_LINE = 'ready\n';
+
 /** What a mount server is told when it starts, as JSON on its standard input. No secret among it. */
 export const mountServerSettingsSchema = z.strictObject({
   /** Unix socket that it listens on. */

@@ -5,25 +5,29 @@ import { createLogger, type Logger } from '../observability/index.ts';
 import { boundedLog } from './bounded-log.ts';
 import { MountClient } from './client.ts';
 import { isAlive } from './holder-watch.ts';
-import { type HandedMount, type MountServerSettings, mountServerSettingsSchema } from './messages.ts';
+import {
+  type HandedMount,
+  type MountServerSettings,
+  mountServerSettingsSchema,
+  READY_LINE,
+} from './messages.ts';
 import { MountServer } from './server.ts';
-
-/** Printed on standard output once the socket answers; nothing else ever is. */
-export const READY_LINE = 'ready\n';
 
 const LOOK_EVERY_MS = 50;
 
 /**
- * The process that serves mounts: a read that waits for a registry blocks nobody but its reader, and the mounts
+ * The process that serves mounts, `imgcred internal-mount-server`: a read that waits for a registry blocks nobody but its reader, and the mounts
  * outlive the worker that asked for them. It speaks HTTP on a Unix socket that its own user alone may open, and
  * ends when it is told to, or when a successor serves its mounts.
  *
  * Nothing here may touch a path below a mount point: this process would wait for itself.
  *
- * @param input the settings, as JSON
+ * It reads its settings from its standard input, as JSON.
+ *
+ * @returns the process's exit code
  */
-export async function runMountServer(input: string): Promise<void> {
-  const settings = mountServerSettingsSchema.parse(JSON.parse(input));
+export async function runMountServer(): Promise<number> {
+  const settings = mountServerSettingsSchema.parse(JSON.parse(await Bun.stdin.text()));
   const logger = createLogger({
     level: settings.log_level,
     write: boundedLog(settings.log_file),
@@ -43,10 +47,13 @@ export async function runMountServer(input: string): Promise<void> {
   process.stdout.write(READY_LINE);
   for (;;) {
     const end = await Promise.race([told.promise.then(() => undefined), server.ended]);
-    if (end?.kind !== 'handed-over') return server.stop();
+    if (end?.kind !== 'handed-over') {
+      await server.stop();
+      return 0;
+    }
     const { successorPid, mounts } = end;
     // The socket stays as it is: the path is the successor's by now.
-    if (await isServedBy(successorPid, told.promise)) return;
+    if (await isServedBy(successorPid, told.promise)) return 0;
     logger.error('the successor ended before it served the mounts: they stay here', { pid: successorPid });
     await server.leave();
     server = await takeBack(settings, mounts, logger);

@@ -5,12 +5,11 @@ import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { type Logger, silentLogger } from '../observability/index.ts';
 import { MountClient } from './client.ts';
 import { isAlive } from './holder-watch.ts';
-import { HAND_OVER_VERSION, type MountServerSettings } from './messages.ts';
-import { READY_LINE } from './run-server.ts';
+import { HAND_OVER_VERSION, type MountServerSettings, READY_LINE } from './messages.ts';
 
 const START_TIMEOUT_MS = 20_000;
 const END_TIMEOUT_MS = 20_000;
-const LOOK_AGAIN_MS = 10;
+const LOOK_AGAIN_MS = 3;
 const GOES_ON = 'the mount server of an earlier start goes on as it was started: it has mounts';
 
 /** A mount server that was found running, or has been started. */

@@ -4,7 +4,6 @@ export {
   type HostFacts,
   livingProcesses,
   readHostFacts,
-  superviseContainer,
 } from './containers/index.ts';
 export { checkHost } from './host-check.ts';
 export { leavesMounts } from './host-mounts.ts';

@@ -86,16 +86,20 @@ async function createRegistered(
 ): Promise<ContainerShape> {
   const { client } = connection;
   const giveUp = new AbortController();
+  // A registration for nobody need not go on.
+  const needed = (work: Promise<void>) => {
+    work.catch((thrown: unknown) => giveUp.abort(thrown));
+    return work;
+  };
   let starting: Promise<void> | undefined;
   const startWorker = () => {
-    if (starting !== undefined) return starting;
-    starting = connection.worker();
-    // A registration for nobody need not go on.
-    starting.catch((thrown: unknown) => giveUp.abort(thrown));
+    starting ??= needed(connection.worker());
     return starting;
   };
+  const checkHost = () => needed(connection.checkHost());
   // While bytes come in, a processor has time for it.
-  await registerIfUnknown(connection, request.image, index, invocation, startWorker, giveUp.signal);
+  const meanwhile = { checkHost, startWorker, signal: giveUp.signal };
+  await registerIfUnknown(connection, request.image, index, invocation, meanwhile);
   await startWorker();
   return client.json(containerShape, 'POST', '/v1/containers', request);
 }
@@ -105,8 +109,11 @@ async function registerIfUnknown(
   image: string,
   index: Pick<RegisterImage, 'index'>,
   invocation: Invocation,
-  onReading: () => void,
-  signal: AbortSignal,
+  {
+    checkHost,
+    startWorker,
+    signal,
+  }: { checkHost: () => Promise<void>; startWorker: () => Promise<void>; signal: AbortSignal },
 ): Promise<void> {
   const { client } = connection;
   // An id can't be registered: whoever creates the container of one that is unknown hears so.
@@ -117,7 +124,7 @@ async function registerIfUnknown(
   } catch (thrown) {
     if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
   }
-  await connection.checkHost();
+  const checked = checkHost();
   const { registry, repository } = parseReference(image);
   const credentials = await readCredentials(invocation, registry, repository);
   const request = {
@@ -125,7 +132,8 @@ async function registerIfUnknown(
     ...index,
     ...(credentials === undefined ? {} : { base_image_creds: credentials }),
   };
-  await registerImage(client, request, { onReading, signal });
+  // A machine that can run nothing costs no more than a question or two to the registry.
+  await Promise.all([checked, registerImage(client, request, { onReading: startWorker, signal })]);
 }
 
 /** Copies the container's output to ours until it has ended. */

@@ -1,3 +1,4 @@
+import { importEntry } from '../../entries/index.ts';
 import { CredentialError } from '../error.ts';
 import type { AwsKeys } from '../login-plan.ts';
 import type { RegistryType } from '../registry-type.ts';
@@ -31,8 +32,9 @@ export async function fetchEcrLogin(
   options: EcrOptions,
   signal: AbortSignal,
 ): Promise<FetchedLogin> {
-  // Loaded when first needed: the SDK costs more to load than the rest of the program.
-  const { ECRClient, GetAuthorizationTokenCommand } = await import('@aws-sdk/client-ecr');
+  const { ECRClient, GetAuthorizationTokenCommand } = await importEntry<typeof import('./ecr-sdk.ts')>(
+    'credentials/providers/ecr-sdk',
+  );
   const client = new ECRClient({
     region: host.region ?? '',
     credentials: keys,

@@ -1,3 +1,4 @@
+import { importEntry } from '../../entries/index.ts';
 import { CredentialError } from '../error.ts';
 import { Secret } from '../secret.ts';
 import type { FetchedLogin } from './login-cache.ts';
@@ -20,7 +21,7 @@ export async function fetchGoogleLogin(
   options: { readonly now: () => number; readonly fetch: Fetch },
   signal: AbortSignal,
 ): Promise<FetchedLogin> {
-  const { JWT } = await import('google-auth-library');
+  const { JWT } = await importEntry<typeof import('./google-sdk.ts')>('credentials/providers/google-sdk');
   const fetchImplementation = (url: string | URL | Request, init: RequestInit = {}) =>
     options.fetch(url instanceof Request ? url.url : String(url), { ...init, signal });
   const client = new JWT({

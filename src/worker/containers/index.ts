@@ -31,4 +31,3 @@ export type { ReadLogsOptions, StoredLogRecord } from './read-logs.ts';
 export { type ContainerRuntime, findRuntime } from './runtime.ts';
 export { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from './runtime-spec.ts';
 export { SpareSupervisors } from './spare-supervisors.ts';
-export { superviseContainer } from './supervisor.ts';

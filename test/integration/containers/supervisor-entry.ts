@@ -1,4 +1,4 @@
 // What `imgcred internal-container-supervisor` does, for tests that run without the executable.
-import { superviseContainer } from '../../../src/worker/containers/index.ts';
+import { superviseContainer } from '../../../src/worker/containers/supervisor.ts';
 
 process.exit(await superviseContainer());

@@ -1,6 +1,6 @@
 import { ptr } from 'bun:ffi';
+import { startThread } from '../../../entries/index.ts';
 import { ImgcredError } from '../../../errors/index.ts';
-import { startThread } from '../../../threads/index.ts';
 import { checked, libc } from './libc.ts';
 import type { Connection, ThreadCommand, ThreadReport, ThreadStart } from './thread-messages.ts';
 import { COUNTERS } from './thread-messages.ts';

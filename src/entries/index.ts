@@ -1,0 +1,39 @@
+/**
+ * Starts a thread from where its entry point lies.
+ *
+ * @param path of the entry point below `src`, without `.ts`
+ * @param start makes the thread of an entry point; rejects where there is none
+ * @throws what `start` threw last
+ */
+export function startThread<T>(path: string, start: (entry: string) => Promise<T>): Promise<T> {
+  return atEntry(path, start);
+}
+
+/**
+ * Loads a part of the program that has an entry point of its own: a process that needs only that part does not take the
+ * time to load the others.
+ *
+ * @param path of the entry point below `src`, without `.ts`
+ */
+export function importEntry<T>(path: string): Promise<T> {
+  return atEntry(path, (entry) => import(entry));
+}
+
+/**
+ * `bun build --compile` puts a bundle under the common folder of the entry points given to it, which is `src` as
+ * scripts/build calls it, and the repository when a test compiles something of its own.
+ */
+async function atEntry<T>(path: string, use: (entry: string) => Promise<T>): Promise<T> {
+  const entries = import.meta.url.startsWith('file:///$bunfs/')
+    ? [`/$bunfs/root/${path}.js`, `/$bunfs/root/src/${path}.js`]
+    : [new URL(`../${path}.ts`, import.meta.url).href];
+  let failure: unknown;
+  for (const entry of entries) {
+    try {
+      return await use(entry);
+    } catch (thrown) {
+      failure = thrown;
+    }
+  }
+  throw failure;
+}

@@ -79,6 +79,7 @@ export async function startLocalServer(
       const server = await startServer({ ...config, roles: [...roles], listen: 'none' }, logger, {
         workerWhenNeeded: needs.worker !== 'now',
         brief: needs.worker === undefined,
+        endsWithCommand: true,
       });
       return {
         client: new ApiClient({ kind: 'socket', path: layout.socket }, workspace),

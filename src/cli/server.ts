@@ -59,6 +59,8 @@ export interface StartServerOptions {
   readonly workerWhenNeeded?: boolean;
   /** It is there for a command that needs no worker: one that starts all the same leaves a service's mounts as they are. */
   readonly brief?: boolean;
+  /** It ends when its command does, and others that came meanwhile. */
+  readonly endsWithCommand?: boolean;
 }
 
 /**
@@ -69,8 +71,9 @@ export interface StartServerOptions {
 export async function startServer(
   config: Config,
   logger: Logger,
-  { signal, workerWhenNeeded = false, brief = false }: StartServerOptions = {},
+  options: StartServerOptions = {},
 ): Promise<RunningServer> {
+  const { workerWhenNeeded = false } = options;
   // This process holds the master key and every credential that passes.
   if (!forbidCoreDumps()) logger.warn('core dumps could not be forbidden: a crash may write keys to disk');
   const cleanups: (() => Promise<void> | void)[] = [];
@@ -90,7 +93,7 @@ export async function startServer(
     let node: WorkerNode | undefined;
     const onNode = (started: WorkerNode) => (node = started);
     const own: OwnWorker | undefined = config.roles.includes('worker')
-      ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, { brief, signal, onNode }))
+      ? new OwnWorker(() => startWorker(config, plane?.scheduler, logger, { ...options, onNode }))
       : undefined;
     const takingOver = new CredentialTakeOver(own, layout, logger);
     const plane = control
@@ -213,7 +216,12 @@ async function startWorker(
   config: Config,
   scheduler: WorkerLink | undefined,
   logger: Logger,
-  more: Pick<WorkerOptions, 'onNode'> & { readonly brief: boolean; readonly signal: AbortSignal | undefined },
+  {
+    brief = false,
+    endsWithCommand = false,
+    onNode,
+    signal,
+  }: StartServerOptions & Required<Pick<WorkerOptions, 'onNode'>>,
 ): Promise<Worker> {
   const layout = dataLayout(config.data_dir);
   let link: WorkerLink;
@@ -237,8 +245,8 @@ async function startWorker(
         : { ca: readPem('--gateway-ca', config.gateway_ca, 'CERTIFICATE') }),
     });
   }
-  const { signal, ...options } = more;
-  return Worker.start({ config, layout, link, logger: logger.with({ role: 'worker' }), ...options }, signal);
+  const workerLogger = logger.with({ role: 'worker' });
+  return Worker.start({ config, layout, link, logger: workerLogger, brief, endsWithCommand, onNode }, signal);
 }
 
 function tlsOf({ tls_cert: cert, tls_key: key }: Config): TlsFiles | undefined {

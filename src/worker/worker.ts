@@ -40,6 +40,8 @@ export interface WorkerOptions {
   readonly brief?: boolean;
   /** Told of the worker's machine once that can be asked: before a scheduler is waited for. */
   readonly onNode?: (node: WorkerNode) => void;
+  /** It ends with a command, most often after one container: what would make the next one faster is not worth its cost. */
+  readonly endsWithCommand?: boolean;
 }
 
 const LONGEST_WAIT_MS = 25_000;
@@ -136,7 +138,11 @@ export class Worker {
         hint: 'see its log for why',
       });
     };
-    const spares = new SpareSupervisors(supervisorCommand(), config.spare_supervisors);
+    const spares = new SpareSupervisors(
+      supervisorCommand(),
+      config.spare_supervisors,
+      options.endsWithCommand,
+    );
     try {
       // Before a scheduler is waited for: the mounts must not hang on their server alone meanwhile.
       const users = records.map((record): [string, LeftUse] => [record.container_id, record]);

@@ -29,21 +29,28 @@ const FIRST_ACTS_MS = 50;
 export class SpareSupervisors implements Disposable {
   readonly #command: readonly string[];
   readonly #count: number;
+  readonly #once: boolean;
   readonly #waiting: SupervisorProcess[] = [];
   #timer: NodeJS.Timeout | undefined;
   #soon = false;
   #disposed = false;
 
-  constructor(command: readonly string[], count: number) {
+  /**
+   * @param command what runs a supervisor
+   * @param count how many wait
+   * @param once none comes in the place of one that was taken
+   */
+  constructor(command: readonly string[], count: number, once = false) {
     this.#command = command;
     this.#count = count;
+    this.#once = once;
     this.#fill();
   }
 
   /** One that waits, or undefined: then the caller starts its own. */
   take(): SupervisorProcess | undefined {
     if (this.#disposed) return undefined;
-    this.#timer ??= this.#fillAfter(REPLACE_AFTER_MS);
+    if (!this.#once) this.#timer ??= this.#fillAfter(REPLACE_AFTER_MS);
     for (;;) {
       const child = this.#waiting.shift();
       // One that was killed meanwhile is of no use.
@@ -54,7 +61,7 @@ export class SpareSupervisors implements Disposable {
   /** Says that a container runs: it is time to start others in place of those that were taken. */
   replace(): void {
     // One start after the other must not put it off for ever.
-    if (this.#soon) return;
+    if (this.#soon || this.#once) return;
     this.#soon = true;
     clearTimeout(this.#timer);
     this.#timer = this.#fillAfter(FIRST_ACTS_MS);

@@ -18,12 +18,19 @@ export function migrationChecksum(migration: Migration): string {
 }
 
 /**
- * Brings the schema forward, one transaction a migration, and gives the version that it then has.
+ * Brings the schema forward, in one transaction, and gives the version that it then has.
  *
  * @throws DatabaseError DATABASE when the database was written by a newer imgcred, or by another one whose
  * migrations differ from ours.
  */
 export function migrate(connection: Connection, migrations: readonly Migration[], now: () => number): number {
+  const pending = migrations.slice(appliedTo(connection, migrations));
+  if (pending.length > 0) connection.transaction(() => apply(connection, pending, now()));
+  return migrations.length;
+}
+
+/** How many of the migrations the database has, whose list is made where it is missing. */
+function appliedTo(connection: Connection, migrations: readonly Migration[]): number {
   connection.script(CREATE_LIST);
   const applied = connection.all(
     'SELECT version, name, checksum FROM migrations ORDER BY version',
@@ -52,19 +59,20 @@ export function migrate(connection: Connection, migrations: readonly Migration[]
       );
     }
   }
-  for (const migration of migrations.slice(applied.length)) {
-    connection.transaction(() => {
-      connection.script(migration.sql);
-      connection.run(
-        'INSERT INTO migrations (version, name, checksum, applied_at) VALUES ($version, $name, $checksum, $now)',
-        {
-          version: migration.version,
-          name: migration.name,
-          checksum: migrationChecksum(migration),
-          now: now(),
-        },
-      );
-    });
+  return applied.length;
+}
+
+function apply(connection: Connection, pending: readonly Migration[], now: number): void {
+  for (const migration of pending) {
+    connection.script(migration.sql);
+    connection.run(
+      'INSERT INTO migrations (version, name, checksum, applied_at) VALUES ($version, $name, $checksum, $now)',
+      {
+        version: migration.version,
+        name: migration.name,
+        checksum: migrationChecksum(migration),
+        now,
+      },
+    );
   }
-  return newest;
 }

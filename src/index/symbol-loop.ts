@@ -193,7 +193,7 @@ const body = sequence(
   get(status),
 );
 
-const compiled = new WebAssembly.Module(assembleModule({ parameters: 6, locals32: 9, locals64: 3, body }));
+let compiled: WebAssembly.Module | undefined;
 
 export type SymbolLoop = (
   bit: number,
@@ -212,6 +212,8 @@ export type SymbolLoop = (
  * that no build needs a compiler for it (docs/decisions/0009-inflate-in-webassembly.md).
  */
 export function symbolLoop(memory: WebAssembly.Memory): SymbolLoop {
+  // Not before it is needed: processes that inflate nothing need not wait for it.
+  compiled ??= new WebAssembly.Module(assembleModule({ parameters: 6, locals32: 9, locals64: 3, body }));
   const { run } = new WebAssembly.Instance(compiled, { host: { memory } }).exports;
   if (typeof run !== 'function') throw new Error('the symbol loop has no entry');
   return (...positions) => Number(run(...positions));

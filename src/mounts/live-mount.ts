@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { type BlobSource, type ContentStore, ImageContent } from '../content/index.ts';
 import {
   anonymousProvider,
@@ -37,6 +37,8 @@ export interface LiveMountContext {
   readonly proofs: AccessProofs;
   readonly driver: FuseDriver;
   readonly readTimeoutMs: number;
+  /** Whether nobody but this user reaches the mount points: what is mounted there is not shown yet. */
+  readonly hiddenMountpoints: boolean;
   /** Where a mount's state lies that a successor resumes from. */
   readonly statePath: (mountId: string) => string;
   readonly logger: Logger;
@@ -87,7 +89,7 @@ export class LiveMount {
   }
 
   /**
-   * Proves the credential, then mounts. With `earlier`, goes on serving that mount instead; what is in flight there
+   * Proves the credential and mounts; where others could reach the mount point, one after the other. With `earlier`, goes on serving that mount instead; what is in flight there
    * is answered.
    *
    * @throws ImgcredError CREDENTIALS_REFUSED, REGISTRY_UNREACHABLE, MOUNT_FAILED, CORRUPT…
@@ -104,9 +106,13 @@ export class LiveMount {
     const logger = context.logger.with({ mount_id: request.mount_id, image: image.reference });
     const client = new RegistryClient(image.registry, provider, context.registry);
     let content: ImageContent | undefined;
+    let mounted: MountedFileSystem | KernelMount | undefined;
     try {
       // A successor doesn't ask again: its readers are waiting, and their mount was granted.
-      if (earlier === undefined) await proveAccess(request, credential, client, context, logger);
+      const proved =
+        earlier === undefined ? proveAccess(request, credential, client, context, logger) : Promise.resolve();
+      proved.catch(() => {});
+      if (!context.hiddenMountpoints) await proved;
       // The file was checked when it arrived; its pages come in as they are looked at.
       const index = openImageIndex(Bun.mmap(request.index_path));
       content = new ImageContent(index, context.store, blobSource(client, image.repository), {
@@ -118,7 +124,7 @@ export class LiveMount {
           ? {}
           : { maxFetchBytes: Math.max(0, mostBytes - (before?.bytes_fetched ?? 0)) }),
       });
-      const mounted = await mount(
+      mounted = await mount(
         request,
         createImageFileSystem(index, content),
         content,
@@ -126,10 +132,15 @@ export class LiveMount {
         logger,
         earlier?.descriptor,
       );
+      await proved;
       return new LiveMount({
         ...{ request, content, index, provider, credential, client, mounted, context, before },
       });
     } catch (thrown) {
+      await mounted?.unmount().catch((failed: unknown) => {
+        logger.error('unmounting failed', { error: String(failed) });
+      });
+      if (earlier === undefined) rmSync(context.statePath(request.mount_id), { force: true });
       await content?.close();
       client.close();
       throw thrown;

@@ -88,6 +88,8 @@ export class MountServer {
       }),
       driver: chooseDriver(settings.fuse_driver).driver,
       readTimeoutMs: settings.read_timeout_ms,
+      // A server for an ordinary user mounts where that user says.
+      hiddenMountpoints: settings.ends_with_mounts !== true,
       statePath: (mountId) => join(settings.state_directory, `${mountId}.mount`),
       logger,
     });

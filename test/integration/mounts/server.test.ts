@@ -46,6 +46,32 @@ describe('a mount server', () => {
     expect(await read(join(world.directory, 'same', 'greeting'))).toBe('hello\n');
   }, 120_000);
 
+  test('leaves nothing of a mount whose credential is refused, and mounts it for the next', async () => {
+    const { client } = await world.server();
+    expect(await codeOf(client.mount(world.request('refused', 'wrong')))).toBe('CREDENTIALS_REFUSED');
+    expect(world.mounted()).toEqual([]);
+    expect(await client.list()).toEqual([]);
+    expect(existsSync(join(world.settings().state_directory, 'refused.mount'))).toBe(false);
+    await client.mount(world.request('refused'));
+    expect(await read(join(world.directory, 'refused', 'greeting'))).toBe('hello\n');
+  }, 120_000);
+
+  test('shows nothing of an image before its credential is proved where others reach the mount point', async () => {
+    const { client } = await world.server({ ends_with_mounts: true });
+    const asked = Promise.withResolvers<void>();
+    world.proxy.fault = ({ path }) => {
+      if (!path.includes('/manifests/')) return undefined;
+      asked.resolve();
+      return { stall: 'head' };
+    };
+    const mounting = codeOf(client.mount(world.request('public')));
+    await asked.promise;
+    expect(world.mounted()).toEqual([]);
+    await world.proxy.stop();
+    expect(await mounting).toBe('REGISTRY_UNREACHABLE');
+    expect(world.mounted()).toEqual([]);
+  }, 120_000);
+
   test('mounts and unmounts one thing in the order in which that is asked for', async () => {
     const { client } = await world.server();
     const asked: Promise<string>[] = [];

@@ -65,7 +65,7 @@ function word(host: string, code: string): Wording {
 const DNS_HINT = 'does this machine reach its DNS server?';
 
 const CERTIFICATE_HINTS = {
-  issuer: 'give its authority’s certificate with --registry-ca FILE: to imgcred serve, where a server runs',
+  issuer: 'give its authority’s certificate with --registry-ca FILE: to each imgcred serve, a worker’s too',
   name: 'use the name that stands in the certificate',
   time: "check this machine's clock; else the registry needs a new certificate",
   other: 'the registry needs another certificate',

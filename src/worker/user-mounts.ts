@@ -50,7 +50,7 @@ export class UserMounts {
   async mount(request: ImageRequest, indexPath: string, target: string): Promise<MountView> {
     if ((await this.#client.health()) === undefined) {
       throw new ImgcredError('MOUNT_FAILED', 'what mounts for an ordinary user does not run', {
-        hint: 'use the command imgcred mount, which starts it',
+        hint: 'use the command imgcred mount, on this worker’s machine and as its user: it starts that',
       });
     }
     const there = (await this.list()).find(({ mountpoint }) => mountpoint === target);

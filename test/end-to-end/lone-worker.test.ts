@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { statSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { chown, mkdir } from 'node:fs/promises';
 import { z } from 'zod';
 import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { EXECUTABLE, type Finished, mountsBelow } from '../fixtures/executable/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
+import { OrdinaryUser } from '../fixtures/ordinary-user/index.ts';
 import {
   type Certificates,
   makeCertificates,
@@ -315,4 +316,43 @@ test('a worker beside its gateway on one data directory is this machine’s, in 
   await three.kill('SIGTERM');
   expect(await json('three', ['image', 'pins'])).toEqual([]);
   await worker.kill('SIGTERM');
+});
+
+test('an ordinary user’s worker alone is no different; a mount by order is where its own processes see it', async () => {
+  await using user = await OrdinaryUser.make({ uid: 48_121, subordinate: 2_020_000_000 });
+  const copy = async (from: string, name: string) => {
+    const path = `${user.home}/${name}`;
+    await Bun.write(path, await Bun.file(from).text());
+    await chown(path, user.uid, user.uid);
+    return path;
+  };
+  const ca = await copy(certificates.caFile, 'ca.pem');
+  const worker = user.spawn([
+    ...['serve', '--role', 'worker', '--worker-name', 'user-1', '--insecure-registry', registry.host],
+    ...['--gateway', `https://${gateway.listen}`, '--gateway-ca', ca, '--prefetch', 'none'],
+    ...['--token-file', await copy(token, 'worker.token')],
+  ]);
+  let log = '';
+  for await (const chunk of worker.stderr) {
+    log += Buffer.from(chunk).toString();
+    if (log.includes('"message":"ready"')) break;
+  }
+  expect(await user.run(['cache', 'stat', '--json'])).toMatchObject({ code: 0 });
+  expect((await user.run(['image', 'ls'])).stderr).toContain(`--server https://${gateway.listen}`);
+  const admin = await copy(await tokenOf('admin', true), 'admin.token');
+  const order = `--worker user-1 --server https://${gateway.listen} --server-ca ${ca} --token-file ${admin}`;
+  // One shell: each command that a test starts has a mount name space of its own.
+  const script = `
+    cd ${user.home}; mkdir dir; export HOME=${user.home}; imgcred() { ${user.directory}/imgcred "$@"; }
+    imgcred image pin ${image.reference} ${order} > /dev/null || exit
+    imgcred image unpin ${image.reference} || exit
+    imgcred mount ${image.reference} $PWD/dir ${order} > /dev/null || exit
+    wc -c < dir/data/0; imgcred mount ls --json | grep -c '"targets"'; imgcred umount dir; ls dir`;
+  expect(await user.shell(script)).toEqual({
+    code: 0,
+    stdout: `${image.reference}\n3000000\n1\n${user.home}/dir\n`,
+    stderr: '',
+  });
+  worker.kill('SIGTERM');
+  expect(await worker.exited).toBe(0);
 });

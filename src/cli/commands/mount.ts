@@ -22,10 +22,12 @@ export const mount: Command = {
   description:
     'What is read is fetched then, and kept. The mount outlives this command, and the server, until `imgcred umount`.\n' +
     'An image that is not registered yet is registered first, with the --creds and --index options or as public. An\n' +
-    'ordinary user mounts by fusermount3, at directories of its own, which its own processes see and no others.',
+    'ordinary user mounts by fusermount3, at directories of its own, which its own processes see and no others.\n' +
+    'With --worker, DIR is a directory of that worker’s machine.',
   examples: [
     'imgcred mount registry.example.com/app:1 /mnt',
     'imgcred mount registry.example.com/app:1 /mnt && du -sh /mnt/usr; imgcred umount /mnt',
+    'imgcred mount registry.example.com/app:1 /mnt --worker edge-1',
   ],
   options: {
     ...CREDENTIAL_OPTIONS,

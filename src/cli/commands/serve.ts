@@ -10,7 +10,8 @@ export const serve: Command = {
   usage: '[--role=all|gateway,scheduler|worker]',
   description:
     'Listens on a Unix socket in the data directory (no token needed) and on --listen (with a token; the first start\n' +
-    'writes an admin token to DATA_DIR/admin-token). A worker on another machine needs --gateway and --token-file.',
+    'writes an admin token to DATA_DIR/admin-token). A worker on another machine needs --gateway and --token-file; what\n' +
+    'concerns its machine (imgcred cache, mount ls, umount, image pins) it answers on a socket in its data directory.',
   examples: [
     'imgcred serve',
     'imgcred serve --role=gateway,scheduler --listen 0.0.0.0:7480',

@@ -45,8 +45,8 @@ export class Nodes {
   async here(): Promise<NodeServices<ImageOrder>> {
     const own = await this.#options.own();
     if (own !== undefined) return this.#ofOwn(own);
-    const beside = await this.#options.beside();
-    if (beside !== undefined) return this.#options.sessions.node(beside);
+    const beside = await this.#beside();
+    if (beside !== undefined) return this.#options.sessions.node(beside.id);
     throw new ImgcredError('UNSUPPORTED', 'no worker runs on the server’s own machine', {
       hint: 'say which one is meant with --worker NAME: imgcred worker ls lists them',
     });
@@ -65,6 +65,13 @@ export class Nodes {
     if (own?.workerId === row.id) return this.#ofOwn(own);
     this.#requireLiving(row);
     return sessions.node(row.id);
+  }
+
+  /** One whose gateway is another server's is not ours to ask. */
+  async #beside(): Promise<WorkerRow | undefined> {
+    const { beside, workers } = this.#options;
+    const id = await beside();
+    return id === undefined ? undefined : workers.find(id);
   }
 
   #ofOwn({ workerId, node }: OwnNode): NodeServices<ImageOrder> {

@@ -204,7 +204,7 @@ function inWorkspace<T extends { readonly workspace_id: string }>(all: readonly 
   const wanted = request.headers.get('imgcred-workspace') ?? '';
   if (wanted !== '' && !wanted.startsWith('ws_')) {
     throw new ImgcredError('UNSUPPORTED', `a worker knows workspaces by their ids, not as ${wanted}`, {
-      hint: 'leave out --workspace, or give an id: imgcred image pins --json has them',
+      hint: 'leave out --workspace (and IMGCRED_WORKSPACE), or give an id: imgcred image pins --json has them',
     });
   }
   return all.filter((each) => wanted === '' || each.workspace_id === wanted);

@@ -1,11 +1,14 @@
 import { parseArgs } from 'node:util';
 import { ImgcredError } from '../errors/index.ts';
 import { nearest } from './nearest.ts';
+import { readValue, TEXT, type ValueKind } from './option-values.ts';
 
 /** An option of a command. `value` names what follows it in the help; without one it is a switch. */
 export interface Option {
   readonly help: string;
   readonly value?: string;
+  /** What the value must be; any text but an empty one where it is left out. */
+  readonly takes?: ValueKind<unknown>;
   readonly short?: string;
   readonly multiple?: boolean;
   /** Not shown: an option that is taken only to refuse it with a reason. */
@@ -22,6 +25,9 @@ export interface Invocation {
   texts(name: string): readonly string[];
   flag(name: string): boolean;
 }
+
+// Not a negative number.
+const LIKE_AN_OPTION = /^-[^\d]/;
 
 /** What podman exits with where it failed itself. */
 export const OWN_FAILURE = 125;
@@ -60,10 +66,10 @@ export class CommandFailure extends ImgcredError {
 }
 
 /**
- * Splits a command's arguments by its options. No message repeats what was typed beyond an option's name: it may
- * be a secret that went astray.
+ * Splits a command's arguments by its options, and checks their values. Of what is out of place no message repeats
+ * more than an option's name: it may be a secret that went astray.
  *
- * @throws ImgcredError USAGE for an unknown option (with the nearest one), a missing value, or a wrong count
+ * @throws ImgcredError USAGE for an unknown option (with the nearest one), a missing or wrong value, or a wrong count
  */
 export function parseInvocation(command: Command, argv: readonly string[]): Invocation {
   const title = titleOf(command);
@@ -85,10 +91,11 @@ export function parseInvocation(command: Command, argv: readonly string[]): Invo
         if (token.value !== undefined) throw misused(title, token.rawName, 'takes no value');
         flags.add(token.name);
       } else {
-        const swallowed = !token.inlineValue && /^-./.test(token.value ?? '');
+        const swallowed = !token.inlineValue && LIKE_AN_OPTION.test(token.value ?? '');
         if (token.value === undefined || swallowed) {
           throw misused(title, token.rawName, `needs a value: ${token.rawName} ${option.value}`);
         }
+        readValue(token.rawName, token.value, option.takes ?? TEXT, option.value);
         const earlier = option.multiple === true ? (values.get(token.name) ?? []) : [];
         values.set(token.name, [...earlier, token.value]);
       }

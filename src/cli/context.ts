@@ -4,11 +4,14 @@ import { createLogger, type Logger } from '../observability/index.ts';
 import { ApiClient, readTokenFile } from './api-client.ts';
 import type { Invocation, Options } from './command.ts';
 import { ANOTHERS, type LocalNeeds, prepareLocalServer, startLocalServer } from './local-server.ts';
+import { ANY, optionValue, seconds } from './option-values.ts';
 
 /** Options by which a command finds its server. */
 export const CONNECTION_OPTIONS = {
   server: {
     value: 'URL',
+    // Empty: none, whatever the variable says.
+    takes: ANY,
     help: 'address of an imgcred server (IMGCRED_SERVER); else the one on the data directory',
   },
   'token-file': { value: 'FILE', help: 'file with the API token for --server (IMGCRED_TOKEN_FILE)' },
@@ -21,6 +24,8 @@ export const CONNECTION_OPTIONS = {
   },
   json: { help: 'print JSON' },
 } satisfies Options;
+
+const READ_TIMEOUT = seconds(0.1, 86_400, '30');
 
 /** Options of the roles that a command may start in its own process. */
 export const ROLE_OPTIONS = {
@@ -37,7 +42,11 @@ export const ROLE_OPTIONS = {
   runtime: { value: 'PATH', help: 'OCI runtime (crun, else runc)' },
   'cache-limit': { value: 'SIZE', help: 'bytes of content to keep on this machine' },
   'master-key-file': { value: 'FILE', help: 'key that the workspace keys are wrapped with' },
-  'read-timeout': { value: 'SECONDS', help: 'how long a read may wait for the registry' },
+  'read-timeout': {
+    value: 'SECONDS',
+    takes: READ_TIMEOUT,
+    help: 'how long a read may wait for the registry',
+  },
   prefetch: { value: 'trace|all|none', help: 'what is fetched ahead of need' },
   'prefetch-limit': { value: 'SIZE', help: 'bytes a second that --prefetch=all may take' },
   keep: { value: 'auto|none|all', help: 'whether registering an image fills the cache' },
@@ -58,7 +67,7 @@ export function configOf(
     const values = invocation.texts(name);
     return values.length === 0 ? undefined : values;
   };
-  const readTimeout = invocation.text('read-timeout');
+  const readTimeout = optionValue(invocation, 'read-timeout', READ_TIMEOUT);
   return loadConfig(
     {
       data_dir: invocation.text('data-dir'),
@@ -72,7 +81,7 @@ export function configOf(
       runtime: invocation.text('runtime'),
       cache_limit: invocation.text('cache-limit'),
       master_key_file: invocation.text('master-key-file'),
-      read_timeout_ms: readTimeout === undefined ? undefined : Number(readTimeout) * 1000,
+      read_timeout_ms: readTimeout === undefined ? undefined : readTimeout * 1000,
       prefetch: invocation.text('prefetch'),
       prefetch_limit: invocation.text('prefetch-limit'),
       keep: invocation.text('keep'),

@@ -9,6 +9,7 @@ import {
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import { forbidCoreDumps } from '../filesystem/index.ts';
 import type { Invocation, Options } from './command.ts';
+import { ANY } from './option-values.ts';
 
 const REFUSED = 'a value on the command line can be read by every user of this machine';
 
@@ -16,6 +17,7 @@ const REFUSED = 'a value on the command line can be read by every user of this m
 export const CREDENTIAL_OPTIONS = {
   'creds-env': {
     value: 'A,B,C',
+    takes: ANY,
     multiple: true,
     help: 'names of environment variables that hold the credential',
   },
@@ -89,7 +91,10 @@ function fromEnvironment(names: readonly string[]): Record<string, string> {
     }
     credentials[name] = value;
   }
-  if (given.length === 0) throw new ImgcredError('USAGE', '--creds-env names no variable');
+  if (given.length === 0)
+    throw new ImgcredError('USAGE', '--creds-env names no variable', {
+      hint: 'for example --creds-env REGISTRY_USERNAME,REGISTRY_PASSWORD',
+    });
   return credentials;
 }
 

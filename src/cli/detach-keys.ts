@@ -14,9 +14,13 @@ export function parseDetachKeys(text: string): Uint8Array {
     const control = /^ctrl-([a-z@[\\\]^_])$/i.exec(key)?.[1];
     if (control !== undefined) return control.toUpperCase().charCodeAt(0) & 0x1f;
     if (/^[\x20-\x7e]$/.test(key)) return key.charCodeAt(0);
-    throw new ImgcredError('USAGE', '--detach-keys: a key is one character, or ctrl- and a letter', {
-      hint: `for example ${DEFAULT_DETACH_KEYS}`,
-    });
+    throw new ImgcredError(
+      'USAGE',
+      `--detach-keys ${text}: a key must be one character, or ctrl- and a letter`,
+      {
+        hint: `for example --detach-keys ${DEFAULT_DETACH_KEYS}`,
+      },
+    );
   });
 }
 

@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
-import { parseBytes } from '../config/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import type { ContainerOverrides } from '../protocol/index.ts';
+import { sizeOf } from './option-values.ts';
+
+const SIZE = sizeOf(1);
 
 type Mount = NonNullable<ContainerOverrides['mounts']>[number];
 
@@ -30,7 +32,11 @@ export function parseMount(text: string): Mount {
     new ImgcredError('USAGE', `--mount ${text}: ${problem}`, {
       hint: 'write type=bind,source=DIR,target=DIR[,ro] or type=tmpfs,target=DIR[,size=SIZE][,tmpfs-mode=MODE][,ro]',
     });
-  const readOnly = () => (take('ro', 'readonly') === 'true' ? { read_only: true } : {});
+  const readOnly = () => {
+    const value = take('ro', 'readonly') ?? 'false';
+    if (value !== 'true' && value !== 'false') throw fail(`ro is true or false, not '${value}'`);
+    return value === 'true' ? { read_only: true } : {};
+  };
   const type = take('type') ?? 'bind';
   const target = take('target', 'destination', 'dst');
   if (target === undefined) throw fail('target is missing');
@@ -38,16 +44,19 @@ export function parseMount(text: string): Mount {
   let mount: Mount;
   if (type === 'bind') {
     const source = take('source', 'src');
-    if (source === undefined) throw fail('source is missing');
+    if (source === undefined || source === '') throw fail('source is missing');
     mount = { type: 'bind', source: resolve(source), target, ...readOnly() };
   } else if (type === 'tmpfs') {
     const size = take('size', 'tmpfs-size');
+    const bytes = size === undefined ? undefined : SIZE.parse(size);
+    if (size !== undefined && bytes === undefined)
+      throw fail(`size must ${SIZE.must}, such as ${SIZE.example}`);
     const mode = take('tmpfs-mode');
     if (mode !== undefined && !/^[0-7]{1,4}$/.test(mode)) throw fail('tmpfs-mode must be octal, as in chmod');
     mount = {
       type: 'tmpfs',
       target,
-      ...(size === undefined ? {} : { size_bytes: parseBytes(size) }),
+      ...(bytes === undefined ? {} : { size_bytes: bytes }),
       ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }),
       ...readOnly(),
     };

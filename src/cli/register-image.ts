@@ -1,5 +1,5 @@
 import { formatBytes } from '../config/index.ts';
-import { ImgcredError } from '../errors/index.ts';
+import { ImgcredError, counted } from '../errors/index.ts';
 import { errorOf, type RegisterImage, registerProgressSchema } from '../protocol/index.ts';
 import type { ApiClient } from './api-client.ts';
 import { type ImageShape, imageShape } from './api-shapes.ts';
@@ -54,8 +54,8 @@ export class ReadingLine {
   }): string {
     const { layers, layers_done, bytes, bytes_total, entries } = line;
     return (
-      `indexing: ${layers_done} of ${layers} layers, ${formatBytes(bytes)} of ${formatBytes(bytes_total)}, ` +
-      `${entries} entries${this.#rate.text(bytes, bytes_total, performance.now())}`
+      `indexing: ${layers_done} of ${counted(layers, 'layer')}, ${formatBytes(bytes)} of ${formatBytes(bytes_total)}, ` +
+      `${counted(entries, 'entry', 'entries')}${this.#rate.text(bytes, bytes_total, performance.now())}`
     );
   }
 }

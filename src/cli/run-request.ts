@@ -1,9 +1,24 @@
-import { parseBytes } from '../config/index.ts';
-import { ImgcredError } from '../errors/index.ts';
 import type { ContainerOverrides, CreateContainer } from '../protocol/index.ts';
 import type { Invocation, Options } from './command.ts';
+import {
+  CAPABILITY,
+  CPUS,
+  HOST_NAME,
+  LABEL,
+  MEMORY,
+  NAME,
+  NETWORK,
+  PIDS_LIMIT,
+  RESTART,
+  SECURITY,
+  STOP_TIMEOUT,
+  USER,
+  WORKDIR,
+  WORKER_LABEL,
+} from './container-values.ts';
 import { readEnvironment } from './environment-option.ts';
 import { parseMount } from './mount-option.ts';
+import { ANY, optionValue, optionValues, SIZE } from './option-values.ts';
 import { parseSecretUse } from './secret-option.ts';
 import { terminalSize } from './terminal.ts';
 
@@ -11,6 +26,7 @@ import { terminalSize } from './terminal.ts';
 export const CONTAINER_OPTIONS = {
   env: {
     value: 'KEY[=VALUE]',
+    takes: ANY,
     short: 'e',
     multiple: true,
     help: 'environment variable; without a value, this shell’s',
@@ -18,35 +34,65 @@ export const CONTAINER_OPTIONS = {
   'env-file': { value: 'FILE', multiple: true, help: 'file with KEY=VALUE lines' },
   secret: {
     value: 'NAME[,…]',
+    takes: ANY,
     multiple: true,
     help: 'secret of the workspace: NAME[,target=PATH][,mode=][,uid=][,gid=], or NAME,type=env[,target=VAR]',
   },
   entrypoint: {
     value: 'COMMAND',
+    takes: ANY,
     help: 'instead of the image’s entrypoint; ["a","b"] for several words, empty for none',
   },
-  workdir: { value: 'DIR', short: 'w', help: 'working directory' },
-  user: { value: 'USER[:GROUP]', short: 'u', help: 'user name or number, resolved in the image' },
-  hostname: { value: 'NAME', help: 'host name' },
-  network: { value: 'none|host', help: 'network (none)' },
+  workdir: { value: 'DIR', takes: WORKDIR, short: 'w', help: 'working directory' },
+  user: {
+    value: 'USER[:GROUP]',
+    takes: USER,
+    short: 'u',
+    help: 'user name or number, resolved in the image',
+  },
+  hostname: { value: 'NAME', takes: HOST_NAME, help: 'host name' },
+  network: { value: 'none|host', takes: NETWORK, help: 'network (none)' },
   mount: {
     value: 'type=bind|tmpfs,…',
+    takes: ANY,
     multiple: true,
     help: 'type=bind,source=…,target=…[,ro] or type=tmpfs,target=…[,size=…]',
   },
   'read-only': { help: 'root file system is read-only' },
-  memory: { value: 'SIZE', short: 'm', help: 'memory limit' },
-  cpus: { value: 'N', help: 'processor cores, fractions allowed' },
-  'pids-limit': { value: 'N', help: 'most processes at once; -1 for no limit (2048)' },
-  'cap-add': { value: 'CAP', multiple: true, help: 'add a capability' },
-  'cap-drop': { value: 'CAP', multiple: true, help: 'drop a capability (ALL drops each)' },
-  'security-opt': { value: 'no-new-privileges', help: 'no program of it gains rights by set-uid bits' },
-  label: { value: 'KEY=VALUE', short: 'l', multiple: true, help: 'label' },
-  restart: { value: 'POLICY', help: 'no, always, on-failure or on-failure:N (no)' },
-  'worker-label': { value: 'KEY=VALUE', multiple: true, help: 'label that the worker must have' },
-  'stop-timeout': { value: 'SECONDS', help: 'between stop signal and SIGKILL (10)' },
-  name: { value: 'NAME', help: 'name of the container' },
-  'max-fetch': { value: 'SIZE', help: 'fail the run once it has fetched more than this' },
+  memory: { value: 'SIZE', takes: MEMORY, short: 'm', help: 'memory limit' },
+  cpus: { value: 'N', takes: CPUS, help: 'processor cores, fractions allowed' },
+  'pids-limit': {
+    value: 'N',
+    takes: PIDS_LIMIT,
+    help: 'most processes at once; -1 for no limit (2048)',
+  },
+  'cap-add': { value: 'CAP', takes: CAPABILITY, multiple: true, help: 'add a capability' },
+  'cap-drop': {
+    value: 'CAP',
+    takes: CAPABILITY,
+    multiple: true,
+    help: 'drop a capability (ALL drops each)',
+  },
+  'security-opt': {
+    value: 'no-new-privileges',
+    takes: SECURITY,
+    help: 'no program of it gains rights by set-uid bits',
+  },
+  label: { value: 'KEY[=VALUE]', takes: LABEL, short: 'l', multiple: true, help: 'label' },
+  restart: { value: 'POLICY', takes: RESTART, help: 'no, always, on-failure or on-failure:N (no)' },
+  'worker-label': {
+    value: 'KEY=VALUE',
+    takes: WORKER_LABEL,
+    multiple: true,
+    help: 'label that the worker must have',
+  },
+  'stop-timeout': {
+    value: 'SECONDS',
+    takes: STOP_TIMEOUT,
+    help: 'between stop signal and SIGKILL (10)',
+  },
+  name: { value: 'NAME', takes: NAME, help: 'name of the container' },
+  'max-fetch': { value: 'SIZE', takes: SIZE, help: 'fail the run once it has fetched more than this' },
   interactive: { short: 'i', help: 'keep the standard input open, and pass ours on' },
   tty: { short: 't', help: 'give it a terminal' },
 } satisfies Options;
@@ -58,8 +104,8 @@ export const CONTAINER_OPTIONS = {
  */
 export async function runRequest(invocation: Invocation, image: string): Promise<CreateContainer> {
   const name = invocation.text('name');
-  const maxFetch = sizeOf(invocation, 'max-fetch');
-  const workerLabels = invocation.texts('worker-label').map((text) => splitPair(text, '--worker-label'));
+  const maxFetch = optionValue(invocation, 'max-fetch', SIZE);
+  const workerLabels = optionValues(invocation, 'worker-label', WORKER_LABEL);
   const secrets = invocation.texts('secret').map(parseSecretUse);
   return {
     image,
@@ -79,11 +125,7 @@ function overridesOf(invocation: Invocation): ContainerOverrides {
     const values = invocation.texts(name);
     return values.length === 0 ? undefined : [...values];
   };
-  const network = invocation.text('network');
-  if (network !== undefined && network !== 'none' && network !== 'host') {
-    throw new ImgcredError('USAGE', `--network ${network}: must be none or host`);
-  }
-  const labels = invocation.texts('label').map((text) => splitPair(text, '--label'));
+  const labels = optionValues(invocation, 'label', LABEL);
   const mounts = invocation.texts('mount').map(parseMount);
   const tty = invocation.flag('tty');
   const attached = !invocation.flag('detach') && (tty || invocation.flag('interactive'));
@@ -92,17 +134,17 @@ function overridesOf(invocation: Invocation): ContainerOverrides {
     workdir: invocation.text('workdir'),
     user: invocation.text('user'),
     hostname: invocation.text('hostname'),
-    network,
+    network: optionValue(invocation, 'network', NETWORK),
     mounts: mounts.length === 0 ? undefined : mounts,
     read_only: invocation.flag('read-only') ? true : undefined,
-    memory_bytes: limitOf(sizeOf(invocation, 'memory')),
-    cpus: limitOf(numberOf(invocation, 'cpus')),
-    pids_limit: pidsLimitOf(invocation),
+    memory_bytes: limitOf(optionValue(invocation, 'memory', MEMORY)),
+    cpus: limitOf(optionValue(invocation, 'cpus', CPUS)),
+    pids_limit: optionValue(invocation, 'pids-limit', PIDS_LIMIT),
     cap_add: several('cap-add'),
     cap_drop: several('cap-drop'),
-    no_new_privileges: noNewPrivileges(invocation),
+    no_new_privileges: invocation.text('security-opt') === undefined ? undefined : true,
     labels: labels.length === 0 ? undefined : Object.fromEntries(labels),
-    stop_timeout: numberOf(invocation, 'stop-timeout'),
+    stop_timeout: optionValue(invocation, 'stop-timeout', STOP_TIMEOUT),
     interactive: invocation.flag('interactive') ? true : undefined,
     terminal: tty ? true : undefined,
     terminal_size: tty ? terminalSize() : undefined,
@@ -123,43 +165,8 @@ function entrypointOf(text: string | undefined): string[] | undefined {
   return [text];
 }
 
-function noNewPrivileges(invocation: Invocation): true | undefined {
-  const text = invocation.text('security-opt');
-  if (text === undefined) return undefined;
-  if (text === 'no-new-privileges' || text === 'no-new-privileges:true' || text === 'no-new-privileges=true')
-    return true;
-  throw new ImgcredError('USAGE', `--security-opt ${text}: must be no-new-privileges`);
-}
-
-// As podman: 0 is no limit.
 function limitOf(limit: number | undefined): number | undefined {
   return limit === 0 ? undefined : limit;
-}
-
-// As podman: 0 is no limit either.
-function pidsLimitOf(invocation: Invocation): number | undefined {
-  const limit = numberOf(invocation, 'pids-limit');
-  return limit === 0 ? -1 : limit;
-}
-
-function numberOf(invocation: Invocation, name: string): number | undefined {
-  const text = invocation.text(name);
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value))
-    throw new ImgcredError('USAGE', `--${name} ${text}: must be a number`);
-  return value;
-}
-
-function sizeOf(invocation: Invocation, name: string): number | undefined {
-  const text = invocation.text(name);
-  return text === undefined ? undefined : parseBytes(text);
-}
-
-function splitPair(text: string, option: string): [string, string] {
-  const equals = text.indexOf('=');
-  if (equals === 0) throw new ImgcredError('USAGE', `${option} ${text}: must be KEY=VALUE`);
-  return equals < 0 ? [text, ''] : [text.slice(0, equals), text.slice(equals + 1)];
 }
 
 type Optional<T> = { [K in keyof T]?: T[K] | undefined };

@@ -1,23 +1,33 @@
-import { ImgcredError } from '../errors/index.ts';
+import { parseDuration } from './duration.ts';
+import type { ValueKind } from './option-values.ts';
 
-const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+// What a Date can hold, ms. @see ECMA-262, "Time Values and Time Range"
+const LAST_TIME = 8.64e15;
+
+/** ISO 8601: a date, or a date and a time. Milliseconds since 1970. */
+export function parseTime(text: string): number | undefined {
+  const time = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(time) ? undefined : time;
+}
 
 /**
- * A point in time: ISO 8601, seconds since 1970, or how long ago (`90s`, `10m`, `1h30m`, `2d`).
+ * A point in time that has been: ISO 8601, seconds since 1970, or how long ago (`90s`, `10m`, `1h30m`, `2d`).
+ * Milliseconds since 1970.
  *
  * @param now milliseconds since 1970
- * @returns milliseconds since 1970
- * @throws ImgcredError USAGE
  */
-export function parseSince(text: string, now = Date.now()): number {
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
-  if (/^(\d+[smhd])+$/.test(text)) {
-    const parts = [...text.matchAll(/(\d+)([smhd])/g)];
-    return now - parts.reduce((sum, [, count, unit]) => sum + Number(count) * (UNITS[unit ?? ''] ?? 0), 0);
-  }
-  const time = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
-  if (!Number.isNaN(time)) return time;
-  throw new ImgcredError('USAGE', `--since ${text}: is no point in time`, {
-    hint: 'write 2026-01-31T12:00:00Z, or how long ago: 90s, 10m, 2h',
-  });
+export function sinceKind(now: () => number = Date.now): ValueKind<number> {
+  return {
+    must: 'be a point in time: ISO 8601, seconds since 1970, or how long ago (90s, 10m, 2h, 3d)',
+    example: '10m',
+    parse(text) {
+      const ago = parseDuration(text);
+      const time = /^\d+(\.\d+)?$/.test(text)
+        ? Number(text) * 1000
+        : ago === undefined
+          ? parseTime(text)
+          : now() - ago;
+      return time !== undefined && Math.abs(time) <= LAST_TIME ? time : undefined;
+    },
+  };
 }

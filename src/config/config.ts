@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorCode, wordIssue } from '../errors/index.ts';
 import { LOG_LEVELS } from '../observability/index.ts';
 import { parseBytes } from './bytes.ts';
 
@@ -16,7 +16,7 @@ const list = z.preprocess(
 );
 const number = z.preprocess(
   (value) => (typeof value === 'string' && value !== '' ? Number(value) : value),
-  z.number({ error: 'must be a number' }),
+  z.number(),
 );
 const bytes = z.preprocess((value, context) => {
   if (typeof value !== 'string') return value;
@@ -106,6 +106,36 @@ const FLAGS: Partial<Record<string, string>> = {
   mount_linger_ms: '--mount-linger',
 };
 
+const SETTINGS_HINT = 'imgcred serve --help lists the settings';
+
+// For who gave a value that is none. What is missing here says enough by itself.
+const EXAMPLES: Partial<Record<string, string>> = {
+  roles: 'gateway,scheduler',
+  listen: '127.0.0.1:7480',
+  metrics_listen: '127.0.0.1:9480',
+  gateway: 'https://imgcred.example.com',
+  cache_limit: '20GB',
+  prefetch_limit: '5MB',
+  fuse_driver: 'auto',
+  prefetch: 'trace',
+  keep: 'auto',
+  log_level: 'info',
+  worker_labels: 'zone=b',
+  spare_supervisors: '1',
+  mount_linger_ms: '60000',
+  slots: '64',
+  lease_ms: '30000',
+  queue_limit: '10000',
+  read_timeout_ms: '60000',
+};
+
+// An address may hold a login, where it should not.
+function shown(name: string, value: unknown, between: string): string {
+  if (name === 'gateway' || !['string', 'number', 'boolean'].includes(typeof value)) return '';
+  const text = String(value).slice(0, 80);
+  return `${between}${text === '' || /\s/.test(text) ? JSON.stringify(text) : text}`;
+}
+
 /**
  * Merges flags over `IMGCRED_*` variables over the JSON file, and checks the result once.
  *
@@ -125,19 +155,23 @@ export function loadConfig(
       origins.set(name, origin(name));
     }
   };
-  if (file !== undefined) take(readConfigFile(file), () => file);
+  if (file !== undefined) take(readConfigFile(file), (name) => `${file}: ${name}`);
   take(fromEnvironment(environment), (name) => `IMGCRED_${name.toUpperCase()}`);
   take(flags, (name) => FLAGS[name] ?? `--${name.replaceAll('_', '-')}`);
-  const result = settings.safeParse(merged);
+  const result = settings.safeParse(merged, { error: wordIssue });
   if (!result.success) {
     const issue = result.error.issues[0];
     const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
     const name = unknown ?? String(issue?.path[0] ?? '');
-    throw new ImgcredError(
-      'USAGE',
-      `${origins.get(name) ?? name}: ${unknown === undefined ? issue?.message : 'no such setting'}`,
-      { hint: 'imgcred serve --help lists the settings' },
-    );
+    const origin = origins.get(name) ?? name;
+    if (unknown !== undefined) {
+      throw new ImgcredError('USAGE', `${origin}: no such setting`, { hint: SETTINGS_HINT });
+    }
+    const example = EXAMPLES[name];
+    const between = origin.startsWith('--') ? ' ' : origin.startsWith('IMGCRED_') ? '=' : ': ';
+    throw new ImgcredError('USAGE', `${origin}${shown(name, merged[name], between)}: ${issue?.message}`, {
+      hint: example === undefined ? SETTINGS_HINT : `for example ${origin}${between}${example}`,
+    });
   }
   if ((result.data.tls_cert === undefined) !== (result.data.tls_key === undefined)) {
     throw new ImgcredError('USAGE', '--tls-cert and --tls-key go together', {

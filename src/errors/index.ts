@@ -1,4 +1,6 @@
 export { type CertificateProblem, certificateProblem } from './certificate.ts';
+export { counted } from './counted.ts';
+export { wordIssue } from './issue-wording.ts';
 
 /**
  * What went wrong, as one word that a program can test. Exit code and HTTP status follow from it alone, so

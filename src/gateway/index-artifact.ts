@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
-import { ImgcredError } from '../errors/index.ts';
+import { ImgcredError, counted } from '../errors/index.ts';
 import { decodeLayerIndex, type LayerIndex, type LayerSource } from '../index/index.ts';
 import { PACKED_TRACE_BYTES } from '../protocol/index.ts';
 import type { Digest } from '../reference/index.ts';
@@ -82,7 +82,7 @@ export function entriesOf(
     artifact.layers.length < wanted.length ||
     more.some(({ mediaType }) => mediaType === LAYER_INDEX_TYPE)
   ) {
-    throw unusable(`it has ${artifact.layers.length} layers, the image ${wanted.length}`);
+    throw unusable(`it has ${counted(artifact.layers.length, 'layer')}, the image ${wanted.length}`);
   }
   let packed = 0;
   let unpacked = 0;

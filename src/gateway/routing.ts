@@ -1,7 +1,7 @@
 import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { WorkspaceDatabase } from '../database/index.ts';
-import { ImgcredError } from '../errors/index.ts';
+import { ImgcredError, wordIssue } from '../errors/index.ts';
 import type { SocketSession } from '../protocol/index.ts';
 import type { Identity, Role } from './identity.ts';
 
@@ -54,7 +54,7 @@ export async function readBody<T>(c: GatewayContext, schema: z.ZodType<T>): Prom
       hint: 'send content-type: application/json',
     });
   }
-  const parsed = schema.safeParse(json);
+  const parsed = schema.safeParse(json, { error: wordIssue });
   if (parsed.success) return parsed.data;
   throw invalid(parsed.error);
 }
@@ -79,7 +79,7 @@ async function bodyText({ body, headers }: Request): Promise<string> {
 
 /** A query parameter, checked. @throws ImgcredError INVALID_INPUT */
 export function readQuery<T>(c: GatewayContext, schema: z.ZodType<T>): T {
-  const parsed = schema.safeParse(c.req.query());
+  const parsed = schema.safeParse(c.req.query(), { error: wordIssue });
   if (parsed.success) return parsed.data;
   throw invalid(parsed.error);
 }

@@ -1,3 +1,4 @@
+import { counted } from '../errors/index.ts';
 import type { ContainerRow, Database, WorkerRow } from '../database/index.ts';
 import { type Demand, demandOf, fits, hasLabels, leftOf, type Supply, supplyOf } from '../protocol/index.ts';
 
@@ -70,8 +71,8 @@ function lackOf(demand: Demand, fleet: readonly FleetMember[]): string {
   if (demand.memoryBytes > memory)
     return `it needs ${inMemory(demand.memoryBytes)} of memory, the largest worker${among} has ${inMemory(memory)}`;
   const cpus = most((supply) => supply.cpus);
-  if (demand.cpus > cpus) return `it needs ${demand.cpus} CPUs, the largest worker${among} has ${cpus}`;
-  return `no worker${among} has both ${demand.cpus} CPUs and ${inMemory(demand.memoryBytes)} of memory`;
+  if (demand.cpus > cpus) return `it needs ${counted(demand.cpus, 'CPU')}, the largest worker${among} has ${cpus}`;
+  return `no worker${among} has both ${counted(demand.cpus, 'CPU')} and ${inMemory(demand.memoryBytes)} of memory`;
 }
 
 function could(members: readonly FleetMember[]): string {

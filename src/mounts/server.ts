@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { BUILD, VERSION } from '../config/index.ts';
 import { ContentStore, type ImageTrace, unpackTrace } from '../content/index.ts';
 import { Secret } from '../credentials/index.ts';
-import { ImgcredError, toImgcredError } from '../errors/index.ts';
+import { ImgcredError, toImgcredError, counted } from '../errors/index.ts';
 import { duplicateDescriptorOf, keepServerThreads } from '../filesystem/index.ts';
 import { openImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
@@ -138,7 +138,7 @@ export class MountServer {
   /** Ends the server if no mount is in use. @throws ImgcredError CONFLICT while one is */
   shutdown(): void {
     if (this.#inUse > 0 || this.#turns.busy > 0) {
-      throw new ImgcredError('CONFLICT', `${this.#inUse} images are mounted`);
+      throw new ImgcredError('CONFLICT', `${counted(this.#inUse, 'image is', 'images are')} mounted`);
     }
     this.#ending = true;
     // After the answer is on its way.

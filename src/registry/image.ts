@@ -1,3 +1,4 @@
+import { counted } from '../errors/index.ts';
 import {
   type Digest,
   digestAlgorithm,
@@ -101,7 +102,7 @@ export async function resolveImage(
   const config = parseImageConfig(configBytes, `the config of ${name}`);
   if (config.diffIds.length !== layers.length) {
     throw new CorruptError(
-      `${name} contradicts itself: ${layers.length} layers in its manifest, ${config.diffIds.length} in its config`,
+      `${name} contradicts itself: ${counted(layers.length, 'layer')} in its manifest, ${config.diffIds.length} in its config`,
     );
   }
   const platform = completePlatform(config.platform, wanted);

@@ -1,5 +1,5 @@
 import type { CredentialProvider, Login } from '../credentials/index.ts';
-import { ImgcredError, toImgcredError } from '../errors/index.ts';
+import { ImgcredError, toImgcredError, counted } from '../errors/index.ts';
 import { formatPlatform, formatReference, type Platform, type Reference } from '../reference/index.ts';
 import { RegistryClient } from './client.ts';
 import type { ClientOptions } from './client-options.ts';
@@ -74,7 +74,7 @@ export async function* loginCheck(
           resolved = await client?.resolveImage(reference, { platform: options.platform, signal });
           if (resolved === undefined) return skipped('no client');
           const { manifestDigest, platform, layers } = resolved;
-          return ok(`${manifestDigest}, ${formatPlatform(platform)}, ${layers.length} layers`);
+          return ok(`${manifestDigest}, ${formatPlatform(platform)}, ${counted(layers.length, 'layer')}`);
         },
       ],
       ['range', async () => checkRange(client, reference, resolved, signal)],

@@ -1,3 +1,4 @@
+import { counted } from '../errors/index.ts';
 import type { Secret } from '../credentials/index.ts';
 import type { ImageRow, SecretRow, WorkspaceDatabase } from '../database/index.ts';
 import { SecretError } from './errors.ts';
@@ -64,7 +65,7 @@ export class ProvenImages {
 /** Some of the images' references, and how many more there are. */
 export function imageNames(images: readonly ImageRow[]): string {
   const shown = images.slice(0, 3).map((image) => image.reference);
-  return images.length > 3 ? `${shown.join(', ')} and ${images.length - 3} more images` : shown.join(', ');
+  return images.length > 3 ? `${shown.join(', ')} and ${counted(images.length - 3, 'more image')}` : shown.join(', ');
 }
 
 // A tag that was registered again may lead to another manifest under the same id.

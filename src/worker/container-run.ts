@@ -4,6 +4,7 @@ import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import type { MountView } from '../mounts/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { ContainerRequest, WorkerLink } from '../protocol/index.ts';
+import { checkBindSources } from './bind-sources.ts';
 import { containerOptions, containerSecrets } from './container-options.ts';
 import {
   type Attachment,
@@ -170,6 +171,7 @@ export class ContainerRun {
       if (!(await this.#reporter.report({ kind: 'preparing' }))) return;
       this.#knownSince = performance.now();
       checkImageCredentials(request, this.#logger);
+      await this.#orCancelled(checkBindSources(request));
       const indexPath = await this.#orCancelled(this.#context.indexes.path(request.image.index_digest));
       clock.lap('index');
       const acquired = mounts.acquire(request, indexPath, since);

@@ -2,6 +2,8 @@ export {
   type ContainerRuntime,
   findRuntime,
   type HostFacts,
+  isCapability,
+  isSignal,
   livingProcesses,
   readHostFacts,
 } from './containers/index.ts';

@@ -1,9 +1,15 @@
 import { z } from 'zod';
-import { ImgcredError } from '../../errors/index.ts';
+import { ImgcredError, counted } from '../../errors/index.ts';
 import type { Command } from '../command.ts';
 import { ADMIN_OPTIONS, connect } from '../context.ts';
+import { type ValueKind, wholeNumber } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
 import { listCommand } from './list-command.ts';
+
+const HEAD: ValueKind<string> = {
+  must: 'be a head that `imgcred audit verify` printed: 64 hexadecimal digits',
+  parse: (text) => (/^[0-9a-f]{64}$/.test(text) ? text : undefined),
+};
 
 export const auditVerify: Command = {
   words: ['audit', 'verify'],
@@ -11,7 +17,11 @@ export const auditVerify: Command = {
   usage: '[--head HASH]',
   examples: ['imgcred audit verify'],
   options: {
-    head: { value: 'HASH', help: 'a head noted earlier: nothing up to it may be missing' },
+    head: {
+      value: 'HASH',
+      takes: HEAD,
+      help: 'a head noted earlier: nothing up to it may be missing',
+    },
     ...ADMIN_OPTIONS,
   },
   positionals: [0, 0],
@@ -31,7 +41,7 @@ export const auditVerify: Command = {
       `/v1/audit/verify${head === undefined ? '' : `?head=${encodeURIComponent(head)}`}`,
     );
     if (invocation.flag('json')) await printJson(verdict);
-    else if (verdict.ok) await print(`${verdict.rows} events, unbroken; head ${verdict.head}\n`);
+    else if (verdict.ok) await print(`${counted(verdict.rows, 'event')}, unbroken; head ${verdict.head}\n`);
     if (!verdict.ok) {
       throw new ImgcredError(
         'CORRUPT',
@@ -51,8 +61,12 @@ export const auditRead = listCommand({
   usage: '[verify]',
   examples: ['imgcred audit --action secret.use'],
   options: {
-    after: { value: 'N', help: 'only events after this number' },
-    limit: { value: 'N', help: 'how many at most (1000)' },
+    after: { value: 'N', takes: wholeNumber({ least: 0 }, '120'), help: 'only events after this number' },
+    limit: {
+      value: 'N',
+      takes: wholeNumber({ least: 1, most: 10_000 }, '50'),
+      help: 'how many at most (1000)',
+    },
     action: { value: 'ACTION', help: 'only this action, such as secret.use' },
     everywhere: { help: 'of all workspaces' },
     ...ADMIN_OPTIONS,

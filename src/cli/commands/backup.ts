@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { formatBytes, prepareDataDirectory, ROLES } from '../../config/index.ts';
 import { type BackupSummary, readBackup, restoreBackup } from '../../database/index.ts';
-import { ImgcredError, systemErrorCode } from '../../errors/index.ts';
+import { ImgcredError, systemErrorCode, counted } from '../../errors/index.ts';
 import { MISSING_INDEXES_HEADER } from '../../gateway/index.ts';
 import { findKeySource, MASTER_KEY_FILE } from '../../secrets/index.ts';
 import type { Command } from '../command.ts';
@@ -59,7 +59,7 @@ export const backup: Command = {
         ? 'it holds the master key: keep it as safe as the secrets themselves'
         : `keep the master key (${summary.masterKeyIds.join(', ')}) apart: without it the secrets can’t be read`;
       await print(
-        `${path}: ${formatBytes(size)}, ${summary.files.length} files beside the database; ${key}\n`,
+        `${path}: ${formatBytes(size)}, ${counted(summary.files.length, 'file')} beside the database; ${key}\n`,
       );
     }
     return 0;
@@ -100,7 +100,7 @@ export const restore: Command = {
       await printJson({ data_dir: config.data_dir, master_key_present: keyIsThere, ...viewOf(summary) });
     } else {
       const made = new Date(summary.createdAt).toISOString();
-      await print(`${config.data_dir} is restored to ${made}: ${summary.files.length} files\n`);
+      await print(`${config.data_dir} is restored to ${made}: ${counted(summary.files.length, 'file')}\n`);
     }
     if (!keyIsThere) {
       process.stderr.write(

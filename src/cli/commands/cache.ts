@@ -1,8 +1,10 @@
-import { formatBytes, parseBytes } from '../../config/index.ts';
-import { ImgcredError } from '../../errors/index.ts';
+import { formatBytes } from '../../config/index.ts';
+import { counted } from '../../errors/index.ts';
 import { type CacheView, cacheViewSchema, prunedCacheSchema } from '../../protocol/index.ts';
 import type { Command, Invocation } from '../command.ts';
 import { CONNECTION_OPTIONS, ROLE_OPTIONS } from '../context.ts';
+import { DURATION } from '../duration.ts';
+import { optionValue, SIZE } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
 import { formatAge, formatTable } from '../table.ts';
 import { connectToNode, onWorker, WORKER_OPTION } from '../worker-option.ts';
@@ -66,19 +68,27 @@ export const cachePrune: Command = {
   usage: '[--to SIZE] [--unused-for DURATION]',
   examples: ['imgcred cache prune', 'imgcred cache prune --to 10GB', 'imgcred cache prune --unused-for 7d'],
   options: {
-    to: { value: 'SIZE', help: 'only the longest unused, until the cache is no larger than this' },
-    'unused-for': { value: 'DURATION', help: 'only what was not used for so long: 30m, 12h, 7d' },
+    to: {
+      value: 'SIZE',
+      takes: SIZE,
+      help: 'only the longest unused, until the cache is no larger than this',
+    },
+    'unused-for': {
+      value: 'DURATION',
+      takes: DURATION,
+      help: 'only what was not used for so long: 30m, 12h, 7d',
+    },
     ...WORKER_OPTION,
     ...CONNECTION_OPTIONS,
     ...ROLE_OPTIONS,
   },
   positionals: [0, 0],
   async run(invocation) {
-    const to = invocation.text('to');
-    const unusedFor = invocation.text('unused-for');
+    const to = optionValue(invocation, 'to', SIZE);
+    const unusedFor = optionValue(invocation, 'unused-for', DURATION);
     const body = {
-      ...(to === undefined ? {} : { to_bytes: parseBytes(to) }),
-      ...(unusedFor === undefined ? {} : { unused_for_ms: parseDuration('--unused-for', unusedFor) }),
+      ...(to === undefined ? {} : { to_bytes: to }),
+      ...(unusedFor === undefined ? {} : { unused_for_ms: unusedFor }),
     };
     await using connection = await connectToNode(invocation);
     const pruned = await connection.client.json(
@@ -88,7 +98,7 @@ export const cachePrune: Command = {
       body,
     );
     if (invocation.flag('json')) await printJson(pruned);
-    else await print(`freed ${formatBytes(pruned.bytes)} in ${pruned.entries} files\n`);
+    else await print(`freed ${formatBytes(pruned.bytes)} in ${counted(pruned.entries, 'file')}\n`);
     return 0;
   },
 };
@@ -96,16 +106,4 @@ export const cachePrune: Command = {
 async function ask(invocation: Invocation): Promise<CacheView> {
   await using connection = await connectToNode(invocation);
   return await connection.client.json(cacheViewSchema, 'GET', onWorker(invocation, '/v1/node/cache'));
-}
-
-const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** `90s`, `30m`, `12h`, `7d` in milliseconds. @throws ImgcredError USAGE */
-export function parseDuration(option: string, text: string): number {
-  const [, number, unit] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(text) ?? [];
-  const ms = Number(number) * (UNITS[unit ?? ''] ?? Number.NaN);
-  if (Number.isFinite(ms)) return ms;
-  throw new ImgcredError('USAGE', `${option} ${text}: must be a duration`, {
-    hint: 'write a number with s, m, h or d, such as 12h',
-  });
 }

@@ -2,9 +2,11 @@ import { z } from 'zod';
 import { logChunkSchema } from '../../protocol/index.ts';
 import { type ContainerShape, containerShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
+import { SIGNAL } from '../container-values.ts';
 import { CONNECTION_OPTIONS, connect } from '../context.ts';
+import { optionValue, wholeNumber } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
-import { parseSince } from '../since-option.ts';
+import { sinceKind } from '../since-option.ts';
 import { formatAge, formatTable } from '../table.ts';
 
 const pathOf = (id: string | undefined) => `/v1/containers/${encodeURIComponent(id ?? '')}`;
@@ -59,6 +61,9 @@ export const containerShow: Command = {
   },
 };
 
+const LINES = wholeNumber({ least: 0 }, '100', { all: 'all' } as const);
+const SINCE = sinceKind();
+
 export const containerLogs: Command = {
   words: ['container', 'logs'],
   summary: 'Print what a container has written',
@@ -66,18 +71,22 @@ export const containerLogs: Command = {
   examples: ['imgcred container logs --follow web'],
   options: {
     follow: { short: 'f', help: 'go on until the container ends' },
-    tail: { value: 'N', help: 'only the last N lines' },
-    since: { value: 'TIME', help: 'only what was written since then: ISO 8601, or how long ago (90s, 10m)' },
+    tail: { value: 'N', takes: LINES, short: 'n', help: 'only the last N lines' },
+    since: {
+      value: 'TIME',
+      takes: SINCE,
+      help: 'only what was written since then: ISO 8601, or how long ago (90s, 10m)',
+    },
     ...CONNECTION_OPTIONS,
   },
   positionals: [1, 1],
   async run(invocation) {
     await using connection = await connect(invocation);
     const query = new URLSearchParams({ follow: String(invocation.flag('follow')) });
-    const tail = invocation.text('tail');
-    if (tail !== undefined && tail !== 'all') query.set('tail', tail);
-    const since = invocation.text('since');
-    if (since !== undefined) query.set('since', new Date(parseSince(since)).toISOString());
+    const tail = optionValue(invocation, 'tail', LINES);
+    if (tail !== undefined && tail !== 'all') query.set('tail', String(tail));
+    const since = optionValue(invocation, 'since', SINCE);
+    if (since !== undefined) query.set('since', new Date(since).toISOString());
     const path = `${pathOf(invocation.positionals[0])}/logs?${query}`;
     for await (const chunk of connection.client.lines(logChunkSchema, 'GET', path)) {
       if (invocation.flag('json')) await print(`${JSON.stringify(chunk)}\n`);
@@ -129,7 +138,10 @@ export const containerKill: Command = {
   summary: 'Send a signal to the first process of containers',
   usage: 'CONTAINER…',
   examples: ['imgcred container kill --signal HUP web'],
-  options: { signal: { value: 'SIGNAL', short: 's', help: 'name or number (KILL)' }, ...CONNECTION_OPTIONS },
+  options: {
+    signal: { value: 'SIGNAL', takes: SIGNAL, short: 's', help: 'name or number (KILL)' },
+    ...CONNECTION_OPTIONS,
+  },
   positionals: [1, 1000],
   async run(invocation) {
     await using connection = await connect(invocation);

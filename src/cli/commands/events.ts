@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { ImgcredError } from '../../errors/index.ts';
 import type { Command, Invocation } from '../command.ts';
 import { CONNECTION_OPTIONS, connect } from '../context.ts';
+import { optionValue, wholeNumber } from '../option-values.ts';
 import { print, visible } from '../output.ts';
 
 const lineSchema = z.discriminatedUnion('kind', [
@@ -21,8 +21,14 @@ const lineSchema = z.discriminatedUnion('kind', [
 ]);
 type Line = z.infer<typeof lineSchema>;
 
+const EVENT = wholeNumber({ least: 0 }, '1234');
+
 const OPTIONS = {
-  since: { value: 'NUMBER', help: 'first what came after this event: nothing between is missed' },
+  since: {
+    value: 'NUMBER',
+    takes: EVENT,
+    help: 'first what came after this event: nothing between is missed',
+  },
   'no-follow': { help: 'end after what there is' },
   ...CONNECTION_OPTIONS,
 };
@@ -52,14 +58,11 @@ export const containerEvents: Command = {
 };
 
 async function follow(invocation: Invocation, container: string | undefined): Promise<number> {
-  const since = invocation.text('since');
-  if (since !== undefined && !/^\d{1,15}$/.test(since)) {
-    throw new ImgcredError('USAGE', '--since: must be the number of an event');
-  }
+  const since = optionValue(invocation, 'since', EVENT);
   await using connection = await connect(invocation);
   const query = new URLSearchParams({
     follow: String(!invocation.flag('no-follow')),
-    ...(since === undefined ? {} : { since }),
+    ...(since === undefined ? {} : { since: String(since) }),
     ...(container === undefined ? {} : { container }),
   });
   const json = invocation.flag('json');

@@ -4,8 +4,10 @@ import { containerShape } from '../api-shapes.ts';
 import { type AttachEnd, type AttachOptions, attach } from '../attach-client.ts';
 import { ATTACH_OPTIONS, CONNECTION_WITHOUT_W, connectionLost, detachKeysOf } from '../attach-options.ts';
 import { type Command, CommandFailure, type Invocation, OWN_FAILURE } from '../command.ts';
+import { EXEC_WORKDIR, USER } from '../container-values.ts';
 import { connect } from '../context.ts';
 import { readEnvironment } from '../environment-option.ts';
+import { ANY } from '../option-values.ts';
 import { terminalSize } from '../terminal.ts';
 
 export const exec: Command = {
@@ -19,10 +21,15 @@ export const exec: Command = {
   options: {
     interactive: { short: 'i', help: 'pass our standard input on' },
     tty: { short: 't', help: 'give it a terminal' },
-    env: { value: 'KEY[=VALUE]', short: 'e', multiple: true, help: 'environment variable' },
+    env: { value: 'KEY[=VALUE]', takes: ANY, short: 'e', multiple: true, help: 'environment variable' },
     'env-file': { value: 'FILE', multiple: true, help: 'file with KEY=VALUE lines' },
-    user: { value: 'USER[:GROUP]', short: 'u', help: 'user name or number, resolved in the image' },
-    workdir: { value: 'DIR', short: 'w', help: 'working directory' },
+    user: {
+      value: 'USER[:GROUP]',
+      takes: USER,
+      short: 'u',
+      help: 'user name or number, resolved in the image',
+    },
+    workdir: { value: 'DIR', takes: EXEC_WORKDIR, short: 'w', help: 'working directory' },
     'detach-keys': ATTACH_OPTIONS['detach-keys'],
     ...CONNECTION_WITHOUT_W,
   },

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { counted } from '../../errors/index.ts';
 import { formatBytes } from '../../config/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import { type ImageShape, imageShape } from '../api-shapes.ts';
@@ -7,6 +8,7 @@ import { CONNECTION_OPTIONS, connect, prepareConnection, ROLE_OPTIONS } from '..
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
+import { PLATFORM } from '../platform-option.ts';
 import { registerImage } from '../register-image.ts';
 import { formatAge, formatTable } from '../table.ts';
 
@@ -28,7 +30,11 @@ export const imageAdd: Command = {
   options: {
     ...CREDENTIAL_OPTIONS,
     secret: { value: 'NAME', help: 'use a secret that the workspace has already' },
-    platform: { value: 'OS/ARCH', help: 'platform to take from a multi-platform image (this machine’s)' },
+    platform: {
+      value: 'OS/ARCH',
+      takes: PLATFORM,
+      help: 'platform to take from a multi-platform image (this machine’s)',
+    },
     ...INDEX_OPTION,
     ...CONNECTION_OPTIONS,
     ...ROLE_OPTIONS,
@@ -55,7 +61,7 @@ export const imageAdd: Command = {
       const indexShare = ((image.index_bytes / Math.max(1, image.compressed_bytes)) * 100).toFixed(1);
       await print(
         `${image.reference} is registered as ${image.id}\n` +
-          `  ${image.layers.length} layers, ${formatBytes(image.compressed_bytes)} compressed, ${image.file_count} files; index ${formatBytes(image.index_bytes)} (${indexShare} %), ${originOf(image)}\n` +
+          `  ${counted(image.layers.length, 'layer')}, ${formatBytes(image.compressed_bytes)} compressed, ${counted(image.file_count, 'file')}; index ${formatBytes(image.index_bytes)} (${indexShare} %), ${originOf(image)}\n` +
           `  ${image.credential_secret_name === null ? 'public: no credential' : `credential: secret ${image.credential_secret_name}`}\n`,
       );
     }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { counted } from '../../errors/index.ts';
 import { generateKeyLine } from '../../secrets/index.ts';
 import type { Command } from '../command.ts';
 import { ADMIN_OPTIONS, connect } from '../context.ts';
@@ -18,7 +19,7 @@ export const keyRotate: Command = {
     if (invocation.flag('json')) await printJson(rotation);
     else
       await print(
-        `${rotation.to} is active; ${rotation.rewrapped} keys were wrapped with it. ${rotation.from} stays until it is retired\n`,
+        `${rotation.to} is active; ${counted(rotation.rewrapped, 'key is', 'keys are')} wrapped with it. ${rotation.from} stays until it is retired\n`,
       );
     return 0;
   },

@@ -11,6 +11,7 @@ import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS, stderrLogger } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { print, printJson } from '../output.ts';
+import { PLATFORM } from '../platform-option.ts';
 
 const LONGEST_STEP = 'connection'.length;
 
@@ -27,7 +28,11 @@ export const registryLoginCheck: Command = {
   ],
   options: {
     ...CREDENTIAL_OPTIONS,
-    platform: { value: 'OS/ARCH', help: 'platform to take from a multi-platform image (this machine’s)' },
+    platform: {
+      value: 'OS/ARCH',
+      takes: PLATFORM,
+      help: 'platform to take from a multi-platform image (this machine’s)',
+    },
     config: ROLE_OPTIONS.config,
     'insecure-registry': ROLE_OPTIONS['insecure-registry'],
     'registry-ca': ROLE_OPTIONS['registry-ca'],

@@ -1,5 +1,5 @@
 import { formatBytes } from '../../config/index.ts';
-import { ImgcredError } from '../../errors/index.ts';
+import { ImgcredError, counted } from '../../errors/index.ts';
 import { type CreateContainer, logChunkSchema, type RegisterImage } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import type { ApiClient } from '../api-client.ts';
@@ -192,7 +192,7 @@ function finish(ended: ContainerShape, report: boolean): number {
       .join(', ');
     const share = ((bytes_fetched / Math.max(1, image_compressed_bytes)) * 100).toFixed(1);
     process.stderr.write(
-      `fetched ${formatBytes(bytes_fetched)} of ${formatBytes(image_compressed_bytes)} (${share} %) in ${requests} requests (${requests_by_cause.demand ?? 0} that a read waited for), driver ${driver}; ${causes}\n` +
+      `fetched ${formatBytes(bytes_fetched)} of ${formatBytes(image_compressed_bytes)} (${share} %) in ${counted(requests, 'request')} (${requests_by_cause.demand ?? 0} that a read waited for), driver ${driver}; ${causes}\n` +
         `${Object.entries(timings_ms)
           .map(([step, ms]) => `${step} ${ms.toFixed(0)} ms`)
           .join(', ')}\n` +

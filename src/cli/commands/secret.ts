@@ -5,11 +5,13 @@ import { secretShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { optionValue, readValue, wholeNumber } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
 import { formatAge } from '../table.ts';
 import { listCommand } from './list-command.ts';
 
 const pathOf = (name: string | undefined) => `/v1/secrets/${encodeURIComponent(name ?? '')}`;
+const VERSION = wholeNumber({ least: 1 }, '3');
 const OPTIONS = { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS };
 
 export const secretSet: Command = {
@@ -104,12 +106,15 @@ export const secretReveal: Command = {
   summary: 'Print a secret’s value (needs the role operator; audited)',
   usage: 'NAME',
   examples: ['imgcred secret reveal api-key'],
-  options: { version: { value: 'N', help: 'a kept version, instead of the active one' }, ...OPTIONS },
+  options: {
+    version: { value: 'N', takes: VERSION, help: 'a kept version, instead of the active one' },
+    ...OPTIONS,
+  },
   positionals: [1, 1],
   async run(invocation) {
     await using connection = await connect(invocation);
-    const version = invocation.text('version');
-    const body = version === undefined ? {} : { version: Number(version) };
+    const version = optionValue(invocation, 'version', VERSION);
+    const body = version === undefined ? {} : { version };
     const shape = z.looseObject({ value: z.string() });
     const path = `${pathOf(invocation.positionals[0])}/reveal`;
     const answer = await connection.client.json(shape, 'POST', path, body);
@@ -152,10 +157,11 @@ export const secretRollback: Command = {
   options: { 'no-verify': { help: 'do not try the value against the registry (audited)' }, ...OPTIONS },
   positionals: [2, 2],
   async run(invocation) {
+    const [name, given = ''] = invocation.positionals;
+    const version = readValue('VERSION', given, VERSION);
     await using connection = await connect(invocation);
-    const [name, version] = invocation.positionals;
     const secret = await connection.client.json(secretShape, 'POST', `${pathOf(name)}/rollback`, {
-      version: Number(version),
+      version,
       no_verify: invocation.flag('no-verify'),
     });
     if (invocation.flag('json')) await printJson(secret);

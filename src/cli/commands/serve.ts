@@ -1,8 +1,12 @@
 import { ImgcredError } from '../../errors/index.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, configOf, ROLE_OPTIONS, stderrLogger } from '../context.ts';
+import { optionValue, seconds } from '../option-values.ts';
 import { enterRootless } from '../rootless.ts';
 import { startServer } from '../server.ts';
+
+const LEASE = seconds(0.5, 3600, '30');
+const LINGER = seconds(0, 86_400, '60');
 
 export const serve: Command = {
   words: ['serve'],
@@ -31,10 +35,11 @@ export const serve: Command = {
     'token-file': { value: 'FILE', help: 'for a worker alone: file with its token' },
     'worker-name': { value: 'NAME', help: 'name of the worker (the host’s)' },
     'worker-label': { value: 'NAME=VALUE', multiple: true, help: 'label that requests may ask for' },
-    lease: { value: 'SECONDS', help: 'silence after which a worker is given up (30)' },
+    lease: { value: 'SECONDS', takes: LEASE, help: 'silence after which a worker is given up (30)' },
     'queue-limit': { value: 'N', help: 'containers of a workspace that wait and run at once (10000)' },
     'mount-linger': {
       value: 'SECONDS',
+      takes: LINGER,
       help: 'how long an image stays mounted after its last container, for the next (60)',
     },
     slots: { value: 'N', help: 'containers that the worker runs at once (64)' },
@@ -44,8 +49,8 @@ export const serve: Command = {
   },
   positionals: [0, 0],
   async run(invocation) {
-    const lease = invocation.text('lease');
-    const linger = invocation.text('mount-linger');
+    const lease = optionValue(invocation, 'lease', LEASE);
+    const linger = optionValue(invocation, 'mount-linger', LINGER);
     const labels = invocation.texts('worker-label');
     const config = configOf(invocation, {
       roles: invocation.text('role'),
@@ -56,8 +61,8 @@ export const serve: Command = {
       token_file: invocation.text('token-file'),
       worker_name: invocation.text('worker-name'),
       worker_labels: labels.length === 0 ? undefined : labels,
-      lease_ms: lease === undefined ? undefined : Number(lease) * 1000,
-      mount_linger_ms: linger === undefined ? undefined : Number(linger) * 1000,
+      lease_ms: lease === undefined ? undefined : lease * 1000,
+      mount_linger_ms: linger === undefined ? undefined : linger * 1000,
       queue_limit: invocation.text('queue-limit'),
       tls_cert: invocation.text('tls-cert'),
       tls_key: invocation.text('tls-key'),

@@ -2,8 +2,25 @@ import { z } from 'zod';
 import { ImgcredError } from '../../errors/index.ts';
 import type { Command } from '../command.ts';
 import { ADMIN_OPTIONS, connect } from '../context.ts';
+import { parseDuration } from '../duration.ts';
+import { oneOf, optionValue, type ValueKind } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
+import { parseTime } from '../since-option.ts';
 import { listCommand } from './list-command.ts';
+
+const ROLE = oneOf('admin', 'operator', 'runner', 'worker');
+
+/** Milliseconds since 1970. */
+const EXPIRES: ValueKind<number> = {
+  must: 'be a time to come: ISO 8601, or how long from now (12h, 30d)',
+  example: '30d',
+  parse(text) {
+    const now = Date.now();
+    const duration = parseDuration(text);
+    const time = duration === undefined ? parseTime(text) : now + duration;
+    return time !== undefined && time > now ? time : undefined;
+  },
+};
 
 export const tokenCreate: Command = {
   words: ['token', 'create'],
@@ -17,8 +34,12 @@ export const tokenCreate: Command = {
     'imgcred token create fleet --role worker --reusable --expires 2026-12-01',
   ],
   options: {
-    role: { value: 'ROLE', help: 'admin, operator, runner or worker' },
-    expires: { value: 'TIME', help: 'when it expires (ISO 8601); never otherwise' },
+    role: { value: 'ROLE', takes: ROLE, help: 'admin, operator, runner or worker' },
+    expires: {
+      value: 'TIME',
+      takes: EXPIRES,
+      help: 'when it expires: ISO 8601, or how long from now (30d); never otherwise',
+    },
     unbound: { help: 'not bound to the workspace (role admin)' },
     reusable: { help: 'for any number of workers, not the first one alone (role worker)' },
     ...ADMIN_OPTIONS,
@@ -27,19 +48,19 @@ export const tokenCreate: Command = {
   async run(invocation) {
     await using connection = await connect(invocation);
     const shape = z.looseObject({ token: z.string() });
-    const role = invocation.text('role');
+    const role = optionValue(invocation, 'role', ROLE);
     if (role === undefined) {
       throw new ImgcredError('USAGE', 'imgcred token create: --role is missing', {
         hint: 'one of admin, operator, runner, worker',
       });
     }
-    const expires = invocation.text('expires');
+    const expires = optionValue(invocation, 'expires', EXPIRES);
     const made = await connection.client.json(shape, 'POST', '/v1/tokens', {
       name: invocation.positionals[0],
       role,
       ...(invocation.flag('unbound') ? { unbound: true } : {}),
       ...(invocation.flag('reusable') ? { reusable: true } : {}),
-      ...(expires === undefined ? {} : { expires_at: expires }),
+      ...(expires === undefined ? {} : { expires_at: new Date(expires).toISOString() }),
     });
     if (invocation.flag('json')) await printJson(made);
     else await print(`${made.token}\n`);

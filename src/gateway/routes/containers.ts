@@ -6,7 +6,7 @@ import {
   type WorkerId,
   type WorkspaceDatabase,
 } from '../../database/index.ts';
-import { ImgcredError } from '../../errors/index.ts';
+import { ImgcredError, counted } from '../../errors/index.ts';
 import type { LogStore } from '../../logs/index.ts';
 import {
   type ChangeSignals,
@@ -70,7 +70,7 @@ export function containerRoutes(options: ContainerRouteOptions): Route[] {
         if (workspace.containers.countLive() >= queueLimit) {
           const error = new ImgcredError(
             'QUEUE_FULL',
-            `the workspace has ${queueLimit} containers that have not ended`,
+            `the workspace has ${counted(queueLimit, 'container that has', 'containers that have')} not ended`,
             { hint: 'wait until some of them have' },
           );
           return c.json(error.toJSON(), 429, { 'retry-after': String(RETRY_AFTER_SECONDS) });

@@ -60,11 +60,21 @@ export function capabilitiesOfMask(mask: string): Set<string> {
   return new Set(ALL_CAPABILITIES.filter((_, number) => ((bits >> BigInt(number)) & 1n) === 1n));
 }
 
-function normalise(name: string): string {
+/** Whether a capability is called so, or all of them: `ALL`, `net_raw`, `CAP_NET_RAW`. */
+export function isCapability(name: string): boolean {
+  return fullName(name) !== undefined;
+}
+
+function fullName(name: string): string | undefined {
   const upper = name.toUpperCase();
   if (upper === 'ALL') return upper;
   const full = upper.startsWith('CAP_') ? upper : `CAP_${upper}`;
-  if (ALL_CAPABILITIES.includes(full)) return full;
+  return ALL_CAPABILITIES.includes(full) ? full : undefined;
+}
+
+function normalise(name: string): string {
+  const full = fullName(name);
+  if (full !== undefined) return full;
   throw new ContainerInputError(`unknown capability '${name}'`, {
     hint: 'see capabilities(7) for the names',
   });

@@ -1,4 +1,5 @@
 export { Attachment, type OutputChunk } from './attachment.ts';
+export { isCapability } from './capabilities.ts';
 export type { ContainerStats } from './cgroup-stats.ts';
 export { cleanContainer } from './clean-container.ts';
 export {
@@ -30,4 +31,5 @@ export { identifyProcess, isRunning } from './process-identity.ts';
 export type { ReadLogsOptions, StoredLogRecord } from './read-logs.ts';
 export { type ContainerRuntime, findRuntime } from './runtime.ts';
 export { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from './runtime-spec.ts';
+export { isSignal } from './signals.ts';
 export { SpareSupervisors } from './spare-supervisors.ts';

@@ -29,6 +29,15 @@ export function signalNumber(signal: string | number): number {
   throw new ContainerInputError(`unknown signal '${signal}'`, { hint: 'see signal(7), for example SIGTERM' });
 }
 
+/** Whether {@link signalNumber} knows it. */
+export function isSignal(signal: string): boolean {
+  try {
+    return signalNumber(signal) > 0;
+  } catch {
+    return false;
+  }
+}
+
 /** `SIGKILL` for 9; the number itself for one without a name. */
 export function signalName(number: number): string {
   for (const [name, candidate] of NUMBERS) if (candidate === number) return name;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { asksForHelp, type Command, parseInvocation } from '../../../src/cli/command.ts';
+import { wholeNumber } from '../../../src/cli/option-values.ts';
 import { ImgcredError } from '../../../src/errors/index.ts';
 
 const command: Command = {
@@ -9,6 +10,7 @@ const command: Command = {
   examples: [],
   options: {
     name: { value: 'NAME', help: 'a name', short: 'n' },
+    count: { value: 'N', takes: wholeNumber({ least: -1, most: 9 }, '3'), help: 'how many', short: 'c' },
     env: { value: 'KEY=VALUE', help: 'a variable', short: 'e', multiple: true },
     all: { help: 'all of them', short: 'a' },
     force: { help: 'really' },
@@ -35,7 +37,6 @@ describe('parseInvocation', () => {
     [['--name', 'x'], { name: 'x' }],
     [['--name=x'], { name: 'x' }],
     [['--name=-x'], { name: '-x' }],
-    [['--name='], { name: '' }],
     [['-n', 'x'], { name: 'x' }],
     [['-nx'], { name: 'x' }],
     [['--name', 'x', '--name', 'y'], { name: 'y' }],
@@ -43,6 +44,7 @@ describe('parseInvocation', () => {
     [['-e', 'A=1', '--env', 'B=2'], { env: ['A=1', 'B=2'] }],
     [['--all', 'one', '--force', 'two'], { positionals: ['one', 'two'], all: true, force: true }],
     [['-a'], { all: true }],
+    [['--count', '-1', 'one'], { positionals: ['one'] }],
     [['one', '--', '--name', 'x'], { positionals: ['one'], rest: ['--name', 'x'], name: undefined }],
     [['-'], { positionals: ['-'] }],
   ];
@@ -58,6 +60,10 @@ describe('parseInvocation', () => {
     [['--name'], 'imgcred thing do: --name needs a value: --name NAME', '--help'],
     [['-n'], 'imgcred thing do: -n needs a value: -n NAME', '--help'],
     [['--name', '--all'], 'imgcred thing do: --name needs a value: --name NAME', '--help'],
+    [['--name='], '--name "": must not be empty', 'write --name NAME'],
+    [['--count', 'x'], '--count x: must be a whole number from -1 to 9', 'for example --count 3'],
+    [['-c', '-2'], '-c -2: must be a whole number from -1 to 9', 'for example -c 3'],
+    [['--count', '1 or 2'], '--count "1 or 2": must be a whole number from -1 to 9', 'for example --count 3'],
     [['--all=x'], 'imgcred thing do: --all takes no value', '--help'],
     [['--nmae', 'x'], 'imgcred thing do: there is no option --nmae', 'did you mean --name?'],
     [['--forse'], 'imgcred thing do: there is no option --forse', 'did you mean --force?'],

@@ -39,7 +39,10 @@ const refused: [text: string, problem: string][] = [
   ['type=bind,source=/a,target=/b,shared', "there is no field 'shared'"],
   ['type=tmpfs,target=/t,source=/a', "there is no field 'source'"],
   ['type=tmpfs,target=/t,tmpfs-mode=9', 'tmpfs-mode must be octal'],
-  ['type=tmpfs,target=/t,size=big', "'big' is not a size"],
+  ['type=tmpfs,target=/t,size=big', 'size must be a size'],
+  ['type=tmpfs,target=/t,size=0', 'size must be a size'],
+  ['type=bind,source=,target=/b', 'source is missing'],
+  ['type=bind,source=/a,target=/b,ro=yes', "ro is true or false, not 'yes'"],
 ];
 for (const [text, problem] of refused) {
   test(`refuses '${text}'`, () => {

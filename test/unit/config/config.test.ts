@@ -74,45 +74,69 @@ describe('loadConfig', () => {
     });
   }
 
-  const wrong: [flags: Partial<Record<SettingName, unknown>>, message: string][] = [
-    [{ roles: 'gatekeeper' }, "--role: must be 'all' or some of gateway, scheduler, worker"],
-    [{ listen: '7480' }, '--listen: must be HOST:PORT or none'],
-    [{ gateway: 'ftp://x' }, '--gateway: must be an http or https address'],
-    [{ cache_limit: 'lots' }, '--cache-limit: must be a size, such as 512MiB or 10GB'],
-    [{ slots: 'many' }, '--slots: must be a number'],
-    [{ slots: '0' }, '--slots: '],
-    [{ slots: '1.5' }, '--slots: '],
-    [{ read_timeout_ms: Number.NaN }, '--read-timeout: must be a number'],
-    [{ insecure_registries: [''] }, '--insecure-registry: '],
-    [{ fuse_driver: 'magic' }, '--fuse-driver: '],
-    [{ log_level: 'loud' }, '--log-level: '],
-    [{ data_dir: '' }, '--data-dir: '],
+  const settings = 'imgcred serve --help lists the settings';
+  const wrong: [flags: Partial<Record<SettingName, unknown>>, message: string, hint: string][] = [
+    [
+      { roles: 'gatekeeper' },
+      "--role gatekeeper: must be 'all' or some of gateway, scheduler, worker",
+      'for example --role gateway,scheduler',
+    ],
+    [{ listen: '7480' }, '--listen 7480: must be HOST:PORT or none', 'for example --listen 127.0.0.1:7480'],
+    // It may hold a login.
+    [
+      { gateway: 'ftp://me:pass@x' },
+      '--gateway: must be an http or https address',
+      'for example --gateway https://imgcred.example.com',
+    ],
+    [
+      { cache_limit: 'lots' },
+      '--cache-limit lots: must be a size, such as 512MiB or 10GB',
+      'for example --cache-limit 20GB',
+    ],
+    [{ slots: 'many' }, '--slots many: must be a number', 'for example --slots 64'],
+    [{ slots: '0' }, '--slots 0: must be at least 1', 'for example --slots 64'],
+    [{ slots: '1e9' }, '--slots 1e9: must be at most 10000', 'for example --slots 64'],
+    [{ slots: '1.5' }, '--slots 1.5: must be a whole number', 'for example --slots 64'],
+    [{ insecure_registries: [''] }, '--insecure-registry: must not be empty', settings],
+    [
+      { fuse_driver: 'magic' },
+      '--fuse-driver magic: must be auto, kernel or fuse-native',
+      'for example --fuse-driver auto',
+    ],
+    [
+      { log_level: 'loud' },
+      '--log-level loud: must be debug, info, warn or error',
+      'for example --log-level info',
+    ],
+    [{ data_dir: '' }, '--data-dir "": must not be empty', settings],
   ];
-  for (const [flags, message] of wrong) {
+  for (const [flags, message, hint] of wrong) {
     test(`says what is wrong with ${JSON.stringify(flags)}`, () => {
       const error = errorOf(() => loadConfig(flags, {}));
       expect(error.code).toBe('USAGE');
-      expect(error.message).toStartWith(message);
+      expect({ message: error.message, hint: error.hint }).toEqual({ message, hint });
     });
   }
 
   test('names the variable or the file that a wrong value came from', () => {
-    expect(errorOf(() => loadConfig({}, { IMGCRED_SLOTS: 'x' })).message).toStartWith('IMGCRED_SLOTS: ');
+    expect(errorOf(() => loadConfig({}, { IMGCRED_SLOTS: 'x' })).message).toBe(
+      'IMGCRED_SLOTS=x: must be a number',
+    );
     withFile('{"slots": "x"}', (file) => {
-      expect(errorOf(() => loadConfig({}, {}, file)).message).toStartWith(`${file}: `);
+      expect(errorOf(() => loadConfig({}, {}, file)).message).toBe(`${file}: slots: x: must be a number`);
     });
   });
 
   test('names the origin of the value that counts, when several are given', () => {
     withFile('{"slots": 1}', (file) => {
       const error = errorOf(() => loadConfig({}, { IMGCRED_SLOTS: 'x' }, file));
-      expect(error.message).toStartWith('IMGCRED_SLOTS: ');
+      expect(error.message).toStartWith('IMGCRED_SLOTS=x: ');
     });
   });
 
   test('refuses a setting in the file that does not exist', () => {
     withFile('{"slosts": 1}', (file) => {
-      expect(errorOf(() => loadConfig({}, {}, file)).message).toBe(`${file}: no such setting`);
+      expect(errorOf(() => loadConfig({}, {}, file)).message).toBe(`${file}: slosts: no such setting`);
     });
   });
 

@@ -32,6 +32,7 @@ export const containerShape = z.looseObject({
   reason: z.string().nullable(),
   /** Why no worker has taken it yet. */
   waiting_reason: z.string().nullish(),
+  restart: z.string().default('no'),
   error: plainErrorSchema.nullable(),
   fetch: fetchReportSchema.nullable(),
   created_at: z.string(),
@@ -39,6 +40,11 @@ export const containerShape = z.looseObject({
   finished_at: z.string().nullable(),
 });
 export type ContainerShape = z.infer<typeof containerShape>;
+
+/** The route of a container, by id or name. */
+export function containerPath(named: string | undefined): string {
+  return `/v1/containers/${encodeURIComponent(named ?? '')}`;
+}
 
 export const secretShape = z.looseObject({
   id: z.string(),

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { ImgcredError } from '../errors/index.ts';
 import { nearest } from './nearest.ts';
 import { readValue, TEXT, type ValueKind } from './option-values.ts';
+import { insteadOf } from './podman-options.ts';
 
 /** An option of a command. `value` names what follows it in the help; without one it is a switch. */
 export interface Option {
@@ -169,15 +170,14 @@ function titleOf(command: Command): string {
 function unknownOption(command: Command, rawName: string): ImgcredError {
   const title = titleOf(command);
   const shown = Object.entries(command.options).filter(([, option]) => option.refuse === undefined);
+  const name = rawName.replace(/^-+/, '');
   const near = nearest(
-    rawName.replace(/^-+/, ''),
-    shown.map(([name]) => name),
+    name,
+    shown.map(([known]) => known),
   );
+  const similar = near === undefined || rawName.length < 3 ? undefined : `did you mean --${near}?`;
   return new ImgcredError('USAGE', `${title}: there is no option ${rawName}`, {
-    hint:
-      near === undefined || rawName.length < 3
-        ? `${title} --help lists the options`
-        : `did you mean --${near}?`,
+    hint: insteadOf(name) ?? similar ?? `${title} --help lists the options`,
   });
 }
 

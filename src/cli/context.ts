@@ -100,10 +100,14 @@ export function stderrLogger(config: Pick<Config, 'log_level'>): Logger {
 /** A server to speak to, and what ends the connection. */
 export interface Connection extends AsyncDisposable {
   readonly client: ApiClient;
+  /** As {@link LocalServer.own}. */
+  readonly own: boolean;
   /** Starts the worker of a server of our own, if it has none yet, and waits for it. @throws as `LocalServer.worker` */
   worker(): Promise<void>;
   /** As {@link LocalServer.checkHost}. */
   checkHost(): Promise<void>;
+  /** As {@link LocalServer.idle}. */
+  idle(): Promise<void>;
 }
 
 /**
@@ -140,8 +144,10 @@ export async function connect(invocation: Invocation, needs: LocalNeeds = {}): P
   const server = await startLocalServer(config, stderrLogger(config), workspace, needs);
   return {
     client: server.client,
+    own: server.own,
     worker: () => server.worker(),
     checkHost: () => server.checkHost(),
+    idle: () => server.idle(),
     [Symbol.asyncDispose]: () => server.close(),
   };
 }

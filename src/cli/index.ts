@@ -3,7 +3,8 @@ import { asksForHelp, type Command, CommandFailure, parseInvocation } from './co
 import { COMMANDS } from './commands/index.ts';
 import { commandHelp, overviewHelp } from './help.ts';
 import { nearest } from './nearest.ts';
-import { print, visible } from './output.ts';
+import { print } from './output.ts';
+import { reportError } from './report-error.ts';
 import { withoutShorthand } from './shorthands.ts';
 
 /**
@@ -18,11 +19,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (thrown) {
     const error = toImgcredError(thrown);
     const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
-    if (own.includes('--json')) process.stderr.write(`${JSON.stringify(error)}\n`);
-    else
-      process.stderr.write(
-        `imgcred: ${visible(error.message)}\n${error.hint === undefined ? '' : `  ${visible(error.hint)}\n`}`,
-      );
+    reportError(error, own.includes('--json'));
     if (
       error.code === 'INTERNAL' &&
       process.env.IMGCRED_LOG_LEVEL === 'debug' &&

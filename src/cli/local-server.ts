@@ -10,6 +10,8 @@ import { startServer } from './server.ts';
 /** The server on a data directory: one that runs already, or one that this process has started. */
 export interface LocalServer {
   readonly client: ApiClient;
+  /** Whether it is this process: it ends with the command. */
+  readonly own: boolean;
   /** Starts its worker, if it has none yet, and waits for it. @throws ImgcredError of what keeps its worker from starting */
   worker(): Promise<void>;
   /**
@@ -18,6 +20,8 @@ export interface LocalServer {
    * @throws ImgcredError RUNTIME_MISSING, FUSE_UNAVAILABLE
    */
   checkHost(): Promise<void>;
+  /** Waits until a server of our own has nothing to do that needs it. */
+  idle(): Promise<void>;
   /** Ends a server of our own once nobody uses it; leaves another's alone. */
   close(): Promise<void>;
 }
@@ -32,7 +36,12 @@ export interface LocalNeeds {
 }
 
 /** What there is to do about the worker of a server that another process runs: nothing. */
-export const ANOTHERS = { worker: async () => {}, checkHost: async () => {} } as const;
+export const ANOTHERS = {
+  own: false,
+  worker: async () => {},
+  checkHost: async () => {},
+  idle: async () => {},
+} as const;
 
 const ATTEMPTS = 40;
 // What a machine that can't run containers lacks; it can still register images and see to secrets.
@@ -83,8 +92,10 @@ export async function startLocalServer(
       });
       return {
         client: new ApiClient({ kind: 'socket', path: layout.socket }, workspace),
+        own: true,
         worker: () => server.worker(),
         checkHost: () => checkHost(config),
+        idle: () => server.idle(),
         close: async () => {
           await server.idle();
           await server.stop();

@@ -8,6 +8,26 @@ const SIZE = sizeOf(1);
 type Mount = NonNullable<ContainerOverrides['mounts']>[number];
 
 /**
+ * `SOURCE:TARGET[:ro]`, podman's short form of a bind mount.
+ *
+ * @throws ImgcredError USAGE
+ */
+export function parseVolume(text: string): Mount {
+  const fail = (problem: string) =>
+    new ImgcredError('USAGE', `--volume ${text}: ${problem}`, {
+      hint: 'for example --volume /srv/data:/data:ro; --mount says more',
+    });
+  const [source = '', target = '', options = 'rw', ...more] = text.split(':');
+  if (more.length > 0 || source === '' || target === '')
+    throw fail('must be SOURCE:TARGET or SOURCE:TARGET:ro');
+  if (!/^[./]/.test(source))
+    throw fail('there are no named volumes: the source must be a path, beginning with / or .');
+  if (!target.startsWith('/')) throw fail('the target must be an absolute path');
+  if (options !== 'ro' && options !== 'rw') throw fail(`there is no option '${options}', only ro and rw`);
+  return { type: 'bind', source: resolve(source), target, ...(options === 'ro' ? { read_only: true } : {}) };
+}
+
+/**
  * `type=bind,source=DIR,target=DIR[,ro]` or `type=tmpfs,target=DIR[,size=SIZE][,tmpfs-mode=MODE][,ro]`, with podman's
  * other names for the same (`src`, `dst`, `destination`, `readonly`, `tmpfs-size`).
  *

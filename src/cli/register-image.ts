@@ -1,5 +1,5 @@
 import { formatBytes } from '../config/index.ts';
-import { ImgcredError, counted } from '../errors/index.ts';
+import { counted, ImgcredError } from '../errors/index.ts';
 import { errorOf, type RegisterImage, registerProgressSchema } from '../protocol/index.ts';
 import type { ApiClient } from './api-client.ts';
 import { type ImageShape, imageShape } from './api-shapes.ts';

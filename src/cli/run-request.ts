@@ -17,7 +17,7 @@ import {
   WORKER_LABEL,
 } from './container-values.ts';
 import { readEnvironment } from './environment-option.ts';
-import { parseMount } from './mount-option.ts';
+import { parseMount, parseVolume } from './mount-option.ts';
 import { ANY, optionValue, optionValues, SIZE } from './option-values.ts';
 import { parseSecretUse } from './secret-option.ts';
 import { terminalSize } from './terminal.ts';
@@ -57,6 +57,13 @@ export const CONTAINER_OPTIONS = {
     takes: ANY,
     multiple: true,
     help: 'type=bind,source=…,target=…[,ro] or type=tmpfs,target=…[,size=…]',
+  },
+  volume: {
+    value: 'SOURCE:TARGET[:ro]',
+    takes: ANY,
+    short: 'v',
+    multiple: true,
+    help: 'the same as --mount type=bind,…',
   },
   'read-only': { help: 'root file system is read-only' },
   memory: { value: 'SIZE', takes: MEMORY, short: 'm', help: 'memory limit' },
@@ -126,7 +133,10 @@ function overridesOf(invocation: Invocation): ContainerOverrides {
     return values.length === 0 ? undefined : [...values];
   };
   const labels = optionValues(invocation, 'label', LABEL);
-  const mounts = invocation.texts('mount').map(parseMount);
+  const mounts = [
+    ...invocation.texts('mount').map(parseMount),
+    ...invocation.texts('volume').map(parseVolume),
+  ];
   const tty = invocation.flag('tty');
   const attached = !invocation.flag('detach') && (tty || invocation.flag('interactive'));
   return withoutUndefined<ContainerOverrides>({

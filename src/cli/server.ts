@@ -18,6 +18,7 @@ import {
 import { readTokenFile } from './api-client.ts';
 import { collectMetrics, openControlPlane } from './control-plane.ts';
 import { CredentialTakeOver } from './credential-take-over.ts';
+import { goesOn } from './goes-on.ts';
 import {
   type HttpServer,
   serveOnAddress,
@@ -39,8 +40,8 @@ export interface RunningServer {
   /** Starts its worker, where it is to have one and has none yet. @throws ImgcredError of what keeps it from starting */
   worker(): Promise<void>;
   /**
-   * Resolves once no request is being answered, no container runs but those that ran before we started, and what was
-   * rotated here is with those mounts of its own worker that need it.
+   * Resolves once no request is being answered, no container needs this process, and what was rotated here is with those
+   * mounts of its own worker that need it.
    */
   idle(): Promise<void>;
   /** Stops serving. Containers go on; the next worker on this data directory takes them over. */
@@ -101,7 +102,7 @@ export async function startServer(
       : undefined;
     if (plane !== undefined) cleanups.push(() => plane.close());
     const live = () => plane?.database.queue.live() ?? [];
-    const runningAtStart = new Set(running(live()));
+    const earlier = new Set<string>(live().map(({ id }) => id));
     if (plane !== undefined) {
       const alone = !config.roles.includes('gateway');
       servers.push(serveOnSocket(plane.app, alone ? layout.schedulerSocket : layout.socket));
@@ -165,10 +166,11 @@ export async function startServer(
       async idle() {
         const inUse = () => {
           if (servers.some((server) => server.pending > 0)) return true;
-          const now = live();
-          // These began without us, and go on without us.
-          const earlier = new Set(running(now).filter((id) => runningAtStart.has(id)));
-          if (now.length > earlier.size || own?.worker?.isBusy(earlier) === true) return true;
+          const now = live().map(({ id }) => id);
+          const left = now.filter(
+            (id) => plane !== undefined && goesOn(plane.database, id, earlier, config.lease_ms),
+          );
+          if (now.length > left.length || own?.worker?.isBusy(new Set(left)) === true) return true;
           return takingOver.isOwed(plane?.scheduler);
         };
         for (let ms = FIRST_IDLE_POLL_MS; inUse(); ms = Math.min(LONGEST_IDLE_POLL_MS, ms * 1.5)) {
@@ -181,11 +183,6 @@ export async function startServer(
     await stop();
     throw thrown;
   }
-}
-
-/** The ids of those that run. */
-function running(live: readonly { readonly id: string; readonly state: string }[]): string[] {
-  return live.flatMap(({ id, state }) => (state === 'running' ? [id] : []));
 }
 
 /** Starts a worker once there is something to run. @returns what ends the waiting */

@@ -13,6 +13,7 @@ export {
 export { detectCredentialType } from './detect.ts';
 export { type DockerConfig, dockerConfigPaths, parseDockerConfig } from './docker-config.ts';
 export { CredentialError } from './error.ts';
+export { loginKeys } from './login-keys.ts';
 export { marshalCredentials, type RegistryCredentials, unmarshalCredentials } from './marshal.ts';
 export type { CredentialProvider, CredentialType, Login } from './provider.ts';
 export {

@@ -199,7 +199,10 @@ export class ContainerRepository {
          AND state IN ('exited', 'failed', 'cancelled')`,
       { workspaceId: this.#workspaceId, id },
     );
-    if (gone === 0) throw conflict(`container ${id} has not ended`, { hint: 'stop it first' });
+    if (gone === 0)
+      throw conflict(`container ${id} has not ended`, {
+        hint: 'stop it first, or use imgcred container rm --force',
+      });
   }
 
   #byIdempotencyKey(key: string | undefined, digest: Uint8Array): ContainerRow | undefined {

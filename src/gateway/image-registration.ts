@@ -16,6 +16,7 @@ import {
 } from '../reference/index.ts';
 import { type ImageManifest, Referrers, type RegistryClient, type ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
+import { explainedRefusal } from './explained-refusal.ts';
 import type { AnnotatedLayer } from './foreign-indexes.ts';
 import { INDEX_ARTIFACT_TYPE } from './index-artifact.ts';
 import { findForeignIndexes } from './index-artifact-source.ts';
@@ -146,6 +147,10 @@ export class ImageRegistration {
         credential_secret_name: credential?.secretName ?? null,
       });
       return { image, warnings };
+    } catch (thrown) {
+      const known = this.#options.secrets.list(workspaceId);
+      const given = request.base_image_creds !== undefined;
+      throw given ? thrown : explainedRefusal(thrown, reference, before, known);
     } finally {
       client.close();
     }

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
-import { ImgcredError, counted } from '../errors/index.ts';
+import { counted, ImgcredError } from '../errors/index.ts';
 import { decodeLayerIndex, type LayerIndex, type LayerSource } from '../index/index.ts';
 import { PACKED_TRACE_BYTES } from '../protocol/index.ts';
 import type { Digest } from '../reference/index.ts';

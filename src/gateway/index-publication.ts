@@ -5,7 +5,7 @@ import type { Logger } from '../observability/index.ts';
 import type { PushedIndex, PushIndex, PushIndexProgress } from '../protocol/index.ts';
 import { parseDigest } from '../reference/index.ts';
 import { pushArtifact, type RegistryClient } from '../registry/index.ts';
-import type { Actor, SecretStore } from '../secrets/index.ts';
+import { type Actor, namingSecret, type SecretStore } from '../secrets/index.ts';
 import { distinctLayers, INDEX_ARTIFACT_TYPE, packLayerIndex, TRACE_TYPE } from './index-artifact.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import { readLayers } from './layer-reading.ts';
@@ -98,6 +98,11 @@ export class IndexPublication {
         bytes: total,
         bytes_sent: pushed.bytesSent,
       };
+    } catch (thrown) {
+      const used = request.secret ?? (given ? undefined : image.credential?.secretId);
+      const secret =
+        used === undefined ? undefined : this.#options.database.workspace(workspaceId).secrets.find(used);
+      throw namingSecret(thrown, secret);
     } finally {
       client.close();
     }

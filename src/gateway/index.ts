@@ -17,5 +17,5 @@ export { nodeRoutes } from './routes/node.ts';
 export { secretRoutes } from './routes/secrets.ts';
 export type { GatewayApp, Route } from './routing.ts';
 export { serverMetrics, versionMetric } from './server-metrics.ts';
-export { fleetOf } from './waiting-reason.ts';
+export { fleetOf, waitingReason } from './waiting-reason.ts';
 export { WorkerSessions, type WorkerSessionsOptions } from './worker-sessions.ts';

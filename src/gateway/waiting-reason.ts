@@ -1,5 +1,5 @@
-import { counted } from '../errors/index.ts';
 import type { ContainerRow, Database, WorkerRow } from '../database/index.ts';
+import { counted } from '../errors/index.ts';
 import { type Demand, demandOf, fits, hasLabels, leftOf, type Supply, supplyOf } from '../protocol/index.ts';
 
 /** A worker as a request that waits sees it. */
@@ -71,7 +71,8 @@ function lackOf(demand: Demand, fleet: readonly FleetMember[]): string {
   if (demand.memoryBytes > memory)
     return `it needs ${inMemory(demand.memoryBytes)} of memory, the largest worker${among} has ${inMemory(memory)}`;
   const cpus = most((supply) => supply.cpus);
-  if (demand.cpus > cpus) return `it needs ${counted(demand.cpus, 'CPU')}, the largest worker${among} has ${cpus}`;
+  if (demand.cpus > cpus)
+    return `it needs ${counted(demand.cpus, 'CPU')}, the largest worker${among} has ${cpus}`;
   return `no worker${among} has both ${counted(demand.cpus, 'CPU')} and ${inMemory(demand.memoryBytes)} of memory`;
 }
 

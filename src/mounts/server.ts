@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { BUILD, VERSION } from '../config/index.ts';
 import { ContentStore, type ImageTrace, unpackTrace } from '../content/index.ts';
 import { Secret } from '../credentials/index.ts';
-import { ImgcredError, toImgcredError, counted } from '../errors/index.ts';
+import { counted, ImgcredError, toImgcredError } from '../errors/index.ts';
 import { duplicateDescriptorOf, keepServerThreads } from '../filesystem/index.ts';
 import { openImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';

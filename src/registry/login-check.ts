@@ -1,5 +1,5 @@
 import type { CredentialProvider, Login } from '../credentials/index.ts';
-import { ImgcredError, toImgcredError, counted } from '../errors/index.ts';
+import { counted, ImgcredError, toImgcredError } from '../errors/index.ts';
 import { formatPlatform, formatReference, type Platform, type Reference } from '../reference/index.ts';
 import { RegistryClient } from './client.ts';
 import type { ClientOptions } from './client-options.ts';

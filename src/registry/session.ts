@@ -231,13 +231,13 @@ export class RegistrySession {
     if (/expired/i.test(`${failure.code} ${failure.message}`)) {
       return new AccessRefusedError('expired', `the credential for ${this.host} has expired (${said})`, {
         ...common,
-        hint: 'give a new one: imgcred secret set',
+        hint: 'give a new one',
       });
     }
     if (failure.status === 401 && this.scheme.kind !== 'bearer') {
       return new AccessRefusedError('unauthorized', `${this.host} refused the credential (${said})`, {
         ...common,
-        hint: 'check user name and password or token; has it been revoked?',
+        hint: 'check user name and password or token, and whether it was revoked',
       });
     }
     return new AccessRefusedError(

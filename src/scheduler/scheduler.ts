@@ -42,6 +42,7 @@ import { applyReport, endLost, isKnown } from './endings.ts';
 import { Enrolment, unregistered, type WorkerProof } from './enrolment.ts';
 import { Fleet } from './fleet.ts';
 import { MountedImages } from './mounted-images.ts';
+import { withRefusedSecret } from './refusals.ts';
 import { imageRequestOf } from './request.ts';
 import { SessionCalls, sessionOrder } from './session-calls.ts';
 import { noteStart } from './traces.ts';
@@ -266,7 +267,8 @@ export class Scheduler implements WorkerLink, ImageRequests {
       return;
     }
     const holder = { workerId: worker.id, attempt };
-    const changed = applyReport(this.#database.queue, row, holder, report, this.#now());
+    const told = withRefusedSecret(this.#database, row, report);
+    const changed = applyReport(this.#database.queue, row, holder, told, this.#now());
     if (changed === undefined && !isKnown(row, report)) {
       throw new ImgcredError(
         'CONFLICT',

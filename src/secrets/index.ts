@@ -9,6 +9,7 @@ export { findKeySource, type KeySource, type KeySourceOptions, MASTER_KEY_FILE }
 export type { Keyring, MasterKeyStatus } from './keyring.ts';
 export { openSecrets, type Secrets } from './open.ts';
 export type { CredentialProof, Proof } from './proven-images.ts';
+export { hintWith, namingSecret, type RefusedSecret } from './refused-secret.ts';
 export { MAX_VALUE_BYTES } from './secret-rules.ts';
 export type { Actor, DecryptedSecret, NewSecret, SecretStore, SecretUse } from './secret-store.ts';
 export { isTokenShaped, TOKEN_PREFIX } from './token-format.ts';

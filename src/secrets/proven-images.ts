@@ -1,6 +1,6 @@
-import { counted } from '../errors/index.ts';
 import type { Secret } from '../credentials/index.ts';
 import type { ImageRow, SecretRow, WorkspaceDatabase } from '../database/index.ts';
+import { counted } from '../errors/index.ts';
 import { SecretError } from './errors.ts';
 
 /** Whether a value opens an image's registry for that image. */
@@ -65,7 +65,9 @@ export class ProvenImages {
 /** Some of the images' references, and how many more there are. */
 export function imageNames(images: readonly ImageRow[]): string {
   const shown = images.slice(0, 3).map((image) => image.reference);
-  return images.length > 3 ? `${shown.join(', ')} and ${counted(images.length - 3, 'more image')}` : shown.join(', ');
+  return images.length > 3
+    ? `${shown.join(', ')} and ${counted(images.length - 3, 'more image')}`
+    : shown.join(', ');
 }
 
 // A tag that was registered again may lead to another manifest under the same id.

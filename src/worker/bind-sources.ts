@@ -18,7 +18,7 @@ export async function checkBindSources({ overrides }: Pick<ContainerRequest, 'ov
       const code = systemErrorCode(thrown) ?? 'unknown error';
       const problem = PROBLEMS[code] ?? `can't be looked at (${code})`;
       throw new ContainerInputError(
-        `--mount source=${mount.source},target=${mount.target}: the source ${problem} on the machine that runs the container`,
+        `the source ${mount.source} of the mount at ${mount.target} (--mount, --volume) ${problem} on the machine that runs the container`,
         { hint: 'make it there first, or correct the path', cause: thrown },
       );
     }

@@ -109,6 +109,14 @@ const rows: readonly Row[] = [
     stdout: 'given\nrefused\n',
   },
   {
+    flags: [...SH, '--volume', '$/ro:/data:ro', '-v', '$/rw:/more'],
+    ...shell('cat /data/given /more/given; (echo x > /data/x) 2>/dev/null || echo refused'),
+    stdout: 'given\ngiven\nrefused\n',
+  },
+  { flags: [...SH, '-v', '$/none:/data'], ...shell('true'), stdout: '', code: 125 },
+  { flags: [...SH, '-v', '$/rw'], ...shell('true'), stdout: '', code: 125, podman: 'an anonymous volume' },
+  { flags: [...SH, '--rm'], ...shell('echo once; exit 3'), stdout: 'once\n', code: 3 },
+  {
     flags: [...SH, '--mount', 'type=bind,source=$/none,target=/data'],
     ...shell('true'),
     stdout: '',
@@ -211,6 +219,7 @@ const rows: readonly Row[] = [
     stdout: 'no limit\n',
   },
   { flags: [...SH, '--stop-timeout', 'x'], ...shell('true'), stdout: '', code: 125 },
+  { flags: [...SH, '--pids-limit', '-1'], ...shell('echo no limit'), stdout: 'no limit\n' },
   { flags: [...SH, '--env-file', '/none'], ...shell('true'), stdout: '', code: 125 },
   { flags: [...SH, '--env', '=x'], ...shell('true'), stdout: '', code: 125 },
   { flags: [...SH, '--name', 'bad/name'], ...shell('true'), stdout: '', code: 125 },

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ImgcredError, counted } from '../../errors/index.ts';
+import { counted, ImgcredError } from '../../errors/index.ts';
 import type { Command } from '../command.ts';
 import { ADMIN_OPTIONS, connect } from '../context.ts';
 import { type ValueKind, wholeNumber } from '../option-values.ts';
@@ -92,6 +92,7 @@ export const auditRead = listCommand({
     container_id: z.string().nullable(),
     detail: z.record(z.string(), z.unknown()),
   }),
+  named: (event) => String(event.sequence),
   header: ['#', 'TIME', 'ACTOR', 'ACTION', 'SECRET', 'CONTAINER', 'DETAIL'],
   cells: (event) => [
     String(event.sequence),

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { formatBytes, prepareDataDirectory, ROLES } from '../../config/index.ts';
 import { type BackupSummary, readBackup, restoreBackup } from '../../database/index.ts';
-import { ImgcredError, systemErrorCode, counted } from '../../errors/index.ts';
+import { counted, ImgcredError, systemErrorCode } from '../../errors/index.ts';
 import { MISSING_INDEXES_HEADER } from '../../gateway/index.ts';
 import { findKeySource, MASTER_KEY_FILE } from '../../secrets/index.ts';
 import type { Command } from '../command.ts';

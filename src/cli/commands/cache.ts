@@ -8,27 +8,28 @@ import { optionValue, SIZE } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
 import { formatAge, formatTable } from '../table.ts';
 import { connectToNode, onWorker, WORKER_OPTION } from '../worker-option.ts';
+import { LIST_OPTIONS, printList } from './list-command.ts';
 
 export const cacheList: Command = {
   words: ['cache', 'ls'],
   summary: 'List what is in a machine’s content cache',
   examples: ['imgcred cache ls'],
-  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...LIST_OPTIONS, ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
     const { entries } = await ask(invocation);
-    if (invocation.flag('json')) await printJson(entries);
-    else {
-      const rows = entries.map((entry) => [
+    await printList(invocation, entries, {
+      named: (entry) => entry.digest,
+      header: ['KIND', 'DIGEST', 'SIZE', 'WHOLE', 'LAST USED', 'IN USE'],
+      cells: (entry) => [
         entry.kind,
         entry.digest,
         formatBytes(entry.bytes),
         entry.full_bytes === undefined ? '-' : formatBytes(entry.full_bytes),
         formatAge(Date.parse(entry.last_used), Date.now()),
         entry.live ? 'yes' : 'no',
-      ]);
-      await print(formatTable(['KIND', 'DIGEST', 'SIZE', 'WHOLE', 'LAST USED', 'IN USE'], rows));
-    }
+      ],
+    });
     return 0;
   },
 };

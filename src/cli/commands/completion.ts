@@ -1,6 +1,7 @@
 import { ImgcredError } from '../../errors/index.ts';
 import type { Command, Options } from '../command.ts';
 import { print } from '../output.ts';
+import { SHORTHANDS } from '../shorthands.ts';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof SHELLS)[number];
@@ -33,7 +34,16 @@ export function completionOf(commands: () => readonly Command[]): Command {
 
 /** The script itself. Options that are taken only to be refused are left out. */
 export function completionScript(shell: Shell, commands: readonly Command[]): string {
-  return shell === 'fish' ? fishScript(commands) : bashScript(commands, shell);
+  const all = [...commands, ...shorthandsOf(commands)];
+  return shell === 'fish' ? fishScript(all) : bashScript(all, shell);
+}
+
+/** podman's words for our commands, completed as these. */
+function shorthandsOf(commands: readonly Command[]): Command[] {
+  return [...SHORTHANDS].flatMap(([words, ours]) => {
+    const command = commands.find((known) => known.words.join(' ') === ours.join(' '));
+    return command === undefined ? [] : [{ ...command, words: words.split(' ') }];
+  });
 }
 
 function shownOptions(options: Options): string[] {

@@ -11,9 +11,11 @@ import {
 import type { ApiClient } from '../api-client.ts';
 import type { Command, Invocation } from '../command.ts';
 import { CONNECTION_OPTIONS, ROLE_OPTIONS } from '../context.ts';
+import { eachNamed } from '../each-named.ts';
 import { ProgressLine, print, printJson } from '../output.ts';
 import { formatAge, formatTable } from '../table.ts';
 import { connectToNode, onWorker, WORKER_OPTION } from '../worker-option.ts';
+import { LIST_OPTIONS, printList } from './list-command.ts';
 
 const pathOf = (image: string) => `/v1/images/${encodeURIComponent(image)}`;
 
@@ -76,21 +78,17 @@ export const imagePins: Command = {
   words: ['image', 'pins'],
   summary: 'List the pinned images of the workspace',
   examples: ['imgcred image pins'],
-  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...LIST_OPTIONS, ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
     await using connection = await connectToNode(invocation);
     const schema = z.object({ pins: z.array(pinViewSchema) });
     const { pins } = await connection.client.json(schema, 'GET', onWorker(invocation, '/v1/node/pins'));
-    if (invocation.flag('json')) await printJson(pins);
-    else {
-      const rows = pins.map((entry) => [
-        entry.image_id,
-        entry.reference,
-        formatAge(Date.parse(entry.pinned_at), Date.now()),
-      ]);
-      await print(formatTable(['IMAGE', 'REFERENCE', 'PINNED'], rows));
-    }
+    await printList(invocation, pins, {
+      named: (entry) => entry.image_id,
+      header: ['IMAGE', 'REFERENCE', 'PINNED'],
+      cells: (entry) => [entry.image_id, entry.reference, formatAge(Date.parse(entry.pinned_at), Date.now())],
+    });
     return 0;
   },
 };
@@ -104,11 +102,9 @@ export const imageUnpin: Command = {
   positionals: [1, 1000],
   async run(invocation) {
     await using connection = await connectToNode(invocation);
-    for (const image of invocation.positionals) {
+    return await eachNamed(invocation, async (image) => {
       await connection.client.fetch('DELETE', onWorker(invocation, `${pathOf(image)}/pin`));
-      await print(`${image}\n`);
-    }
-    return 0;
+    });
   },
 };
 

@@ -1,16 +1,17 @@
-import { z } from 'zod';
-import { counted } from '../../errors/index.ts';
 import { formatBytes } from '../../config/index.ts';
+import { counted } from '../../errors/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import { type ImageShape, imageShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, prepareConnection, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { eachNamed } from '../each-named.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
 import { PLATFORM } from '../platform-option.ts';
 import { registerImage } from '../register-image.ts';
 import { formatAge, formatTable } from '../table.ts';
+import { listCommand } from './list-command.ts';
 
 export const imageAdd: Command = {
   words: ['image', 'add'],
@@ -73,34 +74,25 @@ function originOf(image: ImageShape): string {
   return image.index_artifact === null ? 'made here' : `from the registry (${image.index_artifact})`;
 }
 
-export const imageList: Command = {
+export const imageList = listCommand({
   words: ['image', 'ls'],
   summary: 'List the images of the workspace',
-  examples: ['imgcred image ls', 'imgcred image ls --json'],
+  examples: ['imgcred image ls', 'imgcred image ls --json', 'imgcred image rm $(imgcred image ls -q)'],
   options: { ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
-  positionals: [0, 0],
-  async run(invocation) {
-    await using connection = await connect(invocation);
-    const { images } = await connection.client.json(
-      z.object({ images: z.array(imageShape) }),
-      'GET',
-      '/v1/images',
-    );
-    if (invocation.flag('json')) await printJson(images);
-    else {
-      const rows = images.map((image) => [
-        image.id,
-        image.reference,
-        image.platform,
-        formatBytes(image.compressed_bytes),
-        image.credential_secret_name ?? '-',
-        formatAge(Date.parse(image.created_at), Date.now()),
-      ]);
-      await print(formatTable(['ID', 'REFERENCE', 'PLATFORM', 'SIZE', 'SECRET', 'REGISTERED'], rows));
-    }
-    return 0;
-  },
-};
+  path: () => '/v1/images',
+  field: 'images',
+  row: imageShape,
+  named: (image) => image.id,
+  header: ['ID', 'REFERENCE', 'PLATFORM', 'SIZE', 'SECRET', 'REGISTERED'],
+  cells: (image) => [
+    image.id,
+    image.reference,
+    image.platform,
+    formatBytes(image.compressed_bytes),
+    image.credential_secret_name ?? '-',
+    formatAge(Date.parse(image.created_at), Date.now()),
+  ],
+});
 
 export const imageShow: Command = {
   words: ['image', 'show'],
@@ -166,10 +158,8 @@ export const imageRemove: Command = {
   positionals: [1, 1000],
   async run(invocation) {
     await using connection = await connect(invocation);
-    for (const image of invocation.positionals) {
+    return await eachNamed(invocation, async (image) => {
       await connection.client.fetch('DELETE', `/v1/images/${encodeURIComponent(image)}`);
-      await print(`${image}\n`);
-    }
-    return 0;
+    });
   },
 };

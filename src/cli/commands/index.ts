@@ -4,15 +4,8 @@ import { auditRead, auditVerify } from './audit.ts';
 import { backup, restore } from './backup.ts';
 import { cacheList, cachePrune, cacheStat } from './cache.ts';
 import { completionOf } from './completion.ts';
-import {
-  containerKill,
-  containerList,
-  containerLogs,
-  containerRemove,
-  containerShow,
-  containerStop,
-  containerWait,
-} from './container.ts';
+import { containerList, containerLogs, containerShow, containerWait } from './container.ts';
+import { containerKill, containerRemove, containerStop } from './container-end.ts';
 import { doctor } from './doctor.ts';
 import { containerEvents, events } from './events.ts';
 import { exec } from './exec.ts';

@@ -64,6 +64,7 @@ export const keyList = listCommand({
   path: () => '/v1/keys',
   field: 'keys',
   row: z.looseObject({ id: z.string(), state: z.string(), present: z.boolean(), created_at: z.string() }),
+  named: (key) => key.id,
   header: ['ID', 'STATE', 'PRESENT', 'CREATED'],
   cells: (key) => [key.id, key.state, key.present ? 'yes' : 'no', key.created_at],
 });

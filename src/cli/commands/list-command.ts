@@ -1,10 +1,19 @@
 import { z } from 'zod';
+import { ImgcredError } from '../../errors/index.ts';
 import type { Command, Invocation, Options } from '../command.ts';
 import { connect } from '../context.ts';
-import { print, printJson } from '../output.ts';
+import { print, printJson, visible } from '../output.ts';
 import { formatTable } from '../table.ts';
 
-export interface ListOptions<Row> {
+/** How rows are shown. */
+export interface ListView<Row> {
+  /** What other commands call a row by: `--quiet` prints nothing else, a line each. */
+  readonly named: (row: Row) => string | readonly string[];
+  readonly header: readonly string[];
+  readonly cells: (row: Row) => readonly string[];
+}
+
+export interface ListOptions<Row> extends ListView<Row> {
   readonly words: readonly string[];
   readonly summary: string;
   readonly usage?: string;
@@ -17,11 +26,14 @@ export interface ListOptions<Row> {
   /** The field of its answer that holds the rows. */
   readonly field: string;
   readonly row: z.ZodType<Row>;
-  readonly header: readonly string[];
-  readonly cells: (row: Row) => readonly string[];
 }
 
-/** A command that asks a route for rows, and prints them as a table or as JSON. */
+/** Options of every command that lists, beside `--json`. */
+export const LIST_OPTIONS = {
+  quiet: { short: 'q', help: 'print names or ids alone, a line each' },
+} satisfies Options;
+
+/** A command that asks a route for rows, and prints them. */
 export function listCommand<Row>(list: ListOptions<Row>): Command {
   return {
     words: list.words,
@@ -29,16 +41,37 @@ export function listCommand<Row>(list: ListOptions<Row>): Command {
     ...(list.usage === undefined ? {} : { usage: list.usage }),
     ...(list.description === undefined ? {} : { description: list.description }),
     examples: list.examples,
-    options: list.options,
+    options: { ...LIST_OPTIONS, ...list.options },
     positionals: list.positionals ?? [0, 0],
     async run(invocation) {
       await using connection = await connect(invocation);
       const shape = z.object({ [list.field]: z.array(list.row) });
       const answer = await connection.client.json(shape, 'GET', list.path(invocation));
-      const rows = answer[list.field] ?? [];
-      if (invocation.flag('json')) await printJson(rows);
-      else await print(formatTable(list.header, rows.map(list.cells)));
+      await printList(invocation, answer[list.field] ?? [], list);
       return 0;
     },
   };
+}
+
+/**
+ * Prints rows as a table, as JSON, or by their names alone.
+ *
+ * @throws ImgcredError USAGE where both of the latter are asked for
+ */
+export async function printList<Row>(
+  invocation: Invocation,
+  rows: readonly Row[],
+  { named, header, cells }: ListView<Row>,
+): Promise<void> {
+  const json = invocation.flag('json');
+  if (invocation.flag('quiet')) {
+    if (json) throw new ImgcredError('USAGE', 'give one of --quiet and --json');
+    await print(
+      rows
+        .flatMap(named)
+        .map((name) => `${visible(name)}\n`)
+        .join(''),
+    );
+  } else if (json) await printJson(rows);
+  else await print(formatTable(header, rows.map(cells)));
 }

@@ -11,9 +11,9 @@ import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { loneWorker } from '../local-socket.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
-import { formatTable } from '../table.ts';
 import { prepareUserMount, unmountForUser } from '../user-mount.ts';
 import { connectToNode, namedWorker, onWorker, WORKER_OPTION } from '../worker-option.ts';
+import { LIST_OPTIONS, printList } from './list-command.ts';
 
 export const mount: Command = {
   words: ['mount'],
@@ -76,24 +76,25 @@ export const mountList: Command = {
   words: ['mount', 'ls'],
   summary: 'List the lazy mounts of a machine, with what they have fetched and what failed',
   examples: ['imgcred mount ls', 'imgcred mount ls --json'],
-  options: { ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
+  options: { ...LIST_OPTIONS, ...WORKER_OPTION, ...CONNECTION_OPTIONS, ...ROLE_OPTIONS },
   positionals: [0, 0],
   async run(invocation) {
     await using connection = await connectToNode(invocation);
     const schema = z.object({ mounts: z.array(nodeMountSchema) });
     const { mounts } = await connection.client.json(schema, 'GET', onWorker(invocation, '/v1/node/mounts'));
-    if (invocation.flag('json')) await printJson(mounts);
-    else {
-      const rows = mounts.map((entry) => [
+    await printList(invocation, mounts, {
+      // What `umount` takes; a container's own mount has no name.
+      named: (entry) => entry.targets,
+      header: ['IMAGE', 'DIRECTORY', 'DRIVER', 'FETCHED', 'WAITING', 'FAILED READS'],
+      cells: (entry) => [
         entry.reference,
         entry.targets.join(', ') || '- (containers)',
         entry.driver,
         `${formatBytes(entry.bytes_fetched)} of ${formatBytes(entry.image_compressed_bytes)}`,
         String(entry.waiting_reads),
         failuresOf(entry),
-      ]);
-      await print(formatTable(['IMAGE', 'DIRECTORY', 'DRIVER', 'FETCHED', 'WAITING', 'FAILED READS'], rows));
-    }
+      ],
+    });
     return 0;
   },
 };

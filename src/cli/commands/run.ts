@@ -1,9 +1,9 @@
 import { formatBytes } from '../../config/index.ts';
-import { ImgcredError, counted } from '../../errors/index.ts';
+import { counted, ImgcredError } from '../../errors/index.ts';
 import { type CreateContainer, logChunkSchema, type RegisterImage } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import type { ApiClient } from '../api-client.ts';
-import { type ContainerShape, containerShape } from '../api-shapes.ts';
+import { type ContainerShape, containerPath, containerShape } from '../api-shapes.ts';
 import { attach } from '../attach-client.ts';
 import {
   ATTACH_OPTIONS,
@@ -15,6 +15,7 @@ import {
 import { type Command, type Invocation, OWN_FAILURE } from '../command.ts';
 import { type Connection, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { seeToStart } from '../detached-run.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
 import { print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
@@ -42,6 +43,7 @@ export const run: Command = {
     ...CONTAINER_OPTIONS,
     ...ATTACH_OPTIONS,
     detach: { short: 'd', help: 'print the container’s id and return' },
+    rm: { help: 'forget the container, and its logs, once it has ended (not with --detach)' },
     report: { help: 'print on stderr what was fetched, and the times' },
     ...CREDENTIAL_OPTIONS,
     ...INDEX_OPTION,
@@ -56,13 +58,20 @@ export const run: Command = {
     const detachKeys = detachKeysOf(invocation);
     const passOn = signalsPassOn(invocation);
     const request = await runRequest(invocation, image);
+    const remove = invocation.flag('rm');
+    if (remove && invocation.flag('detach')) {
+      throw new ImgcredError('USAGE', '--rm and --detach do not go together: nobody stays to see the end', {
+        hint: 'leave --rm out, and use imgcred container rm once it has ended',
+      });
+    }
     const index = indexRequest(invocation);
     await using connection = await connect(invocation, { worker: 'soon' });
     const { client } = connection;
     const created = await createRegistered(connection, request, index, invocation);
     if (invocation.flag('detach')) {
       await print(`${created.id}\n`);
-      return 0;
+      const failed = connection.own ? await seeToStart(connection, created.id) : undefined;
+      return failed === undefined ? 0 : finish(failed, false);
     }
     using notice = new RunNotice(client, created.id);
     using _ = passOn ? new SignalProxy(client, created.id, request.overrides.terminal !== true) : undefined;
@@ -72,6 +81,7 @@ export const run: Command = {
         : await follow(client, created);
     if (ended === undefined) return 0;
     notice.warn(ended);
+    if (remove) await client.fetch('DELETE', containerPath(ended.id));
     if (invocation.flag('json')) await printJson(ended);
     return finish(ended, invocation.flag('report'));
   },

@@ -76,6 +76,7 @@ export const secretList = listCommand({
   path: () => '/v1/secrets',
   field: 'secrets',
   row: secretShape,
+  named: (secret) => secret.name,
   header: ['NAME', 'KIND', 'REGISTRY', 'TYPE', 'VERSION', 'UPDATED'],
   cells: (secret) => [
     secret.name,
@@ -140,6 +141,7 @@ export const secretHistory = listCommand({
     created_by: z.string(),
     created_at: z.string(),
   }),
+  named: (row) => String(row.version),
   header: ['VERSION', 'VERIFIED', 'CREATED', 'BY'],
   cells: (row) => [
     String(row.version) + (row.active ? ' (active)' : ''),

@@ -103,6 +103,7 @@ export const tokenList = listCommand({
     revoked_at: z.string().nullable(),
     last_used_at: z.string().nullable(),
   }),
+  named: (token) => token.id,
   header: ['ID', 'NAME', 'ROLE', 'WORKSPACE', 'WORKER', 'EXPIRES', 'LAST USED'],
   cells: (token) => [
     token.id,

@@ -54,6 +54,7 @@ export const workerList = listCommand({
     held: z.number(),
     last_heartbeat: z.string(),
   }),
+  named: (worker) => worker.name,
   header: ['NAME', 'ID', 'VERSION', 'CONTAINERS', 'DRAINING', 'LAST HEARD'],
   cells: (worker) => [
     worker.name,

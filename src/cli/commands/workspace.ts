@@ -53,6 +53,7 @@ export const workspaceList = listCommand({
   path: () => '/v1/workspaces',
   field: 'workspaces',
   row: z.looseObject({ id: z.string(), name: z.string(), created_at: z.string() }),
+  named: (workspace) => workspace.name,
   header: ['NAME', 'ID', 'CREATED'],
   cells: (workspace) => [workspace.name, workspace.id, workspace.created_at],
 });

@@ -6,7 +6,7 @@ import {
   type WorkerId,
   type WorkspaceDatabase,
 } from '../../database/index.ts';
-import { ImgcredError, counted } from '../../errors/index.ts';
+import { counted, ImgcredError } from '../../errors/index.ts';
 import type { LogStore } from '../../logs/index.ts';
 import {
   type ChangeSignals,

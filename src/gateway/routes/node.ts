@@ -7,6 +7,7 @@ import {
   unmountImageSchema,
 } from '../../protocol/index.ts';
 import { formatReference, normalReference } from '../../reference/index.ts';
+import { namingSecret, type RefusedSecret } from '../../secrets/index.ts';
 import { findImage } from '../find-image.ts';
 import type { Identity } from '../identity.ts';
 import type { Nodes } from '../nodes.ts';
@@ -57,7 +58,11 @@ export function nodeRoutes(nodes: Nodes): Route[] {
         requireMayMount(c, scope.identity);
         const { image, target } = await readBody(c, mountImageSchema);
         const node = await nodeOf(c);
-        return c.json(await node.mountImage(orderOf(scope, image, 'mount'), target), 201);
+        const mounted = node.mountImage(orderOf(scope, image, 'mount'), target);
+        const named = mounted.catch((thrown: unknown) => {
+          throw namingSecret(thrown, secretOf(scope, image));
+        });
+        return c.json(await named, 201);
       },
     },
     {
@@ -106,8 +111,9 @@ export function nodeRoutes(nodes: Nodes): Route[] {
       summary: 'Make an image wholly local and keep it; application/x-ndjson with progress',
       async handle(c, scope) {
         const node = await nodeOf(c);
-        const order = orderOf(scope, parameter(c, 'id'), 'pin');
-        return ndjson(pinLines(node.pin(order, c.req.raw.signal)));
+        const named = parameter(c, 'id');
+        const lines = node.pin(orderOf(scope, named, 'pin'), c.req.raw.signal);
+        return ndjson(pinLines(lines, () => secretOf(scope, named)));
       },
     },
     {
@@ -184,15 +190,24 @@ function requireMayMount(c: GatewayContext, identity: Identity): void {
   });
 }
 
+/** The secret that an image is read with. */
+function secretOf({ workspace }: Scope, named: string): RefusedSecret | undefined {
+  const used = findImage(workspace, named).credential;
+  return used === undefined ? undefined : workspace.secrets.find(used.secretId);
+}
+
 /** An image's name as pins know it: the image itself may be forgotten already. */
 function nameOf(named: string): string {
   return /^img_/.test(named) ? named : formatReference(normalReference(named));
 }
 
-async function* pinLines(lines: AsyncGenerator<PinLine>): AsyncGenerator<PinLine> {
+async function* pinLines(
+  lines: AsyncGenerator<PinLine>,
+  secret: () => RefusedSecret | undefined,
+): AsyncGenerator<PinLine> {
   try {
     yield* lines;
   } catch (thrown) {
-    yield { kind: 'error', ...toImgcredError(thrown).toJSON() };
+    yield { kind: 'error', ...toImgcredError(namingSecret(thrown, secret())).toJSON() };
   }
 }

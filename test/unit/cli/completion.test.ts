@@ -16,7 +16,8 @@ _imgcred; printf '%s\\n' "\${COMPREPLY[@]}"`;
 
 describe('the completion for bash', () => {
   test('proposes commands', async () => {
-    expect(await complete('imgcred', 'im')).toEqual(['image']);
+    expect(await complete('imgcred', 'im')).toEqual(['image', 'images']);
+    expect(await complete('imgcred', 'lo')).toEqual(['logs']);
     expect(await complete('imgcred', 're')).toEqual(['registry', 'restore']);
   });
   test('proposes verbs', async () => {

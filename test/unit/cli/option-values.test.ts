@@ -96,7 +96,16 @@ describe('values of options', () => {
   }
 
   // Their own readers say what is wrong, or an empty text means something.
-  const mayBeEmpty = new Set(['server', 'creds-env', 'env', 'secret', 'entrypoint', 'mount', 'detach-keys']);
+  const mayBeEmpty = new Set([
+    'server',
+    'creds-env',
+    'env',
+    'secret',
+    'entrypoint',
+    'mount',
+    'volume',
+    'detach-keys',
+  ]);
   for (const command of COMMANDS) {
     const options = Object.entries(command.options).filter(([, option]) => option.value !== undefined);
     for (const [name, { value }] of options.filter(([name]) => !mayBeEmpty.has(name))) {

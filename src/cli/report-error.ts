@@ -1,0 +1,11 @@
+import type { ImgcredError } from '../errors/index.ts';
+import { visible } from './output.ts';
+
+/** Prints an error on stderr: one line and a hint, or as JSON. */
+export function reportError(error: ImgcredError, json: boolean): void {
+  if (json) process.stderr.write(`${JSON.stringify(error)}\n`);
+  else {
+    const hint = error.hint === undefined ? '' : `  ${visible(error.hint)}\n`;
+    process.stderr.write(`imgcred: ${visible(error.message)}\n${hint}`);
+  }
+}

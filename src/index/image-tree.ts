@@ -44,7 +44,7 @@ export class ImageTree {
   private hashes = new Uint32Array(FIRST_CAPACITY);
   private nextInBucket = new Int32Array(FIRST_CAPACITY);
   private inodes = new Int32Array(FIRST_CAPACITY);
-  /** The layer that last touched the name or something below it. */
+  /** Twice the layer that last touched the name or something below it; one more when nothing lower is left below. */
   private stamps = new Int32Array(FIRST_CAPACITY);
   private buckets = new Int32Array(2 * FIRST_CAPACITY).fill(NONE);
   private freeNode = NONE;
@@ -96,10 +96,6 @@ export class ImageTree {
     return this.inodes[node] ?? 0;
   }
 
-  setInode(node: number, inode: number): void {
-    this.inodes[node] = inode;
-  }
-
   isDirectory(node: number): boolean {
     return this.isDirectoryInode(this.inode(node));
   }
@@ -117,16 +113,26 @@ export class ImageTree {
     return node === ROOT_NODE ? ROOT_NODE : (this.parents[node] ?? ROOT_NODE);
   }
 
+  /** The layer that last touched the node or something below it; -1 = none. */
   stamp(node: number): number {
-    return this.stamps[node] ?? NONE;
+    return (this.stamps[node] ?? NONE) >> 1;
   }
 
   /** Marks the node and all above it as touched by `layer`. */
   touch(node: number, layer: number): void {
-    for (let at = node; this.stamps[at] !== layer; at = this.parent(at)) {
-      this.stamps[at] = layer;
+    for (let at = node; this.stamp(at) !== layer; at = this.parent(at)) {
+      this.stamps[at] = layer * 2;
       if (at === ROOT_NODE) return;
     }
+  }
+
+  /** Notes of a node that `layer` has touched that only this layer's names are below it. */
+  markCleared(node: number, layer: number): void {
+    this.stamps[node] = layer * 2 + 1;
+  }
+
+  isCleared(node: number, layer: number): boolean {
+    return this.stamps[node] === layer * 2 + 1;
   }
 
   /** The name's bytes: a view. */
@@ -144,11 +150,6 @@ export class ImageTree {
   namePrefix(node: number): number {
     const start = this.nameStart(node);
     return namePrefix(this.namePiece(node), start, start + this.nameLengthOf(node));
-  }
-
-  /** Where the name was put, which no other name ever is: what tells a node from another in its place. */
-  namePlace(node: number): number {
-    return this.nameOffset[node] ?? 0;
   }
 
   nameLengthOf(node: number): number {
@@ -331,11 +332,6 @@ export class ImageTree {
       if (difference !== 0) return difference;
     }
     return leftLength - rightLength;
-  }
-
-  /** Whether the node (still) is in the tree. */
-  alive(node: number): boolean {
-    return node === ROOT_NODE || this.parents[node] !== NONE;
   }
 }
 

@@ -16,15 +16,6 @@ export interface MergedImage {
 /** How often links are tried whose targets are links that come later: archivers write no such links at all. */
 const MOST_ROUNDS = 16;
 
-/** A hard link whose target has to be looked for again when the whole layer is in. */
-interface OpenLink {
-  readonly entry: number;
-  /** The node that was linked to an inode of a lower layer for the time being; -1 = none yet. */
-  readonly node: number;
-  /** Where the node's name was put: nodes are used again once removed, that is not. */
-  readonly namePlace: number;
-}
-
 /**
  * Merges layers, lowest first, as unpacking them one after the other would: with whiteouts, opaque directories,
  * and links across layers.
@@ -43,7 +34,8 @@ export function mergeLayers(layers: readonly LayerIndex[]): MergedImage {
 
 class LayerMerge {
   private readonly reader: EntryReader;
-  private openLinks: OpenLink[] = [];
+  /** Entries of hard links whose target is not there yet. */
+  private openLinks: number[] = [];
 
   constructor(
     private readonly tree: ImageTree,
@@ -137,14 +129,8 @@ class LayerMerge {
     const { tree } = this;
     tree.touch(directory, this.number);
     const target = this.linkTarget(entry, false);
-    if (target === -1) {
-      this.openLinks.push({ entry, node: -1, namePlace: -1 });
-      return;
-    }
-    const node = tree.add(directory, path.bytes, last, path.end, tree.inode(target));
-    tree.touch(node, this.number);
-    if (tree.stamp(target) !== this.number)
-      this.openLinks.push({ entry, node, namePlace: tree.namePlace(node) });
+    if (target === -1) this.openLinks.push(entry);
+    else tree.touch(tree.add(directory, path.bytes, last, path.end, tree.inode(target)), this.number);
   }
 
   /**
@@ -165,26 +151,23 @@ class LayerMerge {
     return node;
   }
 
-  /**
-   * Links whose target came later in the layer. One that was tied to a lower layer's file is tied again when
-   * this layer brought its own file of that name: both belong to one file in the tree that the layer was made of.
-   */
+  /** Makes the links whose target came later in the layer: what is there already, others link to at once. */
   private closeLinks(): void {
     let open = this.openLinks;
     for (let round = 1; open.length > 0; round++) {
-      const left: OpenLink[] = [];
-      for (const link of open)
+      const left: number[] = [];
+      for (const entry of open)
         this.guard(
-          () => link.entry,
-          () => this.close(link) || left.push(link),
+          () => entry,
+          () => this.close(entry) || left.push(entry),
         );
       const [first] = left;
       if (first !== undefined && (left.length === open.length || round === MOST_ROUNDS)) {
         const problem = left.length === open.length ? 'does not exist' : 'is one of too many that come later';
         this.guard(
-          () => first.entry,
+          () => first,
           () => {
-            const target = printableName(this.reader.link(first.entry));
+            const target = printableName(this.reader.link(first));
             throw new PathError(`its hard link target '${target}' ${problem}`);
           },
         );
@@ -194,14 +177,8 @@ class LayerMerge {
   }
 
   /** @returns whether nothing is left to do */
-  private close({ entry, node, namePlace }: OpenLink): boolean {
+  private close(entry: number): boolean {
     const { tree } = this;
-    if (node !== -1) {
-      const own = tree.alive(node) && tree.namePlace(node) === namePlace;
-      const target = own ? this.linkTarget(entry, true) : -1;
-      if (target !== -1 && tree.stamp(target) === this.number) tree.setInode(node, tree.inode(target));
-      return true;
-    }
     const target = this.linkTarget(entry, true);
     if (target === -1) return false;
     const path = this.pathOf(entry);

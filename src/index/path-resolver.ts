@@ -9,6 +9,9 @@ const MOST_SYMLINKS = 40;
 /** What the targets of all symlinks that are followed may have in all: real images need some MiB. */
 const MOST_FOLLOWED_BYTES = 64 * 1024 * 1024;
 
+/** Directories that exist only because a path leads through them; archivers write entries for most or all of theirs. */
+const MOST_IMPLIED_DIRECTORIES = 2_000_000;
+
 /** A path that leads nowhere within the image; the message says where it ends. */
 export class PathError extends Error {}
 
@@ -33,6 +36,7 @@ interface Walk {
  */
 export class PathResolver {
   private followedBytes = 0;
+  private impliedDirectories = 0;
   private readonly before: Walk = {
     bytes: new Uint8Array(4096),
     length: -1,
@@ -93,13 +97,7 @@ export class PathResolver {
       const child = tree.find(directory, path.bytes, at, slash);
       if (child === -1) {
         if (createFor === undefined) return -1;
-        directory = tree.add(
-          directory,
-          path.bytes,
-          at,
-          slash,
-          tree.addInode(IMPLICIT, 0, EntryType.directory),
-        );
+        directory = this.implied(directory, path.bytes, at, slash);
       } else if (tree.isDirectory(child)) directory = child;
       else {
         const entered = this.enter(child, createFor, budget);
@@ -113,18 +111,19 @@ export class PathResolver {
             );
           }
           tree.remove(child);
-          directory = tree.add(
-            directory,
-            path.bytes,
-            at,
-            slash,
-            tree.addInode(IMPLICIT, 0, EntryType.directory),
-          );
+          directory = this.implied(directory, path.bytes, at, slash);
         }
       }
       at = slash + 1;
     }
     return directory;
+  }
+
+  /** Makes a directory of which no entry has told (yet). A name of 32 KiB has room for 16,000 of them. */
+  private implied(parent: number, bytes: Uint8Array, start: number, end: number): number {
+    if (++this.impliedDirectories > MOST_IMPLIED_DIRECTORIES)
+      throw new PathError(`the image has more than ${MOST_IMPLIED_DIRECTORIES} directories without an entry`);
+    return this.tree.add(parent, bytes, start, end, this.tree.addInode(IMPLICIT, 0, EntryType.directory));
   }
 
   /** The directory that a symlink leads to; -1 for what is no symlink. */

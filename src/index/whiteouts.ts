@@ -36,7 +36,8 @@ export function whiteoutOf(bytes: Uint8Array, start: number, end: number): White
 
 /**
  * Removes what the layers below left at `node`: names that `layer` has not touched. What the layer itself put
- * there stays, whether it came before the whiteout or comes after it.
+ * there stays, whether it came before the whiteout or comes after it. No name is gone through twice for one layer,
+ * however many whiteouts it has: nothing lower can come to be where it was once removed.
  * @param keepSelf opaque whiteouts keep the directory itself
  */
 export function removeLower(tree: ImageTree, node: number, layer: number, keepSelf: boolean): void {
@@ -46,6 +47,8 @@ export function removeLower(tree: ImageTree, node: number, layer: number, keepSe
   }
   const pending = [node];
   for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+    if (tree.isCleared(at, layer)) continue;
+    if (tree.stamp(at) === layer) tree.markCleared(at, layer);
     for (let child = tree.first(at); child !== -1; ) {
       const next = tree.next(child);
       if (tree.stamp(child) === layer) pending.push(child);

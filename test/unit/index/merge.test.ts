@@ -66,21 +66,34 @@ function ancestors(name: string): string[] {
   return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join('/'));
 }
 
-/** The archive of a layer, its entries in any order; all but one name of a file are hard links to another. */
+/**
+ * The archive of a layer, its entries in any order; all but one name of a file are hard links to another. Where there
+ * are lower layers a link comes behind its target: before it, it would be one to the lower layer's file of that name.
+ */
 function archiveOf(model: ModelLayer, number: number): TarSpec[] {
   const specs: TarSpec[] = [];
   const first = new Map<number, string>();
+  const targets = new Map<TarSpec, string>();
   for (const [name, node] of model.tree) {
     if (node.directory) specs.push({ name: `${name}/`, type: '5', mode: node.number });
     else if (!first.has(node.number)) {
       first.set(node.number, name);
       specs.push({ name, data: `layer ${number} file ${node.number}` });
-    } else specs.push({ name, type: '1', link: first.get(node.number) ?? '' });
+    } else {
+      const link = { name, type: '1', link: first.get(node.number) ?? '' };
+      if (number > 0) targets.set(link, link.link);
+      specs.push(link);
+    }
   }
   for (const name of model.hidden) specs.push({ name: name.replace(/[^/]*$/, '.wh.$&') });
   for (const name of model.opaque) specs.push({ name: `${name}/.wh..wh..opq` });
+  const keys = specs.map((_, at) => model.shuffle[at % model.shuffle.length] ?? 0);
+  const keyOf = (spec: TarSpec, at: number): number => {
+    const target = specs.findIndex(({ name, type }) => name === targets.get(spec) && type === undefined);
+    return Math.max(keys[at] ?? 0, keys[target] ?? 0);
+  };
   return specs
-    .map((spec, at) => ({ spec, key: model.shuffle[at % model.shuffle.length] ?? 0 }))
+    .map((spec, at) => ({ spec, key: keyOf(spec, at) }))
     .sort((a, b) => a.key - b.key)
     .map(({ spec }) => spec);
 }
@@ -157,18 +170,17 @@ describe('hard links', () => {
     expect(tree.get('a')?.nlink).toBe(3);
   });
 
-  test('belong to the file of their own layer even when that comes behind them', async () => {
+  test('are to what is there when they come, as for everybody who unpacks', async () => {
     const tree = snapshotIndex(
       await merged([
-        [{ name: 'target', data: 'old' }],
+        [{ name: 'target', data: 'old one' }],
         [
           { name: 'link', type: '1', link: 'target' },
           { name: 'target', data: 'new' },
         ],
       ]),
     );
-    expect(tree.get('link')?.inode).toBe(tree.get('target')?.inode ?? 0);
-    expect(tree.get('link')?.size).toBe(3);
+    expect([tree.get('link')?.size, tree.get('link')?.nlink, tree.get('target')?.size]).toEqual([7, 1, 3]);
   });
 
   test('to symlinks and devices share these', async () => {

@@ -61,6 +61,27 @@ export const LAYERED_CASES: readonly Case[] = [
     ],
   },
   {
+    name: 'hard links before their targets’ new content, before their whiteout, and to a name that comes again',
+    notOverlay: 'a layer with a link into another cannot be unpacked alone',
+    layers: [
+      [root, file('a', 'old'), file('b', 'old'), file('c', 'old'), dir('d'), file('d/e', 'old')],
+      [
+        hard('to-a', 'a'),
+        file('a', 'new'),
+        hard('to-b', 'b'),
+        file('.wh.b', ''),
+        file('.wh.c', ''),
+        file('c', 'new'),
+        hard('to-c', 'c'),
+        hard('to-e', 'd/e'),
+        file('d/.wh..wh..opq', ''),
+        hard('d/back', 'to-e'),
+      ],
+      [hard('third', 'to-a'), file('.wh.to-a', '')],
+    ],
+    untimed: ['d'],
+  },
+  {
     name: 'whiteouts of files, directories and of what is not there',
     layers: [
       [

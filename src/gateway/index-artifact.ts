@@ -133,7 +133,6 @@ export async function unpackLayerIndex(entry: IndexEntry, packed: Uint8Array): P
     source.digest === layer.digest &&
     source.diffId === layer.diffId &&
     source.size === layer.size &&
-    source.compression === layer.compression &&
     source.mediaType === layer.mediaType;
   if (!same) throw unusable('a layer index is about another layer');
   return index;

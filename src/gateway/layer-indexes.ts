@@ -46,7 +46,7 @@ export class LayerIndexes {
     return existsSync(this.#path({ digest }));
   }
 
-  /** The layer's index, if it was made here before. */
+  /** The layer's index, if it was made here before. A manifest that says another size or diff ID of it is not believed. */
   async known(source: LayerSource): Promise<LayerIndex | undefined> {
     return readStored(this.#path(source), source);
   }
@@ -62,7 +62,7 @@ export class LayerIndexes {
     onProgress: (progress: IndexProgress) => void,
     signal: AbortSignal,
   ): Promise<LayerIndex> {
-    const key = `${source.digest} ${source.diffId}`;
+    const key = `${source.digest} ${source.diffId} ${source.size}`;
     const running = this.#running.get(key);
     if (running !== undefined) {
       try {
@@ -136,7 +136,8 @@ export class LayerIndexes {
 function readStored(path: string, source: LayerSource): LayerIndex | undefined {
   try {
     const index = openLayerIndex(path);
-    return index.source.digest === source.digest && index.source.diffId === source.diffId ? index : undefined;
+    const { digest, diffId, size } = index.source;
+    return digest === source.digest && diffId === source.diffId && size === source.size ? index : undefined;
   } catch {
     return undefined;
   }

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Digest, digestAlgorithm, digestHex } from '../reference/index.ts';
+import { recogniseCompression } from './compression.ts';
 import { IndexError } from './error.ts';
 import { GzipDecoder } from './gzip-decoder.ts';
 import type { LayerDecoder } from './layer-decoder.ts';
@@ -42,9 +43,9 @@ export async function indexLayer(
   return { ...layer, entries: entries.taken() };
 }
 
-/** The same, with the entries going to `entries`. */
+/** The same, with the entries going to `entries`. The index says how the layer is compressed, whatever its media type does. */
 export async function readLayer(
-  source: LayerSource,
+  declared: LayerSource,
   stream: AsyncIterable<Uint8Array>,
   entries: EntryWriter,
   options: IndexLayerOptions,
@@ -56,6 +57,8 @@ export async function readLayer(
       `span size ${spanSize} is not between ${MINIMUM_SPAN_SIZE} and ${MAXIMUM_SPAN_SIZE}`,
     );
   }
+  const { compression, bytes } = await recogniseCompression(stream, declared.compression);
+  const source = { ...declared, compression };
   const name = shortDigest(source.digest);
   const tar = new TarParser(entries, limits, name);
   const diff = new Bun.CryptoHasher(digestAlgorithm(source.diffId));
@@ -69,15 +72,15 @@ export async function readLayer(
     largestSpan: capacity,
     withCrc32: source.compression === 'gzip',
     onSpan: options.onSpan,
-    consume: (bytes) => {
+    consume: (piece) => {
       checkExpansion(recorder.position, compressed, limits, name);
-      diff.update(bytes);
-      tar.write(bytes);
+      diff.update(piece);
+      tar.write(piece);
     },
   });
   const decoder = decoderFor(source, recorder, spanSize, capacity, name);
   try {
-    for await (const chunk of stream) {
+    for await (const chunk of bytes) {
       options.signal?.throwIfAborted();
       compressed += chunk.length;
       if (compressed > source.size) {

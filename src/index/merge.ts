@@ -3,6 +3,7 @@ import { IndexError } from './error.ts';
 import { ImageTree, ROOT_NODE } from './image-tree.ts';
 import { EntryReader, EntryType } from './layer-entries.ts';
 import { shortDigest } from './layer-indexer.ts';
+import { DEFAULT_LIMITS } from './limits.ts';
 import { type PathBytes, PathError, PathResolver } from './path-resolver.ts';
 import type { LayerIndex } from './types.ts';
 import { removeLower, type Whiteout, whiteoutOf } from './whiteouts.ts';
@@ -15,14 +16,22 @@ export interface MergedImage {
 
 /** How often links are tried whose targets are links that come later: archivers write no such links at all. */
 const MOST_ROUNDS = 16;
+/** Entries of all layers together: a manifest may name one large layer ever so often. */
+const MOST_ENTRIES = DEFAULT_LIMITS.entries;
 
 /**
  * Merges layers, lowest first, as unpacking them one after the other would: with whiteouts, opaque directories,
  * and links across layers.
- * @throws IndexError NOT_AN_IMAGE that names the entry
+ * @throws IndexError NOT_AN_IMAGE that names the entry; UNSUPPORTED for more entries than any image has
  * @see https://github.com/opencontainers/image-spec/blob/main/layer.md#applying-changesets
  */
 export function mergeLayers(layers: readonly LayerIndex[]): MergedImage {
+  const entries = layers.reduce((sum, layer) => sum + layer.entryCount, 0);
+  if (entries > MOST_ENTRIES)
+    throw new IndexError(
+      'UNSUPPORTED',
+      `the image's layers have ${entries} entries, more than ${MOST_ENTRIES}`,
+    );
   const readers = layers.map((layer) => new EntryReader(layer.entries));
   const tree = new ImageTree();
   const resolver = new PathResolver(tree, readers);

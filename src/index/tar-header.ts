@@ -84,6 +84,15 @@ function checksumMatches(block: Uint8Array): boolean {
   return stored === unsigned || stored === signed;
 }
 
+/** Whether the block of 512 bytes can be a header, by its checksum. */
+export function startsLikeTar(block: Uint8Array): boolean {
+  try {
+    return checksumMatches(block);
+  } catch {
+    return false;
+  }
+}
+
 function startsWith(block: Uint8Array, offset: number, text: string): boolean {
   for (let i = 0; i < text.length; i++) if (block[offset + i] !== text.charCodeAt(i)) return false;
   return true;

@@ -137,6 +137,11 @@ export class ZstdFrameWalker {
   }
 }
 
+/** Whether the bytes begin with a frame, skippable or not. */
+export function startsLikeZstd(bytes: Uint8Array): boolean {
+  return bytes.length > 4 && new ZstdFrameWalker().step(bytes.subarray(0, 4), 0) === 'more';
+}
+
 /** Bytes that the frames in `stream` promise to hold in all; -1 when one promises nothing or is broken. */
 export function zstdContentSize(stream: Uint8Array): number {
   const walker = new ZstdFrameWalker();

@@ -70,6 +70,8 @@ export interface ImageSource {
 // Real images nest one index in another at most; this bounds what a hostile one can make us fetch.
 const MAX_DEPTH = 4;
 const MAX_MANIFESTS = 32;
+// As many lower layers as the kernel's overlayfs takes: what has more runs nowhere.
+const MAX_LAYERS = 500;
 
 /**
  * Follows a reference to one image for one platform: through indexes, nested ones too, to manifest and config.
@@ -96,6 +98,13 @@ export async function resolveImage(
   const { raw, manifest } = found;
 
   refuseArtifact(manifest, name);
+  if (manifest.layers.length > MAX_LAYERS) {
+    throw new RegistryError(
+      'UNSUPPORTED',
+      `${name} has ${manifest.layers.length} layers, more than ${MAX_LAYERS}`,
+      { hint: 'squash it: build it again with fewer steps' },
+    );
+  }
   const layers = manifest.layers.map((layer) => checkLayer(layer, name));
   options.onManifest?.(raw.digest, manifest);
   const configBytes = await source.getBlob(reference.repository, manifest.config, signal);

@@ -70,14 +70,20 @@ const descriptor = z
   })
   .transform((value): Descriptor => present(value) as Descriptor);
 
+// Go's encoder, and so most builders, writes null for a list of nothing.
+const descriptors = z
+  .array(descriptor)
+  .nullable()
+  .transform((list) => list ?? []);
+
 const imageManifest = z.object({
   config: descriptor,
-  layers: z.array(descriptor),
+  layers: descriptors,
   annotations,
   artifactType: z.string().nullish(),
 });
 
-const imageIndex = z.object({ manifests: z.array(descriptor), annotations });
+const imageIndex = z.object({ manifests: descriptors, annotations });
 
 const envelope = z.looseObject({
   schemaVersion: z.number().optional(),

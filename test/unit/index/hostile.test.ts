@@ -445,6 +445,15 @@ describe('decompression bombs are refused', () => {
   });
 });
 
+test('one layer that stands in a manifest over and over is not merged without end', async () => {
+  const layer = await indexTestLayer(
+    testLayer(tarOf(Array.from({ length: 100 }, (_, at) => ({ name: `${at}` })))),
+  );
+  expect(() => buildImageIndex(Array.from({ length: 200_001 }, () => layer))).toThrow(
+    'have 20000100 entries',
+  );
+});
+
 test('whiteouts do not go through a directory again for each of them', async () => {
   const files = Array.from({ length: 20_000 }, (_, at) => ({ name: `d/${at}` }));
   const whiteouts = Array.from({ length: 20_000 }, () => [{ name: 'd/.wh..wh..opq' }, { name: '.wh.d' }]);

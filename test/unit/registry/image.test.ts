@@ -221,6 +221,16 @@ describe('resolveImage', () => {
       /2 layers/,
     ],
     [
+      'more layers than can be mounted anywhere',
+      (content) =>
+        content.image(
+          {},
+          Array.from({ length: 501 }, () => layer()),
+        ),
+      'UNSUPPORTED',
+      /501 layers/,
+    ],
+    [
       'an image for another machine',
       (content) => content.image({ architecture: 's390x' }),
       'MANIFEST_UNKNOWN',
@@ -242,11 +252,18 @@ describe('resolveImage', () => {
     expect((await resolve(content)).platform).toEqual({ os: 'linux', architecture: 'amd64' });
   });
 
-  test('takes the same layer twice, and an image without layers', async () => {
+  test('takes as many layers as builders make, the same layer twice, and an image without layers', async () => {
     const content = new Content();
+    content.image(
+      {},
+      Array.from({ length: 127 }, () => layer()),
+    );
+    expect((await resolve(content)).layers).toHaveLength(127);
     content.image({}, [layer(), layer()]);
     expect((await resolve(content)).layers).toHaveLength(2);
-    content.image({}, []);
-    expect((await resolve(content)).layers).toHaveLength(0);
+    for (const none of [[], null]) {
+      content.image({}, [], { layers: none });
+      expect((await resolve(content)).layers).toHaveLength(0);
+    }
   });
 });

@@ -24,7 +24,7 @@ import { IMPLICIT } from './image-tree.ts';
 import { FileOutput, type IndexOutput, MemoryOutput } from './index-output.ts';
 import { type EntryReader, EntryType } from './layer-entries.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
-import { type OpenScratch, SectionSpool } from './section-spool.ts';
+import { type OpenScratch, ScratchFiles, SectionSpool } from './section-spool.ts';
 import {
   patchWindowOffset,
   readSpanRecord,
@@ -62,17 +62,10 @@ export interface WrittenIndex {
  * @throws as `buildImageIndex`; what the file system throws
  */
 export function writeImageIndex(layers: readonly LayerIndex[], path: string): WrittenIndex {
-  const scratch: number[] = [];
-  const openScratch = () => {
-    const name = `${path}.scratch`;
-    const descriptor = openSync(name, 'wx+', 0o600);
-    scratch.push(descriptor);
-    unlinkSync(name);
-    return descriptor;
-  };
+  using scratch = new ScratchFiles(path);
   const descriptor = openSync(path, 'wx', 0o600);
   try {
-    const written = write(layers, new FileOutput(descriptor), openScratch);
+    const written = write(layers, new FileOutput(descriptor), scratch.open);
     const hash = new Bun.CryptoHasher('sha256');
     for (const piece of piecesOf(new FileBytes(path, 0, written.length))) hash.update(piece);
     return { ...written, sha256: hash.digest('hex') };
@@ -80,7 +73,7 @@ export function writeImageIndex(layers: readonly LayerIndex[], path: string): Wr
     unlinkSync(path);
     throw thrown;
   } finally {
-    for (const open of [descriptor, ...scratch]) closeSync(open);
+    closeSync(descriptor);
   }
 }
 

@@ -7,6 +7,7 @@ import type { LayerDecoder } from './layer-decoder.ts';
 import { EntryWriter } from './layer-entries.ts';
 import { DEFAULT_LIMITS, DEFAULT_SPAN_SIZE, MAXIMUM_SPAN_SIZE, MINIMUM_SPAN_SIZE } from './limits.ts';
 import { PlainDecoder } from './plain-decoder.ts';
+import { SectionSpool } from './section-spool.ts';
 import { SpanRecorder } from './span-recorder.ts';
 import { TarParser } from './tar-parser.ts';
 import type { IndexLayerOptions, IndexLimits, LayerIndexInMemory, LayerSource } from './types.ts';
@@ -38,18 +39,28 @@ export async function indexLayer(
   stream: AsyncIterable<Uint8Array>,
   options: IndexLayerOptions = {},
 ): Promise<LayerIndexInMemory> {
-  const entries = new EntryWriter();
-  const layer = await readLayer(source, stream, entries, options);
-  return { ...layer, entries: entries.taken() };
+  const into = { entries: new EntryWriter(), windows: new SectionSpool(undefined) };
+  const layer = await readLayer(source, stream, into, options);
+  return { ...layer, entries: into.entries.taken(), windows: into.windows.out.taken() };
 }
 
-/** The same, with the entries going to `entries`. The index says how the layer is compressed, whatever its media type does. */
+/** Takes what of a layer's index grows with the layer. */
+export interface LayerParts {
+  readonly entries: EntryWriter;
+  readonly windows: SectionSpool;
+}
+
+/**
+ * The same, with entries and windows going to `into`. The index says how the layer is compressed, whatever its media
+ * type does.
+ */
 export async function readLayer(
   declared: LayerSource,
   stream: AsyncIterable<Uint8Array>,
-  entries: EntryWriter,
+  into: LayerParts,
   options: IndexLayerOptions,
-): Promise<Omit<LayerIndexInMemory, 'entries'>> {
+): Promise<Omit<LayerIndexInMemory, keyof LayerParts>> {
+  const { entries } = into;
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const spanSize = options.spanSize ?? DEFAULT_SPAN_SIZE;
   if (!Number.isInteger(spanSize) || spanSize < MINIMUM_SPAN_SIZE || spanSize > MAXIMUM_SPAN_SIZE) {
@@ -71,6 +82,7 @@ export async function readLayer(
   const recorder: SpanRecorder = new SpanRecorder({
     largestSpan: capacity,
     withCrc32: source.compression === 'gzip',
+    windows: into.windows,
     onSpan: options.onSpan,
     consume: (piece) => {
       checkExpansion(recorder.position, compressed, limits, name);
@@ -127,7 +139,6 @@ export async function readLayer(
     entryCount: entries.count,
     spanCount: recorder.spanCount,
     spans: recorder.table.taken(),
-    windows: recorder.windows.taken(),
   };
 }
 

@@ -1,4 +1,4 @@
-import { readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { GrowableBytes } from './growable-bytes.ts';
 
 /** Bytes of a section that are kept in memory before they go to a scratch file. */
@@ -7,6 +7,26 @@ const PIECE_BYTES = 256 * 1024;
 
 /** Opens a scratch file, for reading and writing, that is gone once it is closed. */
 export type OpenScratch = () => number;
+
+/** Scratch files beside a file that is being written. */
+export class ScratchFiles implements Disposable {
+  private readonly descriptors: number[] = [];
+
+  /** @param path the file; its directory has to take another beside it */
+  constructor(private readonly path: string) {}
+
+  readonly open: OpenScratch = () => {
+    const name = `${this.path}.scratch`;
+    const descriptor = openSync(name, 'wx+', 0o600);
+    this.descriptors.push(descriptor);
+    unlinkSync(name);
+    return descriptor;
+  };
+
+  [Symbol.dispose](): void {
+    for (const descriptor of this.descriptors) closeSync(descriptor);
+  }
+}
 
 /** A section of the index while it is written: in memory, or, where there is scratch space, beyond a size in a file. */
 export class SectionSpool {

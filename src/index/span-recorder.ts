@@ -1,6 +1,7 @@
 import type { BitString } from './bits.ts';
 import { combineCrc32 } from './crc32.ts';
 import { GrowableBytes } from './growable-bytes.ts';
+import type { SectionSpool } from './section-spool.ts';
 import { readSpanInfo, SPAN_MATERIALISED, SPAN_RECORD_BYTES, writeSpanRecord } from './span-table.ts';
 import type { SpanInfo } from './types.ts';
 import { compressWindow } from './window.ts';
@@ -31,6 +32,8 @@ export interface SpanRecorderOptions {
   /** A span with more bytes than these is materialised, and never held whole. */
   readonly largestSpan: number;
   readonly withCrc32: boolean;
+  /** Where the compressed windows go: those of a layer of many GiB are more than memory is for. */
+  readonly windows: SectionSpool;
 }
 
 /**
@@ -39,7 +42,6 @@ export interface SpanRecorderOptions {
  */
 export class SpanRecorder {
   readonly table = new GrowableBytes(64 * SPAN_RECORD_BYTES);
-  readonly windows = new GrowableBytes(64 * 1024);
   spanCount = 0;
   /** Uncompressed bytes so far. */
   position = 0;
@@ -78,6 +80,7 @@ export class SpanRecorder {
     if (this.pending === 0) return;
     const start = this.start;
     if (start === undefined) throw new Error('a span ended that never began');
+    const { windows, withCrc32 } = this.options;
     const window = compressWindow(start.prefix, end.window);
     const materialised = this.pending > this.options.largestSpan;
     const record = {
@@ -85,7 +88,7 @@ export class SpanRecorder {
       compressedLength: end.compressedEnd - start.compressedOffset,
       uncompressedOffset: this.position - this.pending,
       uncompressedLength: this.pending,
-      windowOffset: this.windows.length,
+      windowOffset: windows.length,
       windowLength: window.length,
       bits: start.bits,
       endBits: end.endBits,
@@ -93,9 +96,10 @@ export class SpanRecorder {
       prefixBits: start.prefix.length,
       suffixBits: end.suffix.length,
       suffixCode: (end.suffix.bytes[0] ?? 0) | ((end.suffix.bytes[1] ?? 0) << 8),
-      crc32: this.options.withCrc32 ? combineCrc32(Bun.hash.crc32(end.window), this.crc32, this.pending) : 0,
+      crc32: withCrc32 ? combineCrc32(Bun.hash.crc32(end.window), this.crc32, this.pending) : 0,
     };
-    this.windows.bytes(window);
+    windows.out.bytes(window);
+    windows.settle();
     const sha256 = this.hasher.digest();
     const encoded = new Uint8Array(SPAN_RECORD_BYTES);
     const view = new DataView(encoded.buffer);

@@ -124,20 +124,67 @@ describe('GNU tar', () => {
   }
 });
 
+test('GNU tar unpacks what global PAX headers say, and so does the index', async () => {
+  const [from, to] = [`${temporary.path}/global`, `${temporary.path}/unpacked`];
+  const path = `${temporary.path}/global.tar`;
+  for (const directory of [from, to]) mkdirSync(directory);
+  writeFileSync(`${from}/whole second`, 'x');
+  writeFileSync(`${from}/with a fraction`, 'y');
+  lutimesSync(`${from}/whole second`, 1_000_000_000, 1_000_000_000);
+  lutimesSync(`${from}/with a fraction`, 1_000_000_000, 1_000_000_000.5);
+  const records = 'delete=atime,delete=ctime,mtime=1234567890.25,uid=77,comment=of all files';
+  run(['tar', '-C', from, '-cf', path, '--format=posix', `--pax-option=${records}`, '.']);
+  run(['tar', '-C', to, '-xpf', path, '--numeric-owner']);
+  const unpacked = snapshotDirectory(to);
+  // The time of its own counts for the one, that of all for the other.
+  expect(unpacked.get('with a fraction')).toMatchObject({ uid: 77, mtimeNanoseconds: 1000000000500000000n });
+  expect(unpacked.get('whole second')).toMatchObject({ uid: 77, mtimeNanoseconds: 1234567890250000000n });
+  const index = await indexOf([testLayer(new Uint8Array(readFileSync(path)))]);
+  expect(differences(unpacked, snapshotIndex(index))).toEqual([]);
+});
+
+describe('bsdtar', () => {
+  const packedBy = (...options: string[]): Uint8Array => {
+    const path = `${temporary.path}/packed.tar`;
+    run(['bsdtar', '-C', source, '-cf', path, ...options, '.']);
+    return new Uint8Array(readFileSync(path));
+  };
+  test('--format=pax keeps everything', async () => {
+    const tar = packedBy('--format=pax', '--xattrs');
+    expect(tar.length).toBeLessThan(10_000_000);
+    expect(Buffer.from(tar).includes('LIBARCHIVE.xattr.user.bytes=')).toBe(true);
+    expect(differences(expected, snapshotIndex(await indexOf([testLayer(tar)])))).toEqual([]);
+  });
+  test('--format=gnutar', async () => {
+    const index = await indexOf([testLayer(packedBy('--format=gnutar'))]);
+    expect(differences(withoutPax(expected), snapshotIndex(index))).toEqual([]);
+  });
+});
+
 describe('compressors', () => {
-  for (const [command, kind] of [
-    [['gzip', '-9'], 'gzip'],
-    [['pigz', '-b', '128'], 'gzip'],
-    [['zstd', '-19', '--long=27'], 'zstd'],
-    [['zstd', '--rsyncable', '-T2'], 'zstd'],
-  ] as const) {
-    test(command.join(' '), async () => {
-      const tar = packed(...PAX, '-S');
-      const blob = new Uint8Array(Bun.spawnSync([...command, '-c'], { stdin: new Uint8Array(tar) }).stdout);
-      const index = await indexOf([testLayer(tar, kind, blob)]);
-      expect(differences(expected, snapshotIndex(index))).toEqual([]);
-    });
-  }
+  const commands: readonly (readonly [command: string, kind: 'gzip' | 'zstd'])[] = [
+    ['gzip -9', 'gzip'],
+    ['gzip --rsyncable', 'gzip'],
+    ['pigz -b 128', 'gzip'],
+    // zopfli's search
+    ['pigz -11 -I 1', 'gzip'],
+    ['pigz --huffman', 'gzip'],
+    // as bgzip: a member every 64 KiB
+    ['split -b 65280 --filter="gzip -6"', 'gzip'],
+    ['zstd -19 --long=27', 'zstd'],
+    ['zstd --ultra -22', 'zstd'],
+    ['zstd --rsyncable -T2', 'zstd'],
+    ['split -b 300000 --filter=zstd', 'zstd'],
+    ['pzstd -p 2', 'zstd'],
+  ];
+  test.each(commands)('%s', async (command, kind) => {
+    const tar = packed(...PAX, '-S');
+    const blob = Bun.spawnSync(['sh', '-c', command.startsWith('split') ? command : `${command} -c`], {
+      stdin: new Uint8Array(tar),
+    }).stdout;
+    const index = await indexOf([testLayer(tar, kind, new Uint8Array(blob))]);
+    expect(differences(expected, snapshotIndex(index))).toEqual([]);
+  });
 });
 
 test('an image that skopeo has copied, zstd-compressed', async () => {

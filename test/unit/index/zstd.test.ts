@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { inflateSpanStream } from '../../../src/index/index.ts';
+import { SectionSpool } from '../../../src/index/section-spool.ts';
 import { SpanRecorder } from '../../../src/index/span-recorder.ts';
 import { ZstdDecoder } from '../../../src/index/zstd-decoder.ts';
 import { bytesOf, concat, inChunks, indexTestLayer, tarOf, testLayer } from '../../fixtures/tree/index.ts';
@@ -75,7 +76,8 @@ describe('a zstd layer is cut into groups of whole frames', () => {
 
 test('frames of nothing, however many, are not piled up', async () => {
   const capacity = 64 * 1024;
-  const recorder = new SpanRecorder({ consume: () => {}, largestSpan: capacity, withCrc32: false });
+  const windows = new SectionSpool(undefined);
+  const recorder = new SpanRecorder({ consume: () => {}, largestSpan: capacity, withCrc32: false, windows });
   const decoder = new ZstdDecoder(recorder, SPAN, capacity, 'of nothing');
   const many = concat(Array.from({ length: 2000 }, () => Bun.zstdCompressSync('')));
   for (let i = 0; i < 20; i++) await decoder.push(many);

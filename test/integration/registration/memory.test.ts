@@ -6,17 +6,13 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { digestOf } from '../../../src/reference/index.ts';
 import { blocksOf, concat } from '../../fixtures/tree/index.ts';
-import { generator, noise } from '../../unit/index/support/data.ts';
+import { referring } from '../../unit/index/support/data.ts';
 
 const ENTRY = join(import.meta.dir, 'registering-process.ts');
 const MIB = 1024 * 1024;
 // Above this the two digests alone take longer than the test is worth; it is measured with IMGCRED_TEST_LAYER_GIB=10.
 const GIB = Number(process.env.IMGCRED_TEST_LAYER_GIB ?? 1);
 const PIECE = 16 * MIB;
-// Nearly as far back as deflate refers, and how much at a time; within a block the order changes each time.
-const PERIOD = 31 * 1024;
-const BLOCK = 512;
-const CHUNK = 32;
 
 // So many take a few seconds; IMGCRED_TEST_LAYER_FILES=1000000 shows that a million fit into 300 MiB.
 const FILES = Number(process.env.IMGCRED_TEST_LAYER_FILES ?? 300_000);
@@ -48,25 +44,9 @@ function sentLayer(plain: Iterable<Uint8Array>): SentLayer {
   };
 }
 
-/** Noise that comes again and again in another order: each span refers to all of a window that does not compress. */
-function referringPiece(seed: number): Uint8Array {
-  const random = generator(seed);
-  const piece = new Uint8Array(PIECE);
-  piece.set(noise(PERIOD, seed));
-  for (let at = PERIOD; at < PIECE; at += BLOCK) {
-    const order = Array.from({ length: BLOCK / CHUNK }, (_, n) => ({ n, key: random() }));
-    order.sort((a, b) => a.key - b.key);
-    for (const [to, { n }] of order.entries()) {
-      const from = at - PERIOD + n * CHUNK;
-      piece.copyWithin(at + to * CHUNK, from, from + CHUNK);
-    }
-  }
-  return piece;
-}
-
 /** A layer with one huge file, as a list of gzip members that is sent over and over: nobody ever holds it whole. */
 function hugeLayer(seed: number): SentLayer {
-  const piece = referringPiece(seed);
+  const piece = referring(PIECE, seed);
   const repeats = (GIB * 1024 * MIB) / PIECE;
   const [header] = blocksOf({ name: 'huge', sizeField: repeats * PIECE });
   return sentLayer([header ?? new Uint8Array(512), ...Array<Uint8Array>(repeats).fill(piece), END]);

@@ -19,6 +19,7 @@ import {
   tarOf,
   testLayer,
 } from '../../fixtures/tree/index.ts';
+import { referring } from './support/data.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'imgcred-index-files-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -42,9 +43,12 @@ const broad: TarSpec[] = ['a', 'b', 'c'].map((name) => ({
   data: name,
   pax: Array.from({ length: 3 }, (_, n) => [`SCHILY.xattr.user.${name}${n}`, name.repeat(60_000)] as const),
 }));
+/** Windows larger than what is kept of them in memory. */
+const windowed: TarSpec[] = [{ name: 'file', data: referring(48 * 1024 * 1024) }];
 
 const cases = [
   ...LAYERED_CASES,
+  { name: 'windows of more than a MiB', layers: [windowed] },
   { name: 'forty thousand files', layers: [crowd, [{ name: 'directory-3/.wh..wh..opq' }], broad] },
 ];
 

@@ -250,6 +250,7 @@ export class ContentStore implements LayerSurroundings {
       if (this.readOnly) return { fd: fs.openSync(path, 'r'), writable: false };
       const file = openLayerFile(path, layout, () => this.directory.incomingPath());
       this.directory.touch(path);
+      if (!file.writable) this.keepingFailed(file.readOnlyBecause);
       return file;
     } catch (error) {
       if (systemErrorCode(error) === undefined) throw error;

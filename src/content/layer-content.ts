@@ -31,6 +31,8 @@ export class LayerContent {
   /** Transfers of spans under way in this process, by whichever image: settles when the span is here, or not. */
   readonly transfers = new Map<number, Promise<void>>();
   readonly #unsynced = new Set<number>();
+  // Spans whose tags on disk promise what is not there, and can't be cleared.
+  readonly #distrusted = new Set<number>();
   readonly #tagsOffset: number;
   // Reads and writes under way. The file must outlive them: its descriptor's number will be another file's.
   readonly #pending = new Set<Promise<unknown>>();
@@ -129,8 +131,15 @@ export class LayerContent {
   forget(n: number): void {
     this.presence.clear(n);
     this.#unsynced.delete(n);
-    if (this.#file?.writable === true) {
+    // Noted first: what can't be cleared would be found again at the next look.
+    this.#distrusted.add(n);
+    if (this.#file?.writable !== true) return;
+    try {
       fs.writeSync(this.#file.fd, new Uint8Array(TAG_BYTES), 0, TAG_BYTES, this.#tagsOffset + n * TAG_BYTES);
+      this.#distrusted.delete(n);
+    } catch (error) {
+      if (systemErrorCode(error) === undefined) throw error;
+      this.surroundings.keepingFailed(error);
     }
   }
 
@@ -186,6 +195,7 @@ export class LayerContent {
 
   #kept(n: number): void {
     this.presence.set(n);
+    this.#distrusted.delete(n);
     this.#unsynced.add(n);
     if (this.#file === undefined) return;
     this.#cancelSync ??= this.surroundings.clock.after(SYNC_DELAY_MS, () => void this.#syncNow());
@@ -215,7 +225,7 @@ export class LayerContent {
     const length = readFullySync(fd, onDisk, this.#tagsOffset + first * TAG_BYTES);
     for (let at = 0; at + TAG_BYTES <= length; at += TAG_BYTES) {
       const n = first + at / TAG_BYTES;
-      if (this.#tagMatches(n, onDisk, at)) this.presence.set(n);
+      if (this.#tagMatches(n, onDisk, at) && !this.#distrusted.has(n)) this.presence.set(n);
     }
   }
 

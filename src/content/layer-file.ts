@@ -67,6 +67,8 @@ export function readLayerFileHeader(fd: number): LayerFileHeader | undefined {
 export interface OpenLayerFile {
   readonly fd: number;
   readonly writable: boolean;
+  /** Why it can only be read, where it was opened to be written. */
+  readonly readOnlyBecause?: unknown;
 }
 
 /**
@@ -103,7 +105,7 @@ export function openLayerFile(
 
 function openExisting(filePath: string, layout: LayerLayout): OpenLayerFile | undefined {
   let fd: number;
-  let writable = true;
+  let readOnlyBecause: unknown;
   try {
     fd = fs.openSync(filePath, 'r+');
   } catch (error) {
@@ -111,9 +113,9 @@ function openExisting(filePath: string, layout: LayerLayout): OpenLayerFile | un
     if (code === 'ENOENT') return undefined;
     if (code !== 'EROFS' && code !== 'EACCES' && code !== 'EPERM') throw error;
     fd = fs.openSync(filePath, 'r');
-    writable = false;
+    readOnlyBecause = error;
   }
-  if (isFileOf(fd, layout)) return { fd, writable };
+  if (isFileOf(fd, layout)) return { fd, writable: readOnlyBecause === undefined, readOnlyBecause };
   fs.closeSync(fd);
   fs.unlinkSync(filePath);
   return undefined;

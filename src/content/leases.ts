@@ -37,7 +37,7 @@ export class Leases {
       return;
     }
     this.#counts.delete(name);
-    if (this.writable) fs.rmSync(this.#path(name), { force: true });
+    if (this.writable) remove(this.#path(name));
   }
 
   releaseAll(): void {
@@ -66,13 +66,22 @@ export class Leases {
       const [name, owner] = splitOwner(entry);
       if (name === undefined || owner === undefined) continue;
       if (isProcessAlive(owner)) names.add(name);
-      else if (this.writable) fs.rmSync(path.join(this.directory, entry), { force: true });
+      else if (this.writable) remove(path.join(this.directory, entry));
     }
     return names;
   }
 
   #path(name: string): string {
     return path.join(this.directory, `${name}~${this.owner}`);
+  }
+}
+
+/** What can't be deleted, on a disk that has become read-only say, spares content that nobody uses: no more than that. */
+function remove(file: string): void {
+  try {
+    fs.rmSync(file, { force: true });
+  } catch (error) {
+    if (systemErrorCode(error) === undefined) throw error;
   }
 }
 

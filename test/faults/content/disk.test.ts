@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test';
+import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from '../../../src/observability/index.ts';
 import { ManualClock } from '../../unit/content/support/clock.ts';
@@ -102,6 +103,47 @@ describe('a disk that is read-only', () => {
     expect(reader.readNow(one.ino, 0, new Uint8Array(3 * SPAN))).toBe(3 * SPAN);
     expect(await readAll(reader, one.ino, one.bytes.length)).toEqual(one.bytes);
     expect(warnings).toHaveLength(1);
+  });
+
+  test('what became so while the store was open is as good', async () => {
+    const place = smallDisk(200 * SPAN);
+    const warnings: string[] = [];
+    const opened = await store(path.join(place, 'cache'), { logger: countingLogger(warnings) });
+    const before = content(image.index, opened, new MemorySource(image.layers), { readAheadBytes: 0 });
+    await before.read(one.ino, 0, new Uint8Array(3 * SPAN));
+    await before.close();
+    // As a mount server that was killed leaves it.
+    fs.writeFileSync(path.join(place, 'cache', 'live', 'layer~1-1-gone'), '');
+    run('mount', '-o', 'remount,ro', place);
+    const reader = content(image.index, opened, new MemorySource(image.layers));
+    expect(reader.readNow(one.ino, 0, new Uint8Array(3 * SPAN))).toBe(3 * SPAN);
+    expect(await readAll(reader, one.ino, one.bytes.length)).toEqual(one.bytes);
+    expect(opened.list()).toHaveLength(2);
+    await reader.close();
+    await opened.close();
+    expect(warnings).toHaveLength(1);
+  });
+
+  test('damaged bytes on it are not served once they are known to be', async () => {
+    const place = smallDisk(200 * SPAN);
+    const first = await store(path.join(place, 'cache'));
+    const writer = content(image.index, first, new MemorySource(image.layers));
+    await writer.completeAll();
+    await writer.close();
+    await first.close();
+    const layers = path.join(place, 'cache', 'layers');
+    const name = fs
+      .readdirSync(layers)
+      .find((entry) => entry.includes(image.layers[0]?.source.digest.slice(7) ?? ''));
+    const fd = fs.openSync(path.join(layers, name ?? ''), 'r+');
+    const at = image.index.extents(one.ino)[0]?.layerOffset ?? 0;
+    fs.writeSync(fd, 'damage', at + 9 * SPAN);
+    fs.closeSync(fd);
+    run('mount', '-o', 'remount,ro', place);
+    const opened = await store(path.join(place, 'cache'));
+    const reader = content(image.index, opened, new MemorySource(image.layers));
+    expect(await reader.verifyFile(one.ino)).toBe('damaged');
+    expect(await readAll(reader, one.ino, one.bytes.length)).toEqual(one.bytes);
   });
 
   test('an empty directory that cannot be made is no obstacle', async () => {

@@ -16,6 +16,7 @@ export interface AccessQuestion {
 }
 
 export interface AccessProofsOptions {
+  /** Milliseconds that never run backwards: a clock that is set must not prolong what was proved. */
   readonly now?: () => number;
   /** How long the registry may take to answer, ms. */
   readonly deadlineMs: number;
@@ -41,7 +42,7 @@ export class AccessProofs {
 
   constructor(directory: string, options: AccessProofsOptions) {
     this.#directory = directory;
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now ?? (() => performance.now());
     this.#deadlineMs = options.deadlineMs;
     this.#patienceMs = Math.min(options.patienceMs ?? PATIENCE_MS, options.deadlineMs);
     mkdirSync(directory, { recursive: true, mode: 0o700 });

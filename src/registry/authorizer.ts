@@ -228,7 +228,9 @@ export class Authorizer {
 
   #denial(login: Login, scope: string): Denial | undefined {
     const denial = this.#denials.get(this.#denialKey(login, scope));
-    return denial !== undefined && denial.until > this.#options.now() ? denial : undefined;
+    const leftMs = (denial?.until ?? 0) - this.#options.now();
+    // A clock that was set back must not prolong it.
+    return leftMs > 0 && leftMs <= DENIAL_MEMORY_MS ? denial : undefined;
   }
 
   #deny(login: Login, scope: string, error: AccessRefusedError | undefined): void {

@@ -6,6 +6,7 @@ export type Priority = 'demand' | 'prefetch';
 export interface HostSlotsOptions {
   /** Requests that may run at one host at a time. */
   readonly limit?: number;
+  /** Milliseconds that never run backwards: a clock that is set must not prolong a pause. */
   readonly now?: () => number;
   readonly sleep?: Sleep;
 }
@@ -39,7 +40,7 @@ export class HostSlots {
   constructor(options: HostSlotsOptions = {}) {
     this.#limit = Math.max(1, options.limit ?? DEFAULT_LIMIT);
     this.#prefetchLimit = Math.max(1, this.#limit - Math.ceil(this.#limit / 4));
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now ?? (() => performance.now());
     this.#sleep = options.sleep ?? realSleep;
   }
 

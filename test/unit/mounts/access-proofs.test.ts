@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { afterEach, beforeEach, describe, expect, mock, setSystemTime, spyOn, test } from 'bun:test';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,6 +58,26 @@ describe('a proof of access', () => {
     now += 61_000;
     await outcome(proofs, question('two'), counting);
     expect(asked).toBe(3);
+  });
+
+  test('does not count for longer when the clock is set back', async () => {
+    let passed = 0;
+    spyOn(performance, 'now').mockImplementation(() => passed);
+    try {
+      const proofs = new AccessProofs(directory, { deadlineMs: 60_000 });
+      let asked = 0;
+      const counting = async () => {
+        asked += 1;
+      };
+      await outcome(proofs, question(), counting);
+      setSystemTime(new Date('2001-01-01'));
+      passed += 61_000;
+      await outcome(proofs, question(), counting);
+      expect(asked).toBe(2);
+    } finally {
+      setSystemTime();
+      mock.restore();
+    }
   });
 
   test('counts later, in another process, where the registry can’t be reached', async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setSystemTime, test } from 'bun:test';
 import { HostSlots, type Priority } from '../../../src/registry/index.ts';
 
 /** Lets everything that is ready run, without waiting for time to pass. */
@@ -60,6 +60,22 @@ describe('HostSlots', () => {
     });
     await settle();
     expect(second).toBe(false);
+  });
+
+  test('keeps a pause as long as it was asked for when the clock is set back', async () => {
+    const slots = new HostSlots({
+      sleep: async (ms) => {
+        expect(ms).toBeLessThanOrEqual(1000);
+        await Bun.sleep(ms);
+      },
+    });
+    slots.pause('a', 20);
+    setSystemTime(new Date('2001-01-01'));
+    try {
+      (await slots.acquire('a'))();
+    } finally {
+      setSystemTime();
+    }
   });
 
   test('holds everybody back while a host wants a pause', async () => {

@@ -257,18 +257,29 @@ export class BlobReader {
     const key = `${repository}@${blob.digest}`;
     const known = this.#locations.get(key);
     if (known !== undefined) {
-      const reply = await this.#session.fetchAt(known, {
-        ...request,
-        expected: [400, 401, 403, 404, 410, 416],
-      });
-      if (reply.status === 416 || reply.status < 400) return reply;
-      // A pre-signed address that has run out: the registry gives a new one.
+      const reply = await this.#fromKnown(known, request);
+      if (reply !== undefined) return reply;
       this.#locations.drop(key, known);
-      reply.dispose();
     }
     const reply = await this.#viaRegistry(request);
     if (reply.url.origin !== this.#session.url.origin) this.#locations.set(key, reply.url);
     return reply;
+  }
+
+  /** Asks where the blob was the last time; undefined where the registry must say anew where it is. */
+  async #fromKnown(location: URL, request: SessionRequest): Promise<Reply | undefined> {
+    try {
+      const expected = [400, 401, 403, 404, 410, 416];
+      const reply = await this.#session.fetchAt(location, { ...request, expected, once: true });
+      if (reply.status === 416 || reply.status < 400) return reply;
+      // A pre-signed address that has run out.
+      reply.dispose();
+      return undefined;
+    } catch (thrown) {
+      // That host may be gone for good, and the registry know another one.
+      if (!(thrown instanceof RegistryError)) throw thrown;
+      return undefined;
+    }
   }
 
   async #viaRegistry(request: SessionRequest): Promise<Reply> {

@@ -548,6 +548,21 @@ describe('a redirect', () => {
     });
   }
 
+  test('to a host that is gone is asked for again at the registry, at once', async () => {
+    const stores = [serve(ranged), serve(ranged)];
+    let at = 0;
+    const registry = registryWith(() => to(`${stores[at]?.url}/blob`));
+    const waits: number[] = [];
+    const sleep = async (ms: number) => void waits.push(ms);
+    using client = connect(registry.host, new Scripted(registry.host, basic('pw')), { sleep });
+    expect(await read(client)).toBe('234');
+    await stores[0]?.[Symbol.asyncDispose]();
+    at = 1;
+    expect(await read(client)).toBe('234');
+    expect(waits).toEqual([]);
+    expect(stores[1]?.seen.map(({ authorization }) => authorization)).toEqual([null]);
+  });
+
   test('whose target refuses every time is no refused credential', async () => {
     const store = serve(
       () =>

@@ -115,7 +115,7 @@ export class ImageContent {
       most: this.#readAheadSpans(layer),
       step: Math.max(1, Math.floor((options.fetchTogetherBytes ?? 0) / this.#typicalSpan(layer))),
     }));
-    this.#watch = new ReadWatch(clock, named, stuckAfterMs);
+    this.#watch = new ReadWatch(clock, named, stuckAfterMs, (flight) => this.#fetcher.troubleOf(flight));
     this.#failures = new FailureLog(clock, named);
     this.#trace = new TraceRecorder(this.#contents.map((content) => content.layout));
     this.#completion = new Completion(index, this.#contents, this.#fetcher, clock, named);
@@ -388,7 +388,7 @@ export class ImageContent {
     const late = flights.find((flight) => !flight.settled);
     const image = this.options.image ?? 'the image';
     const what = `reading ${image}: no answer for layer ${late?.content.layout.digest} within ${this.#deadlineMs / 1000} s`;
-    const cause = late?.lastError ?? new Error('the registry is silent');
+    const cause = this.#fetcher.troubleOf(late) ?? new Error('the registry is silent');
     const reason = toContentError(cause, what);
     // The attempts' errors are named already; the deadline is what the reader has to know first.
     if (reason !== cause) return reason;

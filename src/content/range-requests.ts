@@ -78,6 +78,11 @@ export class RangeRequests {
       const speed = length / Math.max(1, clock.now() - begun);
       this.#bytesPerMs = Number.isFinite(this.#bytesPerMs) ? this.#bytesPerMs * 0.7 + speed * 0.3 : speed;
       return answer;
+    } catch (error) {
+      // A line on which so much does not arrive in time must get less to carry, or it would never bring anything.
+      const tookMs = clock.now() - begun;
+      if (tookMs > REQUEST_TARGET_MS) this.#bytesPerMs = Math.min(this.#bytesPerMs, length / tookMs);
+      throw error;
     } finally {
       this.#pendingBytes -= length;
     }

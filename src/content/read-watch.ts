@@ -22,6 +22,7 @@ export class ReadWatch {
     private readonly clock: Clock,
     private readonly logger: Logger,
     private readonly stuckAfterMs: number,
+    private readonly troubleOf: (flight: SpanFlight | undefined) => unknown,
   ) {}
 
   /** Reads that wait right now. */
@@ -52,6 +53,7 @@ export class ReadWatch {
     const [oldest] = stuck;
     if (oldest !== undefined) {
       const flight = oldest.flights.find((one) => !one.settled);
+      const trouble = this.troubleOf(flight);
       this.logger.warn('reads are waiting for the registry', {
         reads: stuck.length,
         longestMs: Math.round(now - oldest.since),
@@ -60,7 +62,7 @@ export class ReadWatch {
         layer: flight?.content.layout.digest,
         span: flight?.span.number,
         state: flight?.state,
-        lastError: flight?.lastError instanceof Error ? flight.lastError.message : undefined,
+        lastError: trouble instanceof Error ? trouble.message : undefined,
       });
     }
     if (this.#waiting.size > 0) this.#cancel = this.clock.after(this.stuckAfterMs / 2, () => this.#look());

@@ -56,7 +56,7 @@ export class SpanFetcher {
   constructor(
     private readonly index: ImageIndex,
     private readonly contents: readonly LayerContent[],
-    source: BlobSource,
+    private readonly source: BlobSource,
     private readonly options: SpanFetcherOptions,
   ) {
     this.#requests = new RangeRequests(index, source, options);
@@ -65,6 +65,11 @@ export class SpanFetcher {
       settle: (flight, error) => this.#settle(flight, error),
       where: (flight) => this.#where([flight]),
     });
+  }
+
+  /** What a flight, or the way that all of them take, ran into last. */
+  troubleOf(flight: SpanFlight | undefined): unknown {
+    return flight?.lastError ?? this.source.trouble;
   }
 
   /** Spans that are queued without anybody waiting for them. */
@@ -264,7 +269,7 @@ export class SpanFetcher {
           await Promise.all(elsewhere);
           continue;
         }
-        const error = await this.#attempt(open, mine, priority);
+        const error = await this.#attempt(this.#fitting(open), mine, priority);
         if (error === undefined) continue;
         for (const flight of open) flight.lastError = error;
         failures += 1;
@@ -286,6 +291,19 @@ export class SpanFetcher {
       // Nothing above is meant to throw; a defect must fail the readers, not leave them waiting.
       this.#fail([...mine], toContentError(error, this.#where(batch)));
     }
+  }
+
+  /** As many of the neighbours as make one request by now, from the first on that somebody waits for. */
+  #fitting(open: readonly SpanFlight[]): SpanFlight[] {
+    const start = open.findIndex((flight) => flight.cause === 'demand' && !flight.abandoned);
+    const fitting: SpanFlight[] = [];
+    for (const flight of open.slice(Math.max(0, start))) {
+      const [first = flight] = fitting;
+      const length = flight.compressedEnd - first.span.compressedOffset;
+      if (fitting.length > 0 && length > this.#requests.requestBytes(first.cause)) break;
+      fitting.push(flight);
+    }
+    return fitting;
   }
 
   /** Settles what is here by now, by another process or another image of this one. `batch` is in span order. */

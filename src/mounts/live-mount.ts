@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync } from 'node:fs';
-import { type BlobSource, type ContentStore, ImageContent } from '../content/index.ts';
+import { type ContentStore, ImageContent } from '../content/index.ts';
 import {
   anonymousProvider,
   type CredentialProvider,
@@ -30,6 +30,7 @@ import { RegistryClient, type RegistryClientOptions } from '../registry/index.ts
 import type { AccessProofs } from './access-proofs.ts';
 import type { HandedMount, MountStats, MountView, PlainMountRequest } from './messages.ts';
 import { mountStats } from './mount-stats.ts';
+import { RegistryBlobs } from './registry-blobs.ts';
 
 export interface LiveMountContext {
   readonly store: ContentStore;
@@ -62,6 +63,7 @@ export class LiveMount {
   readonly #provider: RotatingProvider;
   #credential: Secret<string> | undefined;
   readonly #client: RegistryClient;
+  readonly #blobs: RegistryBlobs;
   readonly #mounted: MountedFileSystem | KernelMount;
   readonly #context: LiveMountContext;
   readonly #before: MountStats | undefined;
@@ -73,6 +75,7 @@ export class LiveMount {
     provider: RotatingProvider;
     credential: Secret<string> | undefined;
     client: RegistryClient;
+    blobs: RegistryBlobs;
     mounted: MountedFileSystem | KernelMount;
     context: LiveMountContext;
     before: MountStats | undefined;
@@ -83,6 +86,7 @@ export class LiveMount {
     this.#provider = parts.provider;
     this.#credential = parts.credential;
     this.#client = parts.client;
+    this.#blobs = parts.blobs;
     this.#mounted = parts.mounted;
     this.#context = parts.context;
     this.#before = parts.before;
@@ -105,6 +109,7 @@ export class LiveMount {
     const provider = new RotatingProvider(providerOf(image.registry, credential));
     const logger = context.logger.with({ mount_id: request.mount_id, image: image.reference });
     const client = new RegistryClient(image.registry, provider, context.registry);
+    const blobs = new RegistryBlobs(client, image.repository);
     let content: ImageContent | undefined;
     let mounted: MountedFileSystem | KernelMount | undefined;
     try {
@@ -115,7 +120,7 @@ export class LiveMount {
       if (!context.hiddenMountpoints) await proved;
       // The file was checked when it arrived; its pages come in as they are looked at.
       const index = openImageIndex(Bun.mmap(request.index_path));
-      content = new ImageContent(index, context.store, blobSource(client, image.repository), {
+      content = new ImageContent(index, context.store, blobs, {
         logger,
         image: image.reference,
         readDeadlineMs: context.readTimeoutMs,
@@ -134,7 +139,7 @@ export class LiveMount {
       );
       await proved;
       return new LiveMount({
-        ...{ request, content, index, provider, credential, client, mounted, context, before },
+        ...{ request, content, index, provider, credential, client, blobs, mounted, context, before },
       });
     } catch (thrown) {
       await mounted?.unmount().catch((failed: unknown) => {
@@ -171,6 +176,8 @@ export class LiveMount {
     }
     this.#provider.replace(next);
     this.#credential = credential;
+    // Another login may have another allowance.
+    this.#blobs.askAgain();
   }
 
   /** What opens the image: for a worker that takes the mount up, so that it can hand it to our successor. */
@@ -276,13 +283,6 @@ function proveAccess(
     (signal) => client.proveAccess(image.repository, parseDigest(image.manifest_digest), signal),
     logger,
   );
-}
-
-function blobSource(client: RegistryClient, repository: string): BlobSource {
-  return {
-    readRange: (layer, offset, length, options) =>
-      client.readRange(repository, layer, offset, length, options),
-  };
 }
 
 /** Takes away what a server left at a mount point that was killed between mounting and saying so. */

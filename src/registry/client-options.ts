@@ -42,6 +42,8 @@ export interface ClientOptions {
   readonly headMs?: number;
   /** The budget of requests a host; one for the whole process unless given. */
   readonly slots?: HostSlots;
+  /** After how long without a byte a request no longer counts against that budget, in ms. */
+  readonly silentMs?: number;
   readonly userAgent?: string;
   readonly fetch?: Fetch;
   readonly now?: () => number;
@@ -51,6 +53,8 @@ export interface ClientOptions {
 
 // A demand read stands behind these: long enough for a cold pull-through cache to send its first byte.
 const DEFAULT_HEAD_MS = 30_000;
+// As long as a reader waits before that is reported: others should not have to wait for the same silence.
+const DEFAULT_SILENT_MS = 10_000;
 const DEFAULT_PACE: PaceLimits = { stallMs: 20_000, paceWindowMs: 30_000, minBytesPerSecond: 1024 };
 
 // All clients of one host share its limit, whichever credential they hold.
@@ -81,6 +85,7 @@ export function connectionSettings(registry: string, options: ClientOptions): Co
     return {
       transport,
       slots: options.slots ?? PROCESS_SLOTS,
+      silentMs: options.silentMs ?? DEFAULT_SILENT_MS,
       policy: { ...DEFAULT_RETRY_POLICY, ...options.retry },
       now: options.now ?? Date.now,
       random: options.random ?? Math.random,

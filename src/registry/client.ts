@@ -214,6 +214,11 @@ export class RegistryClient implements Disposable {
     );
   }
 
+  /** What the last request to the registry itself ran into, while it is being tried again. */
+  get trouble(): RegistryError | undefined {
+    return this.#origin.session.trouble;
+  }
+
   /** Ends what runs in the background and closes idle connections. */
   close(): void {
     this.#dispose();

@@ -10,6 +10,8 @@ export interface PatienceOptions {
   readonly slots: HostSlots;
   readonly host: string;
   readonly logger: Logger;
+  /** Told of each failure that is waited for. */
+  readonly onFailure?: (error: RegistryError) => void;
 }
 
 /** Counts the failures of one piece of work, and waits between its tries. */
@@ -35,6 +37,7 @@ export class Patience {
     const { policy, random, sleep, slots, host, logger } = this.#options;
     if (!(error instanceof RegistryError) || !error.transient) throw error;
     this.#failures += 1;
+    this.#options.onFailure?.(error);
     const asked = error.retryAfterMs;
     if (this.#failures >= policy.attempts || (asked ?? 0) > policy.retryAfterCapMs) throw error;
     // A server that names a time means all of us, not this request alone.

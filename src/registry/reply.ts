@@ -36,6 +36,7 @@ export class Reply {
   readonly url: URL;
   readonly #parts: ReplyParts;
   readonly #afterwards: (() => void)[] = [];
+  #silence: { readonly ms: number; readonly action: () => void } | undefined;
   #state: 'fresh' | 'reading' | 'settled' = 'fresh';
 
   constructor(parts: ReplyParts) {
@@ -49,6 +50,11 @@ export class Reply {
   whenSettled(action: () => void): void {
     if (this.#state === 'settled') action();
     else this.#afterwards.push(action);
+  }
+
+  /** Runs `action` when a read of the body has waited for `ms` without a byte, perhaps more than once. */
+  whenSilent(ms: number, action: () => void): void {
+    this.#silence = { ms, action };
   }
 
   /** The body's length in bytes as the server announced it. */
@@ -116,6 +122,7 @@ export class Reply {
   async #nextChunk(reader: BodyReader, clock: PaceClock) {
     const { controller, signal } = this.#parts;
     const timer = setTimeout(() => controller.abort(STANDSTILL), clock.allowanceMs());
+    const quiet = this.#silence && setTimeout(this.#silence.action, this.#silence.ms);
     const started = performance.now();
     try {
       const result = await reader.read();
@@ -128,6 +135,7 @@ export class Reply {
       throw broken(this.url.host, cause);
     } finally {
       clearTimeout(timer);
+      clearTimeout(quiet);
     }
   }
 

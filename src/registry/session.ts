@@ -15,6 +15,8 @@ import type { Method, Transport } from './transport.ts';
 export interface SessionOptions {
   readonly transport: Transport;
   readonly slots: HostSlots;
+  /** After how long without a byte a request gives its slot away, in ms. */
+  readonly silentMs: number;
   readonly policy: RetryPolicy;
   readonly now: () => number;
   readonly random: () => number;
@@ -70,6 +72,7 @@ export class RegistrySession {
   readonly #fixed: boolean;
   #base: URL;
   #contact: Promise<void> | undefined;
+  #trouble: RegistryError | undefined;
 
   constructor(endpoint: Endpoint, provider: CredentialProvider, options: SessionOptions) {
     this.#options = options;
@@ -96,7 +99,15 @@ export class RegistrySession {
   /** A count of failures for work that spans several requests. */
   patience(): Patience {
     const { policy, random, sleep, slots, logger } = this.#options;
-    return new Patience({ policy, random, sleep, slots, logger, host: this.host });
+    const onFailure = (error: RegistryError) => {
+      this.#trouble = error;
+    };
+    return new Patience({ policy, random, sleep, slots, logger, host: this.host, onFailure });
+  }
+
+  /** What the last request ran into that is being tried again; undefined once one has been answered since. */
+  get trouble(): RegistryError | undefined {
+    return this.#trouble;
   }
 
   /**
@@ -143,10 +154,15 @@ export class RegistrySession {
     const { signal, priority, expected = [] } = request;
     const patience = this.patience();
     for (;;) {
-      const release = await this.#options.slots.acquire(this.host, priority, signal);
+      const { slots, silentMs } = this.#options;
+      const release = await slots.acquire(this.host, priority, signal);
+      // A host that says nothing has room for others, and those who ask for something else should not wait for it.
+      const silence = setTimeout(release, silentMs);
       try {
         const reply = await send();
         if (isSuccess(reply.status) || expected.includes(reply.status)) {
+          this.#trouble = undefined;
+          reply.whenSilent(silentMs, release);
           reply.whenSettled(release);
           return reply;
         }
@@ -155,6 +171,8 @@ export class RegistrySession {
         release();
         if (request.once === true) throw error;
         await patience.after(error, signal);
+      } finally {
+        clearTimeout(silence);
       }
     }
   }

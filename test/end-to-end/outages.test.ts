@@ -23,12 +23,23 @@ const containerShape = z.looseObject({
 });
 
 const ANSWER = { 'www-authenticate': 'Basic realm="gone"' };
-const BLOBS: readonly { failure: string; what: string; fault: Fault }[] = [
-  { failure: 'unreachable', what: 'connections that break', fault: { reset: 'head' } },
-  { failure: 'unreachable', what: 'a server that has errors', fault: { status: 503 } },
-  { failure: 'auth', what: 'a credential that is refused', fault: { status: 401, headers: ANSWER } },
-  { failure: 'missing', what: 'a layer that is gone', fault: { status: 404 } },
-  { failure: 'corrupt', what: 'bytes that are not the layer’s', fault: { corrupt: { at: 70_000 } } },
+const BLOBS: readonly { failure: string; what: string; fault: Fault; reason: string }[] = [
+  { failure: 'unreachable', what: 'connections that break', fault: { reset: 'head' }, reason: 'ECONNRESET' },
+  { failure: 'unreachable', what: 'a server that has errors', fault: { status: 503 }, reason: 'HTTP 503' },
+  { failure: 'unreachable', what: 'a server that says nothing', fault: { stall: 'head' }, reason: 'silent' },
+  {
+    failure: 'auth',
+    what: 'a credential that is refused',
+    fault: { status: 401, headers: ANSWER },
+    reason: 'HTTP 401',
+  },
+  { failure: 'missing', what: 'a layer that is gone', fault: { status: 404 }, reason: 'HTTP 404' },
+  {
+    failure: 'corrupt',
+    what: 'bytes that are not the layer’s',
+    fault: { corrupt: { at: 70_000 } },
+    reason: 'span',
+  },
 ];
 
 for (const driver of ['kernel', 'fuse-native']) {
@@ -63,7 +74,7 @@ for (const driver of ['kernel', 'fuse-native']) {
       await world?.[Symbol.asyncDispose]();
     }, 120_000);
 
-    for (const { failure, what, fault } of BLOBS) {
+    for (const { failure, what, fault, reason } of BLOBS) {
       test(`${what}: reads end by the deadline with class ${failure}, and succeed when it is over`, async () => {
         const file = join(directory, 'data', '0');
         world.proxy.fault = (request) => (isBlob(request) ? fault : undefined);
@@ -76,6 +87,7 @@ for (const driver of ['kernel', 'fuse-native']) {
         const after = await failures();
         expect(after.failures[failure]).toBeGreaterThan(0);
         expect(after.last_failure).toStartWith(`${failure}: `);
+        expect(after.last_failure).toContain(reason);
         const logged = (await world.log()).filter((line) => line.message === 'a read failed');
         expect(logged.map((line) => line.failure)).toContain(failure);
 

@@ -328,6 +328,31 @@ describe('a range of a blob', () => {
     expect(await Promise.all(streams)).toEqual(Array(8).fill('CANCELLED'));
   });
 
+  test.each<[string, Fault]>([
+    ['before their heads', { stall: 'head' }],
+    ['in their bodies', { stall: { afterBytes: 1000 } }],
+  ])(
+    'gets its turn while others are silent %s',
+    async (_where, fault) => {
+      const { client } = connect({ slots: new HostSlots({ limit: 3 }), silentMs: 100 });
+      using _ = client;
+      await read(client);
+      proxy.fault = failFirst(3, isBlob, fault);
+      const abortion = new AbortController();
+      const silent = [0, 1, 2].map((number) =>
+        client
+          .readRange(REPOSITORY, descriptor(), number * 100_000, 50_000, { signal: abortion.signal })
+          .catch((error) => error.code),
+      );
+      while (proxy.requests.filter(isBlob).length < 4) await Bun.sleep(1);
+      const result = await read(client);
+      expect(result.kind === 'range' && same(result.bytes, 500_000, 800_000)).toBe(true);
+      abortion.abort();
+      expect(await Promise.all(silent)).toEqual(Array(3).fill('CANCELLED'));
+    },
+    10_000,
+  );
+
   test('is never asked for by HEAD', async () => {
     const { client } = connect();
     using _ = client;

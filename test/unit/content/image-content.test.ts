@@ -227,6 +227,39 @@ describe('a registry that fails', () => {
     expect(String(error)).toContain('connection refused');
   });
 
+  test('a source that is still trying says why, to the reader and in the log', async () => {
+    const clock = new ManualClock();
+    const source = new MemorySource(image.layers);
+    source.answer = () => new Promise<RangeResult>(() => {});
+    source.trouble = new Error('HTTP 503 maintenance');
+    const lines: { message: string; fields: LogFields | undefined }[] = [];
+    const reader = content(image.index, await store(), source, { clock, logger: recordingLogger(lines) });
+    const read = reader.read(big.ino, 0, new Uint8Array(10)).catch((thrown: unknown) => thrown);
+    await source.requested(1);
+    await clock.advance(10_000);
+    expect(lines[0]?.fields).toMatchObject({ lastError: 'HTTP 503 maintenance' });
+    await clock.advance(50_000);
+    expect(String(await read)).toContain('within 60 s: HTTP 503 maintenance');
+  });
+
+  test('a line on which a large request does not arrive in time gets smaller ones', async () => {
+    const clock = new ManualClock();
+    const large = await buildImage([[{ name: 'large', bytes: noise(60 * SPAN, 4) }]]);
+    const source = new MemorySource(large.layers);
+    // 20 KiB a second.
+    source.answer = (request, honest) =>
+      new Promise<RangeResult>((resolve, reject) => {
+        request.signal?.addEventListener('abort', () => reject(request.signal?.reason), { once: true });
+        clock.after((request.length / 20_480) * 1000, () => resolve(honest()));
+      });
+    const reader = content(large.index, await store(), source, { clock, prefetchConcurrency: 1 });
+    const done = reader.completeAll({ awaited: true });
+    for (let second = 0; second < 900; second += 1) await clock.advance(1000);
+    expect(await done).toMatchObject({ missing: 0, stopped: undefined });
+    expect(source.requests[0]?.length).toBeGreaterThan(2_500_000);
+    expect(Math.max(...source.requests.slice(1).map(({ length }) => length))).toBeLessThan(600_000);
+  });
+
   test('a registry that is silent is reported within 10 s, and its request ended at the deadline', async () => {
     const clock = new ManualClock();
     const source = new MemorySource(image.layers);

@@ -17,6 +17,7 @@ export class MemorySource implements BlobSource {
   readonly requests: SourceRequest[] = [];
   /** How to answer from now on; the honest answer where undefined. */
   answer: Answer | undefined;
+  trouble: unknown;
   readonly #layers: Map<string, Uint8Array>;
   #arrivals: { readonly count: number; readonly resolve: () => void }[] = [];
 

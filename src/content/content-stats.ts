@@ -7,7 +7,7 @@ export const FETCH_CAUSES: readonly FetchCause[] = ['demand', 'readAhead', 'trac
 
 /** Why an image, or a layer of it, was not served lazily. */
 export interface FallBack {
-  readonly reason: 'range-ignored' | 'no-random-access' | 'small-image';
+  readonly reason: 'range-ignored' | 'no-random-access' | 'small-image' | 'not-kept';
   /** The digest of the layer that it is about; undefined: the whole image. */
   readonly layer: string | undefined;
   /** Bytes that were transferred on account of it. */
@@ -59,6 +59,12 @@ export class ContentCounters {
     const entry: FallBack = { reason, layer, bytes: 0 };
     this.fallBacks.push(entry);
     return entry;
+  }
+
+  /** A span of so many compressed bytes was served and could not be kept: it may have to come again. */
+  notKept(layer: string, bytes: number): void {
+    this.spansNotKept += 1;
+    this.fallBack('not-kept', layer).bytes += bytes;
   }
 
   failed(failure: ReadFailure, message: string): void {

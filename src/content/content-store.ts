@@ -11,6 +11,7 @@ import {
   pruneChoice,
 } from './cache-listing.ts';
 import { type Clock, systemClock } from './clock.ts';
+import { ContentError } from './content-error.ts';
 import { LayerContent, type LayerSurroundings } from './layer-content.ts';
 import { layerFileName, type OpenLayerFile, openLayerFile, openLayerFileForReading } from './layer-file.ts';
 import { LayerFill } from './layer-fill.ts';
@@ -122,17 +123,28 @@ export class ContentStore implements LayerSurroundings {
    * Keeps an image's layers from eviction, now and when no process runs, until `unpin`. Names of pins are the
    * caller's: letters, digits, `-` and `_`.
    *
-   * @throws the system call's error where it can't be written down
+   * @throws ContentError `local` where it can't be written down
    */
   pin(index: ImageIndex, pin: string): void {
-    index.layers.forEach((_, layer) => {
-      this.directory.leases.pin(layerFileName(layoutOfLayer(index, layer)), pin);
-    });
+    this.#changing(() =>
+      index.layers.forEach((_, layer) => {
+        this.directory.leases.pin(layerFileName(layoutOfLayer(index, layer)), pin);
+      }),
+    );
   }
 
-  /** Ends a pin. Answers whether there was one. */
+  /** Ends a pin. Answers whether there was one. @throws as {@link pin} */
   unpin(pin: string): boolean {
-    return this.directory.leases.unpin(pin);
+    return this.#changing(() => this.directory.leases.unpin(pin));
+  }
+
+  #changing<Value>(work: () => Value): Value {
+    try {
+      return work();
+    } catch (error) {
+      if (systemErrorCode(error) === undefined) throw error;
+      throw this.#unchangeable(error);
+    }
   }
 
   /** How much of an image is here. Nothing is made, opened for long or leased for the answer. */
@@ -220,13 +232,27 @@ export class ContentStore implements LayerSurroundings {
     return describeCache(this.directory);
   }
 
-  /** Deletes what no live mount uses: all of it, or as much as the options say. Answers bytes and files freed. */
+  /**
+   * Deletes what no live mount uses: all of it, or as much as the options say. Answers bytes and files freed.
+   *
+   * @throws ContentError `local` where nothing of it can be deleted
+   */
   prune(options: PruneOptions = {}): { bytes: number; entries: number } {
     const victims = pruneChoice(this.directory.scan(), options, Date.now());
-    for (const file of victims) this.directory.remove(file);
+    const removed = this.#removed(victims);
     this.#usedBytes = this.#measure();
+    if (removed.length === 0 && victims.length > 0) throw this.#unchangeable();
     this.#pausedUntil = Number.NEGATIVE_INFINITY;
-    return { bytes: victims.reduce((sum, file) => sum + file.bytes, 0), entries: victims.length };
+    return { bytes: sumBytes(removed), entries: removed.length };
+  }
+
+  #unchangeable(cause?: unknown): ContentError {
+    const code = systemErrorCode(cause);
+    const why = code === undefined ? '' : ` (${code})`;
+    return new ContentError('local', 'DATA_DIR', `the cache ${this.directory.root} can’t be changed${why}`, {
+      hint: 'is its disk read-only? see the permissions of the directory, and the kernel’s log',
+      cause,
+    });
   }
 
   /** Makes everything durable that was kept so far. */

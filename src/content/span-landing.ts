@@ -91,7 +91,7 @@ export class SpanLanding {
     const kept = await content.keepRun(span.number, last.flight.span.number, bytes, span.uncompressedOffset);
     for (const landed of run) {
       if (!kept) {
-        this.options.counters.spansNotKept += 1;
+        this.options.counters.notKept(content.layout.digest, landed.flight.span.compressedLength);
         this.recent.put(content, landed.flight.span.number, landed.bytes);
       }
       this.options.settle(landed.flight);

@@ -12,6 +12,7 @@ const FALL_BACKS: Readonly<Record<FallBack['reason'], string>> = {
   'range-ignored': 'the registry ignores Range requests',
   'no-random-access': 'the layer has no random access (one zstd frame, or one deflate block)',
   'small-image': 'so little was missing that it was fetched at once',
+  'not-kept': 'there was no room to keep it, or no right to write',
 };
 
 /**

@@ -38,7 +38,7 @@ export class Pins {
     return [...this.#pins.values()].sort((a, b) => a.pinned_at.localeCompare(b.pinned_at));
   }
 
-  /** Pins an image. Doing so again changes nothing. @throws the system call's error where it can't be kept */
+  /** Pins an image. Doing so again changes nothing. @throws ImgcredError DATA_DIR where it can't be kept */
   async add(content: NamedContent): Promise<void> {
     const key = keyOf(content);
     if (this.#pins.has(key)) return;
@@ -48,7 +48,12 @@ export class Pins {
     const path = this.#path(key);
     await writeFile(`${path}.new`, JSON.stringify(pin), { mode: 0o600 });
     await rename(`${path}.new`, path);
-    this.#lease(pin);
+    try {
+      this.#lease(pin);
+    } catch (thrown) {
+      await rm(path, { force: true });
+      throw thrown;
+    }
     this.#pins.set(key, pin);
   }
 
@@ -65,8 +70,9 @@ export class Pins {
       throw new ImgcredError('NOT_FOUND', `${named} is not pinned`, { hint: 'see imgcred image pins' });
     }
     const [key, pin] = found;
-    await rm(this.#path(key), { force: true });
+    // The record last: who is killed in between begins anew, and leaves no lease that nobody knows of.
     this.#store.unpin(key);
+    await rm(this.#path(key), { force: true });
     this.#pins.delete(key);
     return pin;
   }

@@ -9,7 +9,18 @@ export const fetchReportSchema = z.strictObject({
   requests: z.int(),
   /** Absent in reports that older versions stored. */
   requests_by_cause: z.record(z.string(), z.int()).default({}),
+  /** Why the image, or a layer of it, was not served lazily to this run, with the bytes that this took. */
   fallbacks: z.array(z.string()),
+  /** What says where the image's bytes are. Null in reports that older versions stored. */
+  index: z
+    .strictObject({
+      /** sha256 of the index file, hexadecimal. */
+      digest: z.string(),
+      /** The artifact of the registry that it came with; null where it was made by reading the layers. */
+      artifact: z.string().nullable(),
+    })
+    .nullable()
+    .default(null),
   /** Reads that failed, by class: auth, missing, unreachable, corrupt, local (docs/outages.md). */
   failures: z.record(z.string(), z.int()),
   last_failure: z.string().nullable(),

@@ -103,6 +103,8 @@ export const requestImageSchema = z.strictObject({
   manifest_digest: z.string(),
   /** sha256 of the image index file, hexadecimal. */
   index_digest: z.string().regex(/^[0-9a-f]{64}$/),
+  /** The artifact of the registry that the index came with; absent for one that was made here. */
+  index_artifact: z.string().optional(),
   /** The image's config (OCI image-spec, config.md), checked when the image was registered. */
   config: z.record(z.string(), z.unknown()),
 });

@@ -122,6 +122,7 @@ export async function imageRequestOf(
       repository: image.repository,
       manifest_digest: image.manifestDigest,
       index_digest: image.indexDigest,
+      ...(image.indexArtifact === undefined ? {} : { index_artifact: image.indexArtifact }),
       config: { ...image.config },
     },
     credential_version: credentialVersion(

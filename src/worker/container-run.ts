@@ -189,6 +189,8 @@ export class ContainerRun {
         fetched_before: mount.stats.bytes_fetched_by_cause,
         requests_before: mount.stats.requests_by_cause,
         failures_before: mount.stats.failures,
+        fallbacks_before: mount.stats.fallbacks,
+        index: { digest: request.image.index_digest, artifact: request.image.index_artifact ?? null },
         timings_ms: clock.laps,
       };
       this.#record = record;

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { fetchReportSchema } from '../protocol/index.ts';
 
 /**
  * What the next worker must know to take over a container: no credential, and nothing of the command. One of a newer
@@ -19,6 +20,9 @@ const runRecordSchema = z.object({
   requests_before: z.record(z.string(), z.int()).catch({}),
   /** Reads of the mount that had failed, by class. */
   failures_before: z.record(z.string(), z.int()),
+  /** Why the mount was not lazy until then, and the image's index; records of older versions say neither. */
+  fallbacks_before: z.array(z.string()).optional(),
+  index: fetchReportSchema.shape.index,
   timings_ms: z.record(z.string(), z.number()),
   /** What this machine could not do for the container, and nobody insisted on. */
   warnings: z.array(z.string()).optional(),

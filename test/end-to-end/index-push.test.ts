@@ -115,8 +115,12 @@ describe('an index that is stored in the registry', () => {
       ['local', 'local'],
     ] as const) {
       await using node = await Sandbox.make();
-      const run = ['run', '--index', mode, ...CREDS, reference, '--', '/bin/true'];
-      expect(await node.run(run, { env: PULLER })).toMatchObject({ code: 0 });
+      const run = ['run', '--report', '--index', mode, ...CREDS, reference, '--', '/bin/true'];
+      const { code, stderr } = await node.run(run, { env: PULLER });
+      expect(code).toBe(0);
+      expect(stderr).toContain(
+        origin === 'local' ? 'made by reading the layers' : 'came from the registry (sha256:',
+      );
       const shown = await node.run(['image', 'show', reference, '--json']);
       expect(JSON.parse(shown.stdout)).toMatchObject({ index_origin: origin });
     }

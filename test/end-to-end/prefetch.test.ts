@@ -15,6 +15,7 @@ const runShape = z.looseObject({
     requests: z.number(),
     fallbacks: z.array(z.string()),
     driver: z.string(),
+    index: z.looseObject({ digest: z.string(), artifact: z.string().nullable() }),
   }),
 });
 
@@ -107,6 +108,7 @@ describe('laziness', () => {
       return { ignoreRange: true };
     };
     const { fetch } = await run(['--prefetch', 'none'], 'cat /data/* >/dev/null');
+    expect(fetch.index).toMatchObject({ artifact: null });
     // One for each of the two layers.
     expect(transfers).toBeLessThanOrEqual(4);
     expect(fetch.bytes_fetched).toBeLessThanOrEqual(world.imageBytes * 1.1);
@@ -130,6 +132,7 @@ describe('laziness', () => {
     }
     const report = await world.run(['run', '--report', world.image, ...['--', '/bin/true']]);
     expect(report.stderr).toContain('demand ');
+    expect(report.stderr).toContain('served by an index that was made by reading the layers\n');
   }, 120_000);
 
   test('a layer of one zstd frame is fetched whole when it is read, and the run says why', async () => {

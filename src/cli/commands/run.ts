@@ -194,6 +194,7 @@ function finish(ended: ContainerShape, report: boolean): number {
       requests_by_cause,
       timings_ms,
       fallbacks,
+      index,
       last_failure,
       driver,
     } = ended.fetch;
@@ -206,6 +207,7 @@ function finish(ended: ContainerShape, report: boolean): number {
         `${Object.entries(timings_ms)
           .map(([step, ms]) => `${step} ${ms.toFixed(0)} ms`)
           .join(', ')}\n` +
+        (index === null ? '' : `served by an index that ${originOf(index)}\n`) +
         fallbacks.map((reason) => `not lazy: ${reason}\n`).join('') +
         (last_failure === null ? '' : `reads failed: ${last_failure}\n`),
     );
@@ -217,4 +219,8 @@ function finish(ended: ContainerShape, report: boolean): number {
     process.stderr.write(`imgcred: ${ended.reason}\n`);
   }
   return ended.exit_code ?? OWN_FAILURE;
+}
+
+function originOf({ artifact }: { readonly artifact: string | null }): string {
+  return artifact === null ? 'was made by reading the layers' : `came from the registry (${artifact})`;
 }

@@ -246,6 +246,7 @@ describe('reports', () => {
     requests: 1,
     requests_by_cause: { demand: 1 },
     fallbacks: [],
+    index: null,
     failures: {},
     last_failure: null,
     waiting_reads: 0,

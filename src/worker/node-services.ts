@@ -30,6 +30,7 @@ export interface WorkerNodeOptions {
   readonly hostMounts: HostMounts;
   readonly userMounts: UserMounts;
   readonly indexes: ImageIndexes;
+  readonly dataDirectory: string;
   /** Told of a mount that is new here. */
   readonly onMounted: () => void;
 }
@@ -40,6 +41,7 @@ export class WorkerNode implements NodeServices, NodeFigures, LoneNode {
   readonly #hostMounts: HostMounts;
   readonly #userMounts: UserMounts;
   readonly #indexes: ImageIndexes;
+  readonly #dataDirectory: string;
   readonly #onMounted: () => void;
   // Directories at which something is being mounted or unmounted.
   readonly #changing = new Set<string>();
@@ -49,11 +51,13 @@ export class WorkerNode implements NodeServices, NodeFigures, LoneNode {
     this.#hostMounts = options.hostMounts;
     this.#userMounts = options.userMounts;
     this.#indexes = options.indexes;
+    this.#dataDirectory = options.dataDirectory;
     this.#onMounted = options.onMounted;
   }
 
   async mountImage(request: ImageRequest, named: string): Promise<NodeMount> {
     const target = await directoryOf(named);
+    await this.#keepApart(target);
     return this.#change(target, async () => {
       if (worksForUser()) {
         const indexPath = await this.#indexes.path(request.image.index_digest);
@@ -221,6 +225,15 @@ export class WorkerNode implements NodeServices, NodeFigures, LoneNode {
     return view;
   }
 
+  /** An image over the data directory would hide what serves it, and one in it would be taken for part of it. */
+  async #keepApart(target: string): Promise<void> {
+    const own = await realpath(this.#dataDirectory);
+    if (!isWithin(own, target) && !isWithin(target, own)) return;
+    throw new ImgcredError('INVALID_INPUT', `${target} and the data directory ${own} lie one in the other`, {
+      hint: 'name a directory apart from it',
+    });
+  }
+
   async #change<T>(target: string, work: () => Promise<T>): Promise<T> {
     if (this.#changing.has(target)) {
       throw new ImgcredError('CONFLICT', `${target} is being mounted or unmounted right now`);
@@ -273,6 +286,10 @@ async function directoryOf(named: string): Promise<string> {
     });
   }
   throw new ImgcredError('INVALID_INPUT', `${named} is not a directory`);
+}
+
+function isWithin(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
 }
 
 function takeAway(target: string, force: boolean): void {

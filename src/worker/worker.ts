@@ -155,6 +155,7 @@ export class Worker {
         hostMounts,
         userMounts: new UserMounts(layout.userMountSocket),
         indexes,
+        dataDirectory: layout.root,
         // The scheduler has to know of it before its credential is another one.
         onMounted: () => {
           if (worker !== undefined) worker.#askAnew.abort();

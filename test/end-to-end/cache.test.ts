@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { CREDS, type LazyWorld, makeLazyWorld } from './lazy-world.ts';
 
@@ -92,6 +95,28 @@ test('pinning ends with the reason when the registry refuses', async () => {
   expect(refused.code).toBe(4);
   world.proxy.fault = () => undefined;
   expect(await world.run(['image', 'pin', world.image])).toMatchObject({ code: 0 });
+  await world.run(['image', 'unpin', world.image]);
+}, 120_000);
+
+test('content that is here is served to no workspace whose own credential is refused', async () => {
+  expect(await world.run(['workspace', 'create', 'refused'])).toMatchObject({ code: 0 });
+  const there = ['--workspace', 'refused'];
+  await world.register(there);
+  expect(await world.run(['image', 'pin', world.image])).toMatchObject({ code: 0 });
+  const secret = `oci-registry-${world.proxy.host.replaceAll(/[.:]/g, '-')}`;
+  const wrong = { env: { REGISTRY_PASSWORD: 'revoked' } };
+  expect(await world.run(['secret', 'set', secret, ...CREDS, '--no-verify', ...there], wrong)).toMatchObject({
+    code: 0,
+  });
+  const refused = await world.run(['run', ...there, world.image, '--', '/bin/true']);
+  expect(refused).toMatchObject({ code: 125, stdout: '' });
+  expect(refused.stderr).toContain('refused');
+  const directory = await mkdtemp(join(tmpdir(), 'imgcred-refused-'));
+  expect(await world.run(['mount', ...there, world.image, directory])).toMatchObject({ code: 4 });
+  await rm(directory, { recursive: true });
+  // Whose credential is good is served without a byte from the registry.
+  const { stdout } = await world.run(['run', '--json', world.image, '--', '/bin/true']);
+  expect(JSON.parse(stdout)).toMatchObject({ exit_code: 0, fetch: { bytes_fetched: 0 } });
   await world.run(['image', 'unpin', world.image]);
 }, 120_000);
 

@@ -66,6 +66,17 @@ test('a directory takes one image, and only a directory takes one', async () => 
   for (const target of [join(directory, '..', 'nonesuch'), '/proc/self/status']) {
     expect(await world.run(['mount', world.image, target])).toMatchObject({ code: 2 });
   }
+  // What serves the image lies there: it must not hide itself.
+  for (const target of [
+    world.sandbox.directory,
+    world.sandbox.dataDirectory,
+    `${world.sandbox.dataDirectory}/worker`,
+    '/',
+  ]) {
+    const refused = await world.run(['mount', world.image, target]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('lie one in the other');
+  }
   expect(await world.run(['umount', world.sandbox.directory])).toMatchObject({ code: 5 });
   await server.stop();
 }, 120_000);

@@ -131,7 +131,7 @@ export class BackingFiles {
   ): Promise<string | undefined> {
     const size = this.index.size(ino);
     const hash = new Bun.CryptoHasher('sha256');
-    const piece = new Uint8Array(PIECE_BYTES);
+    const piece = new Uint8Array(Math.min(PIECE_BYTES, size));
     for (let at = 0; at < size; at += PIECE_BYTES) {
       if (this.#closed) return undefined;
       const bytes = piece.subarray(0, Math.min(PIECE_BYTES, size - at));

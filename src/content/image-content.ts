@@ -287,6 +287,21 @@ export class ImageContent {
     return this.#backing.verify(ino);
   }
 
+  /**
+   * Does so with all files that are wholly local. Answers how many of them were damaged.
+   *
+   * @throws the signal's reason
+   */
+  async verifyFiles(signal?: AbortSignal): Promise<number> {
+    let damaged = 0;
+    for (let ino = 1; ino <= this.index.inodeCount; ino += 1) {
+      signal?.throwIfAborted();
+      if (this.#abort.signal.aborted) throw cancelled(this.#abort.signal);
+      if ((await this.#backing.verify(ino)) === 'damaged') damaged += 1;
+    }
+    return damaged;
+  }
+
   /** Ends all transfers and waiting reads, makes what was kept durable and gives the layers back. */
   async close(): Promise<void> {
     if (this.#abort.signal.aborted) return;

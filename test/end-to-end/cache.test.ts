@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { closeSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { isBlob } from '../fixtures/registry/index.ts';
 import { CREDS, type LazyWorld, makeLazyWorld } from './lazy-world.ts';
 
 const stateShape = z.looseObject({
@@ -62,6 +64,24 @@ test('a pinned image is wholly local, survives a prune, and can be let go', asyn
     z.looseObject({ bytes: z.number() }).parse(await world.json(['cache', 'prune'])).bytes,
   ).toBeGreaterThan(30_000_000);
   expect(await stat()).toMatchObject({ bytes: 0, pinned_images: 0 });
+}, 120_000);
+
+test('a pin finds what was damaged on the disk, and fetches that again', async () => {
+  await world.json(['image', 'pin', world.image]);
+  await world.run(['image', 'unpin', world.image]);
+  const layers = join(world.sandbox.dataDirectory, 'worker', 'cache', 'layers');
+  const sizes = readdirSync(layers).map((name) => ({ name, size: statSync(join(layers, name)).size }));
+  const largest = sizes.sort((a, b) => b.size - a.size)[0]?.name ?? '';
+  const fd = openSync(join(layers, largest), 'r+');
+  writeSync(fd, 'damage', 8_000_000);
+  closeSync(fd);
+  const asked = world.proxy.requests.filter(isBlob).length;
+  expect(await world.json(['image', 'pin', world.image])).toMatchObject({ local: true });
+  expect(world.proxy.requests.filter(isBlob).length).toBe(asked + 1);
+  const command = ['run', '--json', world.image, '--', '/bin/sh', '-c', 'cat /data/* | sha256sum >&2'];
+  const here = await world.run(command);
+  expect(JSON.parse(here.stdout)).toMatchObject({ fetch: { bytes_fetched: 0 } });
+  await world.run(['image', 'unpin', world.image]);
 }, 120_000);
 
 test('prune takes the longest unused first, and only as much as is asked', async () => {

@@ -650,8 +650,10 @@ describe('damage on disk', () => {
     const fd = fs.openSync(`${place}/layers/${name}`, 'r+');
     fs.writeSync(fd, 'damage', (extent?.layerOffset ?? 0) + 9 * SPAN);
     fs.closeSync(fd);
-    expect(await reader.verifyFile(big.ino)).toBe('damaged');
+    expect(await reader.verifyFiles()).toBe(1);
+    expect(await reader.verifyFile(big.ino)).toBe('not-local');
     await readBig(reader, 0, BIG);
     expect(await reader.verifyFile(big.ino)).toBe('good');
+    expect(await reader.verifyFiles()).toBe(0);
   });
 });

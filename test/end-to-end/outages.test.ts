@@ -179,6 +179,36 @@ test('a container whose program can’t be read fails to start, and says why', a
   expect(failed.stderr).toContain('reads of the image failed: missing: ');
 }, 120_000);
 
+test('a run that fails after failed reads has them as its reason; a deleted manifest ends all runs, pinned or not', async () => {
+  await using world = await makeLazyWorld();
+  await world.register();
+  const run = (script: string) =>
+    world.run(['run', '--json', '--read-timeout', '1', world.image, '--', '/bin/sh', '-c', script]);
+  expect(await run('true')).toMatchObject({ code: 0 });
+  world.proxy.fault = (request) => (isBlob(request) ? { status: 404 } : undefined);
+  const failed = await run('cat /data/3 > /dev/null || exit 7');
+  expect(failed.code).toBe(7);
+  const { reason, fetch } = z
+    .looseObject({ reason: z.string(), fetch: z.looseObject({ failures: z.record(z.string(), z.number()) }) })
+    .parse(JSON.parse(failed.stdout));
+  expect(reason).toStartWith('reads of the image failed: missing: ');
+  expect(fetch.failures.missing).toBeGreaterThan(0);
+  // Failed reads that the program made up for are not why it failed, or not.
+  expect(JSON.parse((await run('cat /data/4 > /dev/null 2>&1; exit 0')).stdout)).toMatchObject({
+    reason: null,
+  });
+
+  world.proxy.fault = () => undefined;
+  await world.json(['image', 'pin', world.image]);
+  world.proxy.fault = ({ path }) => (path.includes('/manifests/') ? { status: 404 } : undefined);
+  // What was proved within the last minute is not asked for again by the same process: this is another one.
+  const refused = await run('true');
+  expect(refused.code).toBe(125);
+  expect(refused.stderr).toContain('404');
+  await world.proxy.stop();
+  expect(await run('true')).toMatchObject({ code: 125 });
+}, 120_000);
+
 describe('an image that is wholly local', () => {
   let world: LazyWorld;
 

@@ -1,10 +1,15 @@
 import { formatBytes } from '../config/index.ts';
 import { counted, ImgcredError } from '../errors/index.ts';
-import { errorOf, type RegisterImage, registerProgressSchema } from '../protocol/index.ts';
+import {
+  errorOf,
+  type RegisterImage,
+  type RegisterProgress,
+  registerProgressSchema,
+} from '../protocol/index.ts';
 import type { ApiClient } from './api-client.ts';
 import { type ImageShape, imageShape } from './api-shapes.ts';
 import { ProgressLine } from './output.ts';
-import { ProgressRate } from './progress-rate.ts';
+import { rateText } from './progress-rate.ts';
 
 export interface RegistrationFollowing {
   /** Called, more than once, while layers are read. */
@@ -19,7 +24,6 @@ export async function registerImage(
   { onReading, signal }: RegistrationFollowing = {},
 ): Promise<ImageShape> {
   const progress = new ProgressLine();
-  const reading = new ReadingLine();
   try {
     for await (const line of client.lines(registerProgressSchema, 'POST', '/v1/images', request, signal)) {
       if (line.kind === 'done') return imageShape.parse(line.image);
@@ -27,7 +31,7 @@ export async function registerImage(
       if (line.kind === 'step') progress.show(line.step);
       else if (line.kind === 'progress') {
         onReading?.();
-        progress.show(reading.text(line));
+        progress.show(readingText(line));
       } else {
         progress.clear();
         process.stderr.write(`imgcred: ${line.message}\n`);
@@ -42,20 +46,10 @@ export async function registerImage(
 }
 
 /** How the reading of layers goes on, in one line. */
-export class ReadingLine {
-  readonly #rate = new ProgressRate();
-
-  text(line: {
-    readonly layers: number;
-    readonly layers_done: number;
-    readonly bytes: number;
-    readonly bytes_total: number;
-    readonly entries: number;
-  }): string {
-    const { layers, layers_done, bytes, bytes_total, entries } = line;
-    return (
-      `indexing: ${layers_done} of ${counted(layers, 'layer')}, ${formatBytes(bytes)} of ${formatBytes(bytes_total)}, ` +
-      `${counted(entries, 'entry', 'entries')}${this.#rate.text(bytes, bytes_total, performance.now())}`
-    );
-  }
+export function readingText(line: RegisterProgress & { kind: 'progress' }): string {
+  const { layers, layers_done, bytes, bytes_total, entries } = line;
+  return (
+    `indexing: ${layers_done} of ${counted(layers, 'layer')}, ${formatBytes(bytes)} of ${formatBytes(bytes_total)}, ` +
+    `${counted(entries, 'entry', 'entries')}${rateText(line)}`
+  );
 }

@@ -1,4 +1,5 @@
 import { toImgcredError } from '../errors/index.ts';
+import { TransferRate } from './transfer-rate.ts';
 
 const EVERY_MS = 100;
 
@@ -7,11 +8,17 @@ interface ErrorLine {
   readonly error: { code: string; message: string; hint?: string };
 }
 
+interface ProgressLine {
+  readonly kind: string;
+  readonly bytes?: number;
+  readonly bytes_total?: number;
+}
+
 /**
  * What `work` tells of its progress, then its result or its error, as lines. Of one kind after another, lines that only
- * count (`progress`, `upload`) come no oftener than ten times a second.
+ * count (`progress`, `upload`) come no oftener than ten times a second, and say how fast their bytes come.
  */
-export async function* progressLines<Line extends { readonly kind: string }>(
+export async function* progressLines<Line extends ProgressLine>(
   work: (onProgress: (line: Line) => void) => Promise<Line>,
 ): AsyncGenerator<Line | ErrorLine> {
   const queue: (Line | ErrorLine)[] = [];
@@ -19,9 +26,15 @@ export async function* progressLines<Line extends { readonly kind: string }>(
   let last: { kind: string; at: number } | undefined;
   /** The newest count that was held back: the last one of a row must not be lost. */
   let held: Line | undefined;
+  const rates = new Map([...COUNTING].map((kind) => [kind, new TransferRate()]));
   const push = (line: Line | ErrorLine) => {
     queue.push(line);
     wake();
+  };
+  const tell = (line: Line) => {
+    const { kind, bytes, bytes_total } = line;
+    const counts = bytes !== undefined && bytes_total !== undefined;
+    push({ ...line, ...(counts ? rates.get(kind)?.of(bytes, bytes_total, performance.now()) : undefined) });
   };
   const take = (line: Line) => {
     const now = performance.now();
@@ -29,10 +42,10 @@ export async function* progressLines<Line extends { readonly kind: string }>(
       held = line;
       return;
     }
-    if (held !== undefined && held.kind !== line.kind) push(held);
+    if (held !== undefined && held.kind !== line.kind) tell(held);
     held = undefined;
     last = { kind: line.kind, at: now };
-    push(line);
+    tell(line);
   };
   let finished = false;
   work(take)

@@ -73,13 +73,19 @@ export const pushIndexSchema = registerImageSchema.pick({ base_image_creds: true
 export type PushIndex = z.infer<typeof pushIndexSchema>;
 
 const step = z.strictObject({ kind: z.literal('step'), step: z.string() });
-const indexing = z.strictObject({
-  kind: z.literal('progress'),
-  layers: z.int(),
-  layers_done: z.int(),
+const transfer = z.strictObject({
   /** Compressed bytes. */
   bytes: z.int(),
   bytes_total: z.int(),
+  /** Of the last few seconds; absent in the first half second. */
+  bytes_per_second: z.int().optional(),
+  /** At that rate; absent while nothing comes. */
+  seconds_left: z.int().optional(),
+});
+const indexing = transfer.extend({
+  kind: z.literal('progress'),
+  layers: z.int(),
+  layers_done: z.int(),
   entries: z.int(),
 });
 const failed = z.strictObject({
@@ -115,7 +121,7 @@ export type PushedIndex = z.infer<typeof pushedIndexSchema>;
 export const pushIndexProgressSchema = z.discriminatedUnion('kind', [
   step,
   indexing,
-  z.strictObject({ kind: z.literal('upload'), bytes: z.int(), bytes_total: z.int() }),
+  transfer.extend({ kind: z.literal('upload') }),
   z.strictObject({ kind: z.literal('done'), artifact: pushedIndexSchema }),
   failed,
 ]);

@@ -7,8 +7,8 @@ import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { ProgressLine, print, printJson } from '../output.ts';
-import { ProgressRate } from '../progress-rate.ts';
-import { ReadingLine } from '../register-image.ts';
+import { rateText } from '../progress-rate.ts';
+import { readingText } from '../register-image.ts';
 
 export const indexPush: Command = {
   words: ['index', 'push'],
@@ -55,17 +55,15 @@ export const indexPush: Command = {
 
 async function pushIndex(client: ApiClient, path: string, request: PushIndex): Promise<PushedIndex> {
   const progress = new ProgressLine();
-  const reading = new ReadingLine();
-  const rate = new ProgressRate();
   try {
     for await (const line of client.lines(pushIndexProgressSchema, 'POST', `${path}/index`, request)) {
       if (line.kind === 'done') return line.artifact;
       if (line.kind === 'error') throw errorOf(line.error);
       if (line.kind === 'step') progress.show(line.step);
-      else if (line.kind === 'progress') progress.show(reading.text(line));
+      else if (line.kind === 'progress') progress.show(readingText(line));
       else {
         progress.show(
-          `uploading: ${formatBytes(line.bytes)} of ${formatBytes(line.bytes_total)}${rate.text(line.bytes, line.bytes_total, performance.now())}`,
+          `uploading: ${formatBytes(line.bytes)} of ${formatBytes(line.bytes_total)}${rateText(line)}`,
         );
       }
     }

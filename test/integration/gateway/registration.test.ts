@@ -1,13 +1,17 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { registerProgressSchema } from '../../../src/protocol/index.ts';
 import {
   type PushedImage,
   Pusher,
   type RegistryFixture,
+  startFaultProxy,
   startRegistry,
 } from '../../fixtures/registry/index.ts';
+import { tarOf } from '../../fixtures/tree/index.ts';
 import { expectError, type GatewayWorld, openGatewayWorld } from '../../unit/gateway/world.ts';
+import { noise } from '../../unit/index/support/data.ts';
 
 const USERS = { ada: 'correct-horse', bob: 'battery-staple' };
 let registry: RegistryFixture;
@@ -88,6 +92,30 @@ describe('registering an image', () => {
     const progress = lines.filter(({ kind }) => kind === 'progress');
     expect(progress.at(-1)).toMatchObject({ layers: 1, layers_done: 1 });
     expect(lines.at(-1)).toMatchObject({ kind: 'done', image: { reference: image.reference } });
+  });
+
+  test('tells how fast a layer comes, and when it will be there', async () => {
+    const large = await pusher.image({
+      repository: 'team/large',
+      layers: [tarOf([{ name: 'noise', data: noise(1_500_000) }, { name: 'another' }])],
+    });
+    await using proxy = await startFaultProxy(registry.url, { linkBytesPerSecond: 1_000_000 });
+    const answer = await post(
+      { reference: large.reference.replace(registry.host, proxy.host), base_image_creds: login() },
+      { accept: 'application/x-ndjson' },
+    );
+    const lines = answer.text
+      .trim()
+      .split('\n')
+      .map((line) => registerProgressSchema.parse(JSON.parse(line)));
+    const rated = lines.flatMap((line) =>
+      line.kind === 'progress' && line.seconds_left !== undefined ? [line] : [],
+    );
+    const last = rated.at(-1);
+    expect(last).toMatchObject({ layers_done: 1, entries: 2, seconds_left: 0 });
+    expect(last?.bytes).toBe(last?.bytes_total ?? 0);
+    expect(last?.bytes_per_second).toBeGreaterThan(100_000);
+    expect(last?.bytes_per_second).toBeLessThan(2_000_000);
   });
 
   test('uses a secret that exists', async () => {

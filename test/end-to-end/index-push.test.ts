@@ -106,7 +106,7 @@ describe('an index that is stored in the registry', () => {
     expect(added.stdout).toContain('made here');
     const usage = await node.run(['image', 'add', reference, '--index', 'maybe']);
     expect(usage).toMatchObject({ code: 2 });
-    expect(usage.stderr).toContain('must be one of auto, local, require');
+    expect(usage.stderr).toContain('must be auto, local or require');
   }, 120_000);
 
   test('is taken, or not, by a run that registers the image, as it says', async () => {

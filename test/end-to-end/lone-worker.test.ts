@@ -2,16 +2,18 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from '
 import { statSync } from 'node:fs';
 import { chown, mkdir } from 'node:fs/promises';
 import { z } from 'zod';
-import { Cluster, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
+import { Cluster, Door, eventually, type RoleProcess } from '../fixtures/cluster/index.ts';
 import { EXECUTABLE, type Finished, mountsBelow } from '../fixtures/executable/index.ts';
 import { busyboxLayer, layerOf } from '../fixtures/images/index.ts';
 import { OrdinaryUser } from '../fixtures/ordinary-user/index.ts';
 import {
   type Certificates,
+  type FaultProxy,
   makeCertificates,
   type PushedImage,
   Pusher,
   type RegistryFixture,
+  startFaultProxy,
   startRegistry,
 } from '../fixtures/registry/index.ts';
 
@@ -278,6 +280,64 @@ describe('at the gateway, a worker’s machine', () => {
   });
 });
 
+describe('a pin by order at a registry that sends nothing', () => {
+  let proxy: FaultProxy;
+  let slow: string;
+  const isBlob = ({ path }: { path: string }) => path.includes('/blobs/');
+
+  beforeAll(async () => {
+    proxy = await startFaultProxy(registry.url);
+    slow = `${proxy.host}/edge/app:1`;
+    await cluster.call('POST', '/v1/images', {
+      reference: slow,
+      base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
+    });
+    proxy.fault = (request) => (isBlob(request) ? { stall: 'head' } : undefined);
+  });
+  afterAll(() => proxy?.stop());
+
+  /** A pin that has got as far as the content, on a machine that has none of it. */
+  const begun = async (worker: string) => {
+    const before = proxy.requests.filter(isBlob).length;
+    const child = Bun.spawn([EXECUTABLE, 'image', 'pin', slow, '--worker', worker], {
+      env: { PATH: process.env.PATH ?? '', HOME: cluster.directory, IMGCRED_DATA_DIR: cluster.path('data') },
+      stdin: 'ignore',
+      stdout: 'ignore',
+      stderr: 'pipe',
+    });
+    await eventually('it asks for content', async () =>
+      proxy.requests.filter(isBlob).length > before ? true : 'not yet',
+    );
+    return child;
+  };
+
+  test('ends on the worker’s machine when its command does', async () => {
+    await json('data', ['cache', 'prune', ...ordered]);
+    const child = await begun(WORKER);
+    expect(await json('worker', ['mount', 'ls'])).toMatchObject([{ reference: slow }]);
+    child.kill('SIGKILL');
+    await eventually('it is let go', async () => {
+      const mounts = await json('worker', ['mount', 'ls']);
+      return Array.isArray(mounts) && mounts.length === 0 ? true : JSON.stringify(mounts);
+    });
+    // It stays pinned, as when it fails: doing it again goes on.
+    expect(await json('worker', ['image', 'du', slow])).toMatchObject({ pinned: true, local: false });
+    expect(await on('worker', ['image', 'unpin', slow])).toMatchObject({ code: 0 });
+  });
+
+  test('fails with its worker, and says so', async () => {
+    const worker = await startWorker('edge-4', 'killed', `https://${gateway.listen}`);
+    const child = await begun('edge-4');
+    await worker.kill('SIGKILL');
+    expect(await child.exited).toBe(16);
+    expect(await child.stderr.text()).toContain('the connection to the worker edge-4 broke');
+    // It is taken up where it was killed, the socket that it left behind too.
+    await startWorker('edge-4', 'killed', `https://${gateway.listen}`);
+    proxy.fault = () => undefined;
+    expect(await json('data', ['image', 'pin', slow, '--worker', 'edge-4'])).toMatchObject({ local: true });
+  });
+});
+
 test('a worker that does not reach its gateway still answers for its machine', async () => {
   const worker = await startWorker('edge-3', 'cut-off', 'https://127.0.0.1:1', false);
   await eventually('it tries', async () =>
@@ -293,10 +353,16 @@ test('a worker beside its gateway on one data directory is this machine’s, in 
   const one = { data: 'three' };
   const three = await cluster.start('gateway', { ...one, args: ['--listen', '127.0.0.1:0'] });
   await cluster.start('scheduler', one);
+  await using door = await Door.open();
+  door.leadTo(three.listen);
+  let traffic = '';
+  door.watch((bytes) => {
+    traffic += bytes.toString('latin1');
+  });
   const admin = ['--token-file', cluster.path('three', 'admin-token')];
   const worker = await cluster.start('worker', {
     ...one,
-    args: ['--gateway', `http://${three.listen}`, ...admin],
+    args: ['--gateway', `http://${door.address}`, ...admin],
   });
   const creds = cluster.path('creds.json');
   await Bun.write(creds, JSON.stringify({ REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD }));
@@ -312,6 +378,10 @@ test('a worker beside its gateway on one data directory is this machine’s, in 
   expect(await readable(`${target}/data/0`)).toBe(3_000_000);
   expect(await on('three', ['umount', target])).toMatchObject({ code: 0 });
   expect(await on('three', ['image', 'unpin', image.reference])).toMatchObject({ code: 0 });
+  // What gave the worker the image went by there, and nobody could read it.
+  expect(traffic).toContain('sealed_sessions');
+  expect(traffic).not.toContain(PASSWORD);
+  expect(traffic).not.toContain(btoa(`demo:${PASSWORD}`));
   // The gateway is restarted: what concerns the machine alone can still be asked.
   await three.kill('SIGTERM');
   expect(await json('three', ['image', 'pins'])).toEqual([]);

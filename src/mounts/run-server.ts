@@ -16,13 +16,12 @@ import { MountServer } from './server.ts';
 const LOOK_EVERY_MS = 50;
 
 /**
- * The process that serves mounts, `imgcred internal-mount-server`: a read that waits for a registry blocks nobody but its reader, and the mounts
- * outlive the worker that asked for them. It speaks HTTP on a Unix socket that its own user alone may open, and
- * ends when it is told to, or when a successor serves its mounts.
+ * The process that serves mounts, `imgcred internal-mount-server`: a read that waits for a registry blocks nobody but
+ * its reader, and the mounts outlive the worker that asked for them. It speaks HTTP on a Unix socket that its own user
+ * alone may open, and ends when it is told to, or when a successor serves its mounts. Its settings come on its standard
+ * input, as JSON.
  *
  * Nothing here may touch a path below a mount point: this process would wait for itself.
- *
- * It reads its settings from its standard input, as JSON.
  *
  * @returns the process's exit code
  */

@@ -13,9 +13,10 @@ import {
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { systemErrorCode } from '../errors/index.ts';
+import { syncDirectory } from '../files/index.ts';
 import { Connection } from './connection.ts';
 import { conflict, DatabaseError, unusable } from './errors.ts';
-import { createPrivateFile, prepareDataDirectory, syncDirectory } from './files.ts';
+import { createPrivateFile, prepareDataDirectory } from './files.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { BUSY_TIMEOUT_MS, DATABASE_FILE } from './open.ts';
 import { Columns } from './rows.ts';

@@ -1,4 +1,4 @@
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { systemErrorCode } from '../errors/index.ts';
 import { unusable } from './errors.ts';
 
@@ -32,15 +32,5 @@ export function createPrivateFile(path: string): void {
     } catch (second) {
       throw unusable(path, second);
     }
-  }
-}
-
-/** Makes what was done to the entries of `directory` (create, rename, delete) durable. */
-export function syncDirectory(directory: string): void {
-  const descriptor = openSync(directory, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
   }
 }

@@ -21,7 +21,7 @@ export {
 } from './container-row.ts';
 export type { ContainerFilter, ContainerRepository, NewContainer } from './containers.ts';
 export { DatabaseError } from './errors.ts';
-export { createPrivateFile, prepareDataDirectory, syncDirectory } from './files.ts';
+export { createPrivateFile, prepareDataDirectory } from './files.ts';
 export {
   type ContainerId,
   createIdentifierSource,

@@ -1,8 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ContentStore } from '../content/index.ts';
 import { ImgcredError } from '../errors/index.ts';
+import { writeDurably } from '../files/index.ts';
 import { openImageIndex } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { type NamedContent, type Pin, pinSchema } from './messages.ts';
@@ -46,8 +47,7 @@ export class Pins {
     const pinned_at = new Date().toISOString();
     const pin: Pin = { workspace_id, image_id, reference, index_digest, index_path, pinned_at };
     const path = this.#path(key);
-    await writeFile(`${path}.new`, JSON.stringify(pin), { mode: 0o600 });
-    await rename(`${path}.new`, path);
+    await writeDurably(path, JSON.stringify(pin));
     try {
       this.#lease(pin);
     } catch (thrown) {

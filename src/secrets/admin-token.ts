@@ -1,17 +1,9 @@
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { Secret } from '../credentials/index.ts';
-import { type Database, syncDirectory } from '../database/index.ts';
+import type { Database } from '../database/index.ts';
 import { systemErrorCode } from '../errors/index.ts';
+import { removeTemporaries, writeDurablySync } from '../files/index.ts';
 import { createToken, isTokenShaped } from './token-format.ts';
 import type { TokenStore } from './token-store.ts';
 
@@ -49,16 +41,7 @@ function readLeftover(path: string): Secret<string> | undefined {
 
 function writeNew(path: string): Secret<string> {
   const token = createToken();
-  const temporary = `${path}.new`;
-  rmSync(temporary, { force: true });
-  const descriptor = openSync(temporary, 'wx', 0o600);
-  try {
-    writeFileSync(descriptor, `${token}\n`);
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-  renameSync(temporary, path);
-  syncDirectory(dirname(path));
+  removeTemporaries(path);
+  writeDurablySync(path, `${token}\n`);
   return new Secret(token);
 }

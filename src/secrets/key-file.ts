@@ -1,18 +1,6 @@
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  linkSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { syncDirectory } from '../database/index.ts';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { systemErrorCode } from '../errors/index.ts';
+import { writeDurablySync } from '../files/index.ts';
 import { type Bytes, encodeFields } from './encoding.ts';
 import { masterKeyError } from './errors.ts';
 import {
@@ -27,7 +15,6 @@ import {
 const LINE_TAG = 'imgcred-key-1';
 const ID_BYTES = 10;
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
-const TEMPORARY = '.new-';
 
 const HEADER = `# Master keys of imgcred: whoever has this file and the database can read all secrets in it.
 # Keep a copy apart from the backups of the data. One key a line, the oldest first.
@@ -68,15 +55,12 @@ export async function readKeyFile(path: string, groupMayRead = false): Promise<M
  * file that won; a crash at any point leaves either no file or a whole one.
  */
 export async function createKeyFile(path: string, random: RandomBytes = randomBytes): Promise<void> {
-  const temporary = writeTemporary(path, `${HEADER}${await generateKeyLine(random)}\n`);
+  const text = `${HEADER}${await generateKeyLine(random)}\n`;
   try {
-    linkSync(temporary, path);
+    writeDurablySync(path, text, true);
   } catch (thrown) {
-    if (systemErrorCode(thrown) !== 'EEXIST') throw unreadable(path, thrown, 'cannot be made');
-  } finally {
-    rmSync(temporary, { force: true });
+    if (systemErrorCode(thrown) !== 'EEXIST') throw unreadable(path, thrown, 'cannot be written');
   }
-  syncDirectory(dirname(path));
 }
 
 /** Replaces a key file's keys: adds a line, or takes out the one with the id `drop`. Atomic and durable. */
@@ -95,21 +79,10 @@ export async function rewriteKeyFile(
     }
     next = kept.join('\n');
   }
-  const temporary = writeTemporary(path, next);
   try {
-    renameSync(temporary, path);
+    writeDurablySync(path, next);
   } catch (thrown) {
-    rmSync(temporary, { force: true });
-    throw unreadable(path, thrown, 'cannot be replaced');
-  }
-  syncDirectory(dirname(path));
-}
-
-/** Deletes what a crash in the middle of a write left behind: it may hold a key. Only with the directory locked. */
-export function removeLeftovers(path: string): void {
-  const prefix = `${basename(path)}${TEMPORARY}`;
-  for (const name of readdirSync(dirname(path))) {
-    if (name.startsWith(prefix)) rmSync(join(dirname(path), name), { force: true });
+    throw unreadable(path, thrown, 'cannot be written');
   }
 }
 
@@ -144,26 +117,6 @@ function readPrivateFile(path: string, groupMayRead: boolean): string {
   } finally {
     closeSync(descriptor);
   }
-}
-
-function writeTemporary(path: string, text: string): string {
-  const temporary = `${path}${TEMPORARY}${crypto.randomUUID()}`;
-  let descriptor: number;
-  try {
-    descriptor = openSync(temporary, 'wx', 0o600);
-  } catch (thrown) {
-    throw unreadable(path, thrown, 'cannot be written');
-  }
-  try {
-    writeFileSync(descriptor, text);
-    fsyncSync(descriptor);
-  } catch (thrown) {
-    rmSync(temporary, { force: true });
-    throw unreadable(path, thrown, 'cannot be written');
-  } finally {
-    closeSync(descriptor);
-  }
-  return temporary;
 }
 
 async function parseKeyFile(path: string, text: string): Promise<MasterKey[]> {

@@ -1,16 +1,10 @@
 import { existsSync } from 'node:fs';
 import type { Database, KekRow, WrappedKey, WrappedKeyRow } from '../database/index.ts';
+import { removeTemporaries } from '../files/index.ts';
 import type { Bytes } from './encoding.ts';
 import { type EnvelopeSubject, openEnvelope, sealEnvelope } from './envelope.ts';
 import { masterKeyError, SecretError } from './errors.ts';
-import {
-  createKeyFile,
-  generateKeyLine,
-  type MasterKey,
-  readKeyFile,
-  removeLeftovers,
-  rewriteKeyFile,
-} from './key-file.ts';
+import { createKeyFile, generateKeyLine, type MasterKey, readKeyFile, rewriteKeyFile } from './key-file.ts';
 import type { KeySource } from './key-source.ts';
 import { equalBytes, KEY_BYTES, type RandomBytes, randomBytes } from './primitives.ts';
 
@@ -62,7 +56,8 @@ export class Keyring {
   ): Promise<Keyring> {
     const known = database.keks.list();
     if (source.managed) {
-      removeLeftovers(source.path);
+      // It may hold a key.
+      removeTemporaries(source.path);
       if (known.length === 0 && !existsSync(source.path)) await createKeyFile(source.path, random);
     }
     const needed = known.find((kek) => kek.state === 'active');

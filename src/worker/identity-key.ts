@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { removeTemporaries, writeDurablySync } from '../files/index.ts';
 import { type WorkerKey, workerKeyFromSeed } from '../protocol/index.ts';
 
 const FILE = 'identity-key';
@@ -15,7 +16,7 @@ const LINE = /^imgcred-worker-1 ([A-Za-z0-9_-]{43})\n$/;
  */
 export async function loadIdentityKey(directory: string): Promise<WorkerKey> {
   const path = join(directory, FILE);
-  return workerKeyFromSeed(readSeed(path) ?? makeSeed(path, directory));
+  return workerKeyFromSeed(readSeed(path) ?? makeSeed(path));
 }
 
 function readSeed(path: string): Buffer | undefined {
@@ -33,23 +34,9 @@ function readSeed(path: string): Buffer | undefined {
   });
 }
 
-function makeSeed(path: string, directory: string): Buffer {
+function makeSeed(path: string): Buffer {
   const seed = randomBytes(32);
-  const temporary = `${path}.new`;
-  rmSync(temporary, { force: true });
-  const file = openSync(temporary, 'wx', 0o600);
-  try {
-    writeFileSync(file, `imgcred-worker-1 ${seed.toString('base64url')}\n`);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-  renameSync(temporary, path);
-  const folder = openSync(directory, 'r');
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
+  removeTemporaries(path);
+  writeDurablySync(path, `imgcred-worker-1 ${seed.toString('base64url')}\n`);
   return seed;
 }

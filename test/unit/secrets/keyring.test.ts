@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { openDatabase } from '../../../src/database/index.ts';
+import { temporaryName } from '../../../src/files/index.ts';
 import { findKeySource, generateKeyLine, openSecrets } from '../../../src/secrets/index.ts';
 import { createKeyFile, readKeyFile } from '../../../src/secrets/key-file.ts';
 import vectors from '../../vectors/secret-format.json';
@@ -158,11 +159,13 @@ describe('opening', () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, 'master-key');
     await createKeyFile(path);
-    writeFileSync(`${path}.new-1234`, 'half', { mode: 0o600 });
+    writeFileSync(`${path}.${temporaryName()}`, 'half', { mode: 0o600 });
     using database = openDatabase(directory.path);
     const { keyring } = await openSecrets(database, directory.path, { env: {} });
     expect(keyring.list().map((key) => key.id)).toEqual((await readKeyFile(path)).map((key) => key.id));
-    expect(readdirSync(directory.path).filter((name) => name.includes('new-'))).toEqual([]);
+    expect(readdirSync(directory.path).filter((name) => name.startsWith('master-key'))).toEqual([
+      'master-key',
+    ]);
   });
 });
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openDatabase } from '../../../src/database/index.ts';
+import { temporaryName } from '../../../src/files/index.ts';
 import { isTokenShaped, openSecrets } from '../../../src/secrets/index.ts';
 import { createToken } from '../../../src/secrets/token-format.ts';
 import { errorOf, temporaryDirectory } from '../database/world.ts';
@@ -218,7 +219,7 @@ describe('the first start', () => {
     using directory = temporaryDirectory();
     const token = createToken();
     writeFileSync(join(directory.path, 'admin-token'), `${token}\n`, { mode: 0o600 });
-    writeFileSync(join(directory.path, 'admin-token.new'), 'half', { mode: 0o600 });
+    writeFileSync(join(directory.path, `admin-token.${temporaryName()}`), 'half', { mode: 0o600 });
     using database = openDatabase(directory.path);
     const { tokens } = await openSecrets(database, directory.path, { env: {} });
     expect(tokens.authenticate(hidden(token))).toMatchObject({ role: 'admin' });

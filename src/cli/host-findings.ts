@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
 import type { Config } from '../config/index.ts';
 import { toImgcredError } from '../errors/index.ts';
-import { readUserNamespace } from '../filesystem/index.ts';
+import { findMountHelper, readUserNamespace } from '../filesystem/index.ts';
 import { chooseDriver, type DriverChoice } from '../mounts/index.ts';
 import { findRuntime, type HostFacts, readHostFacts } from '../worker/index.ts';
 import { FUSE_HINT, type NamespaceLack } from './rootless.ts';
@@ -39,7 +39,7 @@ export async function findHost(
     findRootless(readRootlessFacts(lack)),
     ...(readUserNamespace().initial && process.geteuid?.() === 0
       ? []
-      : [findMountHelper(Bun.which('fusermount3') !== null)]),
+      : [mountHelperFinding(findMountHelper() !== undefined)]),
   ];
 }
 
@@ -135,7 +135,7 @@ export function findFeatures({ driver, probe }: DriverChoice): Finding {
 }
 
 /** What an ordinary user mounts at directories by; containers go without. */
-export function findMountHelper(present: boolean): Finding {
+export function mountHelperFinding(present: boolean): Finding {
   return {
     name: 'fusermount3',
     status: present ? 'ok' : 'warn',

@@ -1,7 +1,7 @@
 import { accessSync, constants, realpathSync } from 'node:fs';
 import { type Config, prepareDataDirectory } from '../config/index.ts';
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
-import { readMountTable, readUserNamespace } from '../filesystem/index.ts';
+import { findMountHelper, readMountTable, readUserNamespace, unmountByHelper } from '../filesystem/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { startUserMountServer } from '../worker/index.ts';
 import { FUSE_HINT } from './rootless.ts';
@@ -17,7 +17,7 @@ const OURS = 'fuse.imgcred';
  */
 export async function prepareUserMount(config: Config, target: string, logger: Logger): Promise<void> {
   if (readUserNamespace().mayMount) return;
-  if (helper() === null) {
+  if (findMountHelper() === undefined) {
     throw new ImgcredError('FUSE_UNAVAILABLE', 'an ordinary user mounts by fusermount3, which is missing', {
       hint: 'install the package fuse3, or run imgcred as root',
     });
@@ -45,20 +45,14 @@ export async function prepareUserMount(config: Config, target: string, logger: L
  */
 export async function unmountForUser(target: string, force: boolean): Promise<boolean> {
   if (readUserNamespace().mayMount || mountedAt(target) !== OURS) return false;
-  const command = [helper() ?? 'fusermount3', '-u', ...(force ? ['-z'] : []), '--', resolved(target)];
-  const child = Bun.spawn(command, { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' });
-  const [code, said] = await Promise.all([child.exited, child.stderr.text()]);
-  if (code === 0) return true;
-  if (/busy/i.test(said)) {
+  const refused = await unmountByHelper(resolved(target), force);
+  if (refused === undefined) return true;
+  if (/busy/i.test(refused)) {
     throw new ImgcredError('CONFLICT', `${target} is in use`, {
       hint: 'leave it and close its files, or take it away for those who come later with --force',
     });
   }
-  throw new ImgcredError('MOUNT_FAILED', `fusermount3 could not unmount ${target}: ${said.trim()}`);
-}
-
-function helper(): string | null {
-  return Bun.which('fusermount3', { PATH: `${process.env.PATH ?? ''}:/usr/bin:/bin` });
+  throw new ImgcredError('MOUNT_FAILED', `fusermount3 could not unmount ${target}: ${refused}`);
 }
 
 /** The type of what is mounted at `target`, the topmost if several are. */

@@ -14,6 +14,7 @@ export {
   type FileSystemStatistics,
   type ImageFileSystem,
 } from './image-file-system.ts';
+export { findMountHelper, unmountByHelper } from './mount-helper.ts';
 export { type MountEntry, mountedDevice, parseMountTable, readMountTable } from './mount-table.ts';
 export type { FuseDriver, MountedFileSystem, MountOptions } from './mounted-file-system.ts';
 export * from './syscalls.ts';

@@ -5,8 +5,8 @@ import {
   findCgroups,
   findDriver,
   findFeatures,
-  findMountHelper,
   findOverlay,
+  mountHelperFinding,
 } from '../../../src/cli/host-findings.ts';
 import { findRootless, type RootlessFacts } from '../../../src/cli/rootless-finding.ts';
 import { findMasterKey, findState } from '../../../src/cli/state-findings.ts';
@@ -60,8 +60,8 @@ describe('the FUSE driver', () => {
   });
 
   test('has a helper for ordinary users, or says that `imgcred mount` lacks it', () => {
-    expect(findMountHelper(true)).toMatchObject({ status: 'ok' });
-    expect(findMountHelper(false)).toMatchObject({ status: 'warn', hint: 'install fuse3' });
+    expect(mountHelperFinding(true)).toMatchObject({ status: 'ok' });
+    expect(mountHelperFinding(false)).toMatchObject({ status: 'warn', hint: 'install fuse3' });
   });
 
   test('has none of them as fuse-native', () => {

@@ -1,6 +1,7 @@
 import { dlopen, FFIType } from 'bun:ffi';
 import { writeFile } from 'node:fs/promises';
 import { ImgcredError } from '../../../errors/index.ts';
+import { unmountByHelper } from '../../mount-helper.ts';
 
 const MNT_FORCE = 1;
 const MNT_DETACH = 2;
@@ -13,7 +14,7 @@ export type UnmountOutcome = 'ended' | 'detached';
  * Takes the FUSE mount at `path` away, also when it is in use: then its open files fail from now on.
  *
  * As root by umount2(2), which for FUSE does not wait for the file system's process, so that the process which
- * serves the mount may call it. Otherwise by fusermount, and what is busy by the kernel's control files.
+ * serves the mount may call it. Otherwise by fusermount3, and what is busy by the kernel's control files.
  *
  * @param device `major:minor` of the mount
  * @throws ImgcredError MOUNT_FAILED when neither works
@@ -25,8 +26,8 @@ export async function unmountPath(path: string, device: string): Promise<Unmount
     if (umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE)) return 'ended';
     if (umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH)) return 'ended';
   }
-  if ((await fusermount(['-u', '--', path])) === undefined) return 'ended';
-  const refused = await fusermount(['-u', '-z', '--', path]);
+  if ((await unmountByHelper(path, false)) === undefined) return 'ended';
+  const refused = await unmountByHelper(path, true);
   if (refused === undefined) return (await abortConnection(device)) ? 'ended' : 'detached';
   throw new ImgcredError('MOUNT_FAILED', `cannot unmount ${path}: ${refused}`);
 }
@@ -53,13 +54,4 @@ function openLibc() {
 function umount2(path: string, flags: number): boolean {
   libc ??= openLibc();
   return libc.symbols.umount2(Buffer.from(`${path}\0`), flags) === 0;
-}
-
-/** Undefined when it worked, else the reason. */
-async function fusermount(args: string[]): Promise<string | undefined> {
-  const program = Bun.which('fusermount3') ?? Bun.which('fusermount');
-  if (program === null) return 'not root, and no fusermount3 found';
-  const child = Bun.spawn([program, ...args], { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' });
-  const [reason, status] = await Promise.all([new Response(child.stderr).text(), child.exited]);
-  return status === 0 ? undefined : reason.trim() || `${program} ended with ${status}`;
 }

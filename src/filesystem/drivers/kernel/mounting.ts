@@ -1,5 +1,6 @@
 import { ptr } from 'bun:ffi';
 import { ImgcredError } from '../../../errors/index.ts';
+import { findMountHelper, unmountByHelper } from '../../mount-helper.ts';
 import { mountedDevice } from '../../mount-table.ts';
 import { receiveDescriptor } from './descriptor-passing.ts';
 import {
@@ -89,8 +90,8 @@ function mountDirectly({ mountpoint, allowOther, suidAndDevices, name }: MountRe
 }
 
 async function mountByHelper(request: MountRequest, refused: SystemCallError): Promise<number> {
-  const helper = Bun.which('fusermount3');
-  if (helper === null) {
+  const helper = findMountHelper();
+  if (helper === undefined) {
     throw new ImgcredError('FUSE_UNAVAILABLE', `${refused.message}, and fusermount3 is not installed`, {
       hint: 'install the package fuse3, or run as root or in a user namespace',
       cause: refused,
@@ -131,9 +132,10 @@ async function mountByHelper(request: MountRequest, refused: SystemCallError): P
  */
 export async function unmountFuse(mountpoint: string, how: FreshMount['how']): Promise<{ busy: boolean }> {
   if (how === 'fusermount3') {
-    const busy = (await helperUnmount(mountpoint, false)) !== undefined;
-    const failure = busy ? await helperUnmount(mountpoint, true) : undefined;
-    if (failure !== undefined && isMounted(mountpoint)) throw new ImgcredError('MOUNT_FAILED', failure);
+    const busy = (await unmountByHelper(mountpoint, false)) !== undefined;
+    const failure = busy ? await unmountByHelper(mountpoint, true) : undefined;
+    if (failure !== undefined && isMounted(mountpoint))
+      throw new ImgcredError('MOUNT_FAILED', `fusermount3 could not unmount ${mountpoint}: ${failure}`);
     return { busy };
   }
   const target = cString(mountpoint);
@@ -144,15 +146,6 @@ export async function unmountFuse(mountpoint: string, how: FreshMount['how']): P
   if (number !== Errno.EBUSY) throw new SystemCallError(`umount of ${mountpoint}`, number);
   checked(libc.umount2(ptr(target), UMOUNT_NOFOLLOW | MNT_DETACH), `umount of ${mountpoint}`);
   return { busy: true };
-}
-
-async function helperUnmount(mountpoint: string, lazily: boolean): Promise<string | undefined> {
-  const helper = Bun.which('fusermount3') ?? 'fusermount3';
-  const child = Bun.spawn([helper, '-u', ...(lazily ? ['-z'] : []), '--', mountpoint], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const [code, message] = await Promise.all([child.exited, new Response(child.stderr).text()]);
-  return code === 0 ? undefined : `fusermount3 could not unmount ${mountpoint}: ${message.trim()}`;
 }
 
 function isMounted(mountpoint: string): boolean {

@@ -1,6 +1,7 @@
 import { ptr } from 'bun:ffi';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { release } from 'node:os';
+import { findMountHelper } from '../../mount-helper.ts';
 import { readUserNamespace } from '../../user-namespace.ts';
 import { cString, errno, errnoName, libc, O_CLOEXEC, O_RDWR } from './libc.ts';
 
@@ -29,8 +30,7 @@ export interface KernelDriverProbe {
 export function probeKernelDriver(): KernelDriverProbe {
   const kernelVersion = release();
   const { initial, mayMount } = readUserNamespace();
-  const helper = Bun.which('fusermount3') !== null;
-  const mounting = mayMount ? 'mount' : helper ? 'fusermount3' : 'none';
+  const mounting = mayMount ? 'mount' : findMountHelper() !== undefined ? 'fusermount3' : 'none';
   const features = {
     passthrough: atLeast(kernelVersion, 6, 9) && mayMount && initial,
     resend: atLeast(kernelVersion, 6, 9),

@@ -9,18 +9,19 @@ const ALLOWED: Record<string, readonly string[]> = {
   observability: ['errors'],
   entries: [],
   files: [],
+  threads: ['errors', 'entries'],
   credentials: ['errors', 'reference', 'observability', 'entries'],
   registry: ['errors', 'reference', 'credentials', 'observability'],
-  index: ['errors', 'reference'],
+  index: ['errors', 'reference', 'threads'],
   content: ['errors', 'reference', 'index', 'observability'],
   filesystem: ['errors', 'reference', 'index', 'content', 'observability', 'entries'],
   protocol: ['errors', 'reference', 'credentials', 'observability'],
   logs: ['errors', 'protocol'],
-  database: ['errors', 'files', 'reference', 'observability', 'entries'],
+  database: ['errors', 'files', 'reference', 'observability', 'threads'],
   secrets: ['errors', 'files', 'reference', 'credentials', 'database', 'observability'],
   mounts: ['errors', 'files', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'protocol', 'config', 'observability'],
   config: ['errors', 'reference', 'observability'],
-  gateway: ['errors', 'files', 'reference', 'credentials', 'registry', 'index', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability', 'entries'],
+  gateway: ['errors', 'files', 'reference', 'credentials', 'registry', 'index', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability', 'entries', 'threads'],
   scheduler: ['errors', 'reference', 'credentials', 'content', 'database', 'secrets', 'protocol', 'logs', 'config', 'observability'],
   worker: ['errors', 'files', 'reference', 'credentials', 'registry', 'index', 'content', 'filesystem', 'mounts', 'protocol', 'config', 'observability'],
   cli: ['*'],
@@ -48,7 +49,8 @@ for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' }).filt
     continue;
   }
   const source = readFileSync(join(root, file), 'utf8');
-  for (const [, entry] of source.matchAll(/\b(?:startThread|importEntry)(?:<typeof import\('[^']+'\)>)?\(\s*'([^']+)'/g)) {
+  // What starts a thread or loads a part, or says which one a task is for.
+  for (const [, entry] of source.matchAll(/\b(?:(?:startThread|importEntry)(?:<typeof import\('[^']+'\)>)?\(\s*|entry(?::| =) )'([^']+)'/g)) {
     if (!build.includes(` src/${entry}.ts `)) problems.push(`src/${file}: scripts/build makes no bundle of its entry point src/${entry}.ts`);
   }
   for (const specifier of importsOf(source)) {

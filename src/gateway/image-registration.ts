@@ -1,7 +1,6 @@
 import type { CredentialProvider } from '../credentials/index.ts';
 import type { Database, ImageRow, NewImage, SecretRow, WorkspaceId } from '../database/index.ts';
 import { ImgcredError } from '../errors/index.ts';
-import type { LayerIndex, LayerSource } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { RegisterImage, RegisterProgress } from '../protocol/index.ts';
 import {
@@ -17,15 +16,10 @@ import {
 import { type ImageManifest, Referrers, type RegistryClient, type ResolvedImage } from '../registry/index.ts';
 import type { Actor, CredentialProof, ImageCredentialSecrets, SecretStore } from '../secrets/index.ts';
 import { explainedRefusal } from './explained-refusal.ts';
-import type { AnnotatedLayer } from './foreign-indexes.ts';
 import { INDEX_ARTIFACT_TYPE } from './index-artifact.ts';
-import { findForeignIndexes } from './index-artifact-source.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
-import { proveOnlySpan, provePossession } from './layer-possession.ts';
-import { readLayers } from './layer-reading.ts';
-import { type FoundTables, findTables, NO_TABLES } from './layer-tables.ts';
+import { type ObtainedIndex, obtainIndex, sourceOf, takesForeign } from './obtain-index.ts';
 import { providerOfGiven, providerOfValue } from './registration-credentials.ts';
-import { type StoredIndex, storeMergedIndex } from './stored-index.ts';
 
 export interface ImageRegistrationOptions {
   readonly database: Database;
@@ -47,15 +41,6 @@ export interface RegisteredImage {
   readonly image: ImageRow;
   /** What went otherwise than the user may have thought, in sentences. */
   readonly warnings: readonly string[];
-}
-
-/** An image's merged index, and where the indexes of its layers came from. */
-interface ObtainedIndex {
-  readonly stored: StoredIndex;
-  readonly layers: readonly LayerIndex[];
-  readonly artifact: Digest | undefined;
-  /** What starts of the image touched elsewhere, where that came with the index. */
-  readonly trace?: Uint8Array<ArrayBuffer> | undefined;
 }
 
 /** Registers images: the one time at which a credential is given and, at most, a layer is read as a whole. */
@@ -107,17 +92,17 @@ export class ImageRegistration {
         referrers.begin(INDEX_ARTIFACT_TYPE);
       };
       const resolved = await client.resolveImage(reference, { platform, signal, onManifest });
-      const index = await this.#obtainIndex(
+      const index = await obtainIndex(this.#options, {
         workspaceId,
         client,
         reference,
         resolved,
-        referrers ?? new Referrers(client, reference.repository, resolved.manifestDigest, signal),
+        referrers: referrers ?? new Referrers(client, reference.repository, resolved.manifestDigest, signal),
         mode,
         onProgress,
         warn,
         signal,
-      );
+      });
       const indexDigest = index.stored.digest;
       const proved = before ?? (await this.#credential(workspaceId, request, reference, by));
       const credential = proved === undefined ? undefined : { secretName: proved.name, secretId: proved.id };
@@ -171,89 +156,6 @@ export class ImageRegistration {
     }
   };
 
-  async #obtainIndex(
-    workspaceId: WorkspaceId,
-    client: RegistryClient,
-    reference: Reference,
-    resolved: ResolvedImage,
-    referrers: Referrers,
-    mode: NonNullable<RegisterImage['index']>,
-    onProgress: Progress,
-    warn: (message: string) => void,
-    signal: AbortSignal,
-  ): Promise<ObtainedIndex> {
-    const layers = resolved.layers.map(sourceOf);
-    const known = await Promise.all(layers.map((layer) => this.#options.layers.known(layer)));
-    await this.#proveKnown(workspaceId, client, reference.repository, known, signal);
-    const missing = layers.filter((_, at) => known[at] === undefined);
-    let tables = NO_TABLES;
-    if (missing.length > 0 && takesForeign(mode, reference)) {
-      onProgress({ kind: 'step', step: 'looking for an index in the registry' });
-      const { manifestDigest } = resolved;
-      const { repository } = reference;
-      let failure: unknown;
-      try {
-        const sought = { repository, manifestDigest, referrers, layers, missing };
-        const found = await findForeignIndexes(client, sought, signal);
-        if (found !== undefined) {
-          const given = [...found.layers.values()];
-          await Promise.all(given.map((layer) => proveOnlySpan(client, repository, layer, signal)));
-          const all = layers.map((layer, at) => known[at] ?? found.layers.get(layer.digest) ?? absent(layer));
-          return { ...(await this.#merged(all, true)), artifact: found.artifact, trace: found.trace };
-        }
-      } catch (thrown) {
-        if (signal.aborted) throw thrown;
-        failure = thrown;
-      }
-      const { annotations = {} } = resolved.manifest;
-      tables = await findTables(
-        client,
-        { repository, manifestDigest, referrers, annotations, layers: annotatedLayers(resolved, missing) },
-        signal,
-      );
-      const complete = missing.every((layer) => tables.layers.has(layer.digest));
-      if (mode === 'require' && !complete) throw failure ?? tables.failure ?? noIndex(reference, tables);
-      const instead = complete ? 'the layers’ tables of contents are used' : 'the layers are read';
-      // A list of referrers that is broken is so for both that are looked for in it.
-      const reasons = [failure, tables.failure].filter((reason) => reason !== undefined).map(reasonOf);
-      for (const reason of new Set(reasons)) warn(`${reason}; ${instead} instead`);
-      for (const why of tables.refused) warn(`${why}; the layer is read instead`);
-    }
-    const read = (ready: readonly (LayerIndex | undefined)[]): Promise<LayerIndex[]> =>
-      readLayers(this.#options.layers, client, reference.repository, layers, ready, onProgress, signal);
-    if (tables.layers.size > 0) {
-      const all = await read(layers.map((layer, at) => known[at] ?? tables.layers.get(layer.digest)));
-      try {
-        return { ...(await this.#merged(all, true)), artifact: tables.artifact };
-      } catch (thrown) {
-        if (mode === 'require') throw thrown;
-        warn(`${reasonOf(thrown)}; the layers are read instead of their tables of contents`);
-      }
-    }
-    const all = await read(known);
-    onProgress({ kind: 'step', step: 'merging the layers' });
-    return { ...(await this.#merged(all, false)), artifact: undefined };
-  }
-
-  /** Proves layers that were indexed here before, unless an image of this workspace has them already. */
-  async #proveKnown(
-    workspaceId: WorkspaceId,
-    client: RegistryClient,
-    repository: string,
-    known: readonly (LayerIndex | undefined)[],
-    signal: AbortSignal,
-  ): Promise<void> {
-    const indexes = new Map(
-      known.flatMap((index) => (index === undefined ? [] : [[index.source.digest, index]])),
-    );
-    if (indexes.size === 0) return;
-    const { images } = this.#options.database.workspace(workspaceId);
-    for (const digest of images.layersRead()) indexes.delete(parseDigest(digest));
-    await Promise.all(
-      [...indexes.values()].map((index) => provePossession(client, repository, index, signal)),
-    );
-  }
-
   async #credential(
     workspaceId: WorkspaceId,
     request: RegisterImage,
@@ -296,13 +198,6 @@ export class ImageRegistration {
       `the secret ${proved.name} was given another value meanwhile, and that does not open ${image.reference}: set it again`,
     );
   }
-
-  async #merged(
-    layers: readonly LayerIndex[],
-    foreign: boolean,
-  ): Promise<Pick<ObtainedIndex, 'stored' | 'layers'>> {
-    return { stored: await storeMergedIndex(this.#options.indexDirectory, layers, foreign), layers };
-  }
 }
 
 // What says that this credential doesn't open this image; anything else says that we could not find out.
@@ -314,49 +209,6 @@ const REFUSALS: ReadonlySet<string> = new Set([
   'NOT_FOUND',
   'INVALID_CREDENTIALS',
 ]);
-
-/** Whether an index that somebody else made may be used. */
-function takesForeign(mode: NonNullable<RegisterImage['index']>, reference: Reference): boolean {
-  // Who writes a digest says which bytes it must be, whoever may push: only the bytes themselves prove that.
-  return mode === 'require' || (mode === 'auto' && reference.digest === undefined);
-}
-
-function sourceOf(layer: ResolvedImage['layers'][number]): LayerSource {
-  return {
-    digest: layer.descriptor.digest,
-    diffId: layer.diffId,
-    compression: layer.compression,
-    size: layer.descriptor.size,
-    mediaType: layer.descriptor.mediaType,
-  };
-}
-
-function annotatedLayers(resolved: ResolvedImage, sources: readonly LayerSource[]): AnnotatedLayer[] {
-  const wanted = new Set(sources.map(({ digest }) => digest));
-  return resolved.layers
-    .filter(({ descriptor }) => wanted.has(descriptor.digest))
-    .map((layer) => ({ source: sourceOf(layer), annotations: layer.descriptor.annotations ?? {} }));
-}
-
-function reasonOf(thrown: unknown): string {
-  return thrown instanceof ImgcredError ? thrown.message : `it can't be used (${String(thrown)})`;
-}
-
-function noIndex(reference: Reference, { refused, without }: FoundTables): ImgcredError {
-  const [small] = without;
-  const [why = small === undefined ? undefined : `the SOCI index has no table of layer ${small}`] = refused;
-  return new ImgcredError(
-    'NOT_FOUND',
-    why === undefined
-      ? `the registry has no index of ${formatReference(reference)}, and the layers are not to be read`
-      : `${why}, and the layers are not to be read`,
-    { hint: 'push one with `imgcred index push`, or register with --index=auto' },
-  );
-}
-
-function absent(layer: LayerSource): never {
-  throw new ImgcredError('CORRUPT', `the index in the registry lacks the layer ${layer.digest}`);
-}
 
 function describe(
   reference: Reference,

@@ -1,15 +1,16 @@
 import { unpackTrace } from '../content/index.ts';
-import type { LayerIndex, LayerSource } from '../index/index.ts';
+import type { IndexThreads, LayerIndex, LayerSource } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
 import type { Descriptor, Referrers, RegistryClient } from '../registry/index.ts';
 import {
+  checked,
   entriesOf,
   INDEX_ARTIFACT_TYPE,
   type IndexEntry,
   traceEntryOf,
-  unpackLayerIndex,
+  unpackToFile,
 } from './index-artifact.ts';
-import { readWholeBlob } from './whole-blob.ts';
+import type { TemporaryFiles } from './temporary-files.ts';
 
 /** Indexes of layers that came from a registry. */
 export interface ForeignIndexes {
@@ -31,6 +32,13 @@ export interface SoughtIndex {
   readonly missing: readonly LayerSource[];
 }
 
+/** What indexes that arrive are unpacked and checked with. */
+export interface Unpacking {
+  readonly work: IndexThreads;
+  /** Where they lie from then on. */
+  readonly scratch: TemporaryFiles;
+}
+
 /**
  * Looks for an index of the image beside the image itself, and brings what is missing of it. Undefined: there is none.
  *
@@ -39,6 +47,7 @@ export interface SoughtIndex {
 export async function findForeignIndexes(
   client: RegistryClient,
   sought: SoughtIndex,
+  unpacking: Unpacking,
   signal: AbortSignal,
 ): Promise<ForeignIndexes | undefined> {
   const { repository, manifestDigest, referrers, layers } = sought;
@@ -47,7 +56,7 @@ export async function findForeignIndexes(
     const needed = new Set(sought.missing.map((layer) => layer.digest));
     const wanted = entries.filter(({ layer }) => needed.has(layer.digest));
     const [found, trace] = await Promise.all([
-      Promise.all(wanted.map((entry) => fetchIndex(client, repository, entry, signal))),
+      Promise.all(wanted.map((entry) => fetchIndex(client, repository, entry, unpacking, signal))),
       fetchTrace(client, repository, traceEntryOf(content), signal),
     ]);
     return { artifact, layers: new Map(found.map((index) => [index.source.digest, index])), trace };
@@ -76,7 +85,10 @@ async function fetchIndex(
   client: RegistryClient,
   repository: string,
   entry: IndexEntry,
+  { work, scratch }: Unpacking,
   signal: AbortSignal,
 ): Promise<LayerIndex> {
-  return unpackLayerIndex(entry, await readWholeBlob(client, repository, entry.descriptor, signal));
+  const path = scratch.next();
+  await unpackToFile(client.streamBlob(repository, entry.descriptor, { signal }), path, entry.unpackedSize);
+  return checked(entry, await work.open(path, signal));
 }

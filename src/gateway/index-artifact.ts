@@ -1,8 +1,9 @@
-import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { open } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { z } from 'zod';
-import { counted, ImgcredError } from '../errors/index.ts';
-import { decodeLayerIndex, type LayerIndex, type LayerSource } from '../index/index.ts';
+import { counted, ImgcredError, systemErrorCode } from '../errors/index.ts';
+import type { LayerIndex, LayerSource } from '../index/index.ts';
 import { PACKED_TRACE_BYTES } from '../protocol/index.ts';
 import type { Digest } from '../reference/index.ts';
 import type { ArtifactContent, ArtifactManifest, Descriptor } from '../registry/index.ts';
@@ -28,19 +29,33 @@ const LARGEST_ARTIFACT = 512 * 1024 * 1024;
 // Levels above 3 take ten times as long for one per cent: half of an index are windows that are compressed already.
 const LEVEL = 3;
 
-const compress = promisify(zstdCompress);
-const decompress = promisify(zstdDecompress);
+// Of the same pieces zstd makes the same frame: an index that is pushed again is there already.
+const PIECE = 256 * 1024;
 
-/** A layer index as an artifact holds it. */
-export async function packLayerIndex(layer: LayerIndex, file: Uint8Array): Promise<ArtifactContent> {
-  const packed = await compress(file, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
+/** A layer's index as an artifact holds it, from its file, which holds it in the form of `encodeLayerIndex`. */
+export async function packLayerIndex(source: LayerSource, path: string): Promise<ArtifactContent> {
+  const packed: Uint8Array[] = [];
+  let size = 0;
+  const pieces = async function* () {
+    await using file = await open(path, 'r');
+    for (;;) {
+      const { buffer, bytesRead } = await file.read(new Uint8Array(PIECE), 0, PIECE, size);
+      if (bytesRead === 0) return;
+      size += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  };
+  const compress = createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
+  await pipeline(pieces, compress, async (chunks: AsyncIterable<Uint8Array>) => {
+    for await (const chunk of chunks) packed.push(chunk);
+  });
   return {
     mediaType: LAYER_INDEX_TYPE,
-    bytes: new Uint8Array(packed),
+    bytes: Buffer.concat(packed),
     annotations: {
-      [ANNOTATION.digest]: layer.source.digest,
-      [ANNOTATION.diffId]: layer.source.diffId,
-      [ANNOTATION.size]: String(file.length),
+      [ANNOTATION.digest]: source.digest,
+      [ANNOTATION.diffId]: source.diffId,
+      [ANNOTATION.size]: String(size),
     },
   };
 }
@@ -113,21 +128,48 @@ export function traceEntryOf(artifact: ArtifactManifest): Descriptor | undefined
 }
 
 /**
- * Unpacks a layer index, checks it wholly, and that it is about the layer that it was asked for.
+ * Unpacks a layer's index into a new file, no more of it than was announced.
+ *
+ * @param size bytes that it has when it is unpacked
+ * @throws ImgcredError CORRUPT when it has not; what `packed` and the file system throw
+ */
+export async function unpackToFile(
+  packed: AsyncIterable<Uint8Array>,
+  path: string,
+  size: number,
+): Promise<void> {
+  await using file = await open(path, 'wx', 0o600);
+  let written = 0;
+  let failure: unknown;
+  const watched = async function* () {
+    try {
+      yield* packed;
+    } catch (thrown) {
+      failure = thrown;
+      throw thrown;
+    }
+  };
+  try {
+    await pipeline(watched, createZstdDecompress(), async (chunks: AsyncIterable<Uint8Array>) => {
+      for await (const chunk of chunks) {
+        written += chunk.length;
+        if (written > size) throw wrongSize();
+        await file.writeFile(chunk);
+      }
+    });
+  } catch (thrown) {
+    if (failure !== undefined) throw failure;
+    throw systemErrorCode(thrown)?.startsWith('ZSTD_') ? wrongSize(thrown) : thrown;
+  }
+  if (written !== size) throw wrongSize();
+}
+
+/**
+ * What an entry's file was found to hold, if it is about the entry's layer.
  *
  * @throws ImgcredError CORRUPT
  */
-export async function unpackLayerIndex(entry: IndexEntry, packed: Uint8Array): Promise<LayerIndex> {
-  const { layer, unpackedSize } = entry;
-  let file: Uint8Array;
-  try {
-    // More than was announced is not unpacked, whatever the frame says.
-    file = new Uint8Array(await decompress(packed, { maxOutputLength: Math.max(1, unpackedSize) }));
-  } catch (cause) {
-    throw unusable('a layer index does not unpack to the size that it says', cause);
-  }
-  if (file.length !== unpackedSize) throw unusable('a layer index does not unpack to the size that it says');
-  const index = decodeLayerIndex(file);
+export function checked({ layer }: IndexEntry, index: LayerIndex): LayerIndex {
   const { source } = index;
   const same =
     source.digest === layer.digest &&
@@ -136,6 +178,10 @@ export async function unpackLayerIndex(entry: IndexEntry, packed: Uint8Array): P
     source.mediaType === layer.mediaType;
   if (!same) throw unusable('a layer index is about another layer');
   return index;
+}
+
+function wrongSize(cause?: unknown): ImgcredError {
+  return unusable('a layer index does not unpack to the size that it says', cause);
 }
 
 function unusable(why: string, cause?: unknown): ImgcredError {

@@ -1,6 +1,6 @@
 import type { CredentialProvider } from '../credentials/index.ts';
 import type { Database, ImageRow } from '../database/index.ts';
-import { encodeLayerIndex, type LayerSource } from '../index/index.ts';
+import type { LayerSource } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { PushedIndex, PushIndex, PushIndexProgress } from '../protocol/index.ts';
 import { parseDigest } from '../reference/index.ts';
@@ -53,19 +53,13 @@ export class IndexPublication {
     try {
       onProgress({ kind: 'step', step: `looking at ${image.reference}` });
       const manifest = await client.getManifest(repository, image.manifestDigest, { signal });
-      const indexes = await readLayers(
-        this.#options.layers,
-        client,
-        repository,
-        distinctLayers(image.layers.map(sourceOf)),
-        [],
-        onProgress,
-        signal,
-      );
+      const { layers } = this.#options;
+      const sources = distinctLayers(image.layers.map(sourceOf));
+      await readLayers(layers, client, repository, sources, [], onProgress, signal);
       onProgress({ kind: 'step', step: 'compressing the index' });
       const trace = this.#options.database.workspace(workspaceId).traces.find(image.indexDigest);
       const contents = [
-        ...(await Promise.all(indexes.map((index) => packLayerIndex(index, encodeLayerIndex(index))))),
+        ...(await Promise.all(sources.map((source) => packLayerIndex(source, layers.file(source))))),
         ...(trace === undefined ? [] : [{ mediaType: TRACE_TYPE, bytes: trace.spans }]),
       ];
       const total = contents.reduce((sum, { bytes }) => sum + bytes.length, 0);

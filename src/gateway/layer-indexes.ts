@@ -1,11 +1,19 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type IndexProgress, type LayerIndex, type LayerSource, openLayerIndex } from '../index/index.ts';
+import { removeAbandoned, replaceDurably } from '../files/index.ts';
+import {
+  type IndexProgress,
+  IndexThreads,
+  type LayerIndex,
+  type LayerSource,
+  openLayerIndex,
+} from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
 import { type Digest, digestHex } from '../reference/index.ts';
-import { removeAbandoned, replaceDurably } from './durable-file.ts';
+import { Semaphore } from '../threads/index.ts';
 import type { KeptLayers, LayerKeep } from './kept-layers.ts';
 import { LayerIndexThreads } from './layer-index-threads.ts';
+import { TemporaryFiles } from './temporary-files.ts';
 
 /** Gives a layer's compressed bytes from the start, from whoever may read them. */
 export type LayerStream = (signal: AbortSignal) => AsyncIterable<Uint8Array>;
@@ -15,6 +23,8 @@ export interface LayerIndexesOptions {
   readonly directory: string;
   /** How many layers are read at once. */
   readonly parallel: number;
+  /** Does the work on whole indexes; its own unless told. */
+  readonly work?: IndexThreads;
   /** Where the layers' content goes on the way; undefined: nowhere. */
   readonly kept?: KeptLayers | undefined;
   readonly logger: Logger;
@@ -28,6 +38,8 @@ export interface LayerIndexesOptions {
  * else made, as one from a registry, is as good as whoever pushed it, for whoever asked for it.
  */
 export class LayerIndexes {
+  /** Does the work on whole indexes. */
+  readonly work: IndexThreads;
   readonly #options: LayerIndexesOptions;
   readonly #running = new Map<string, Promise<LayerIndex>>();
   readonly #slots: Semaphore;
@@ -37,6 +49,8 @@ export class LayerIndexes {
 
   constructor(options: LayerIndexesOptions) {
     this.#options = options;
+    this.work =
+      options.work ?? new IndexThreads({ warn: (message, fields) => options.logger.warn(message, fields) });
     this.#slots = new Semaphore(options.parallel);
     this.#threads = new LayerIndexThreads(options.logger);
   }
@@ -48,7 +62,26 @@ export class LayerIndexes {
 
   /** The layer's index, if it was made here before. A manifest that says another size or diff ID of it is not believed. */
   async known(source: LayerSource): Promise<LayerIndex | undefined> {
-    return readStored(this.#path(source), source);
+    try {
+      const index = await this.work.open(this.#path(source));
+      const { digest, diffId, size } = index.source;
+      const same = digest === source.digest && diffId === source.diffId && size === source.size;
+      return same ? index : undefined;
+    } catch {
+      // No file, one of an older format and a damaged one are the same: the layer is read (again), and the file replaced.
+      return undefined;
+    }
+  }
+
+  /** The file of a table that is known. */
+  file(source: LayerSource): string {
+    return this.#path(source);
+  }
+
+  /** Files beside the tables, for those that somebody else made. */
+  async scratch(): Promise<TemporaryFiles> {
+    await this.#sweep();
+    return new TemporaryFiles(this.#options.directory);
   }
 
   /**
@@ -129,51 +162,5 @@ export class LayerIndexes {
 
   #path(source: Pick<LayerSource, 'digest'>): string {
     return join(this.#options.directory, `${digestHex(source.digest)}.layer`);
-  }
-}
-
-// No file, one of an older format and a damaged one are the same: the layer is read (again), and the file replaced.
-function readStored(path: string, source: LayerSource): LayerIndex | undefined {
-  try {
-    const index = openLayerIndex(path);
-    const { digest, diffId, size } = index.source;
-    return digest === source.digest && diffId === source.diffId && size === source.size ? index : undefined;
-  } catch {
-    return undefined;
-  }
-}
-/** Lets so many in at once, in the order in which they came. */
-class Semaphore {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(permits: number) {
-    this.#free = permits;
-  }
-
-  async enter(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (this.#free > 0) {
-      this.#free--;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const admit = () => {
-        signal.removeEventListener('abort', giveUp);
-        resolve();
-      };
-      const giveUp = () => {
-        this.#waiting.splice(this.#waiting.indexOf(admit), 1);
-        reject(signal.reason);
-      };
-      signal.addEventListener('abort', giveUp, { once: true });
-      this.#waiting.push(admit);
-    });
-  }
-
-  leave(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#free++;
-    else next();
   }
 }

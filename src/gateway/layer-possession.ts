@@ -1,11 +1,5 @@
 import { randomInt } from 'node:crypto';
-import {
-  buildImageIndex,
-  inflateSpan,
-  type LayerIndex,
-  openImageIndex,
-  spansOfLayer,
-} from '../index/index.ts';
+import { inflateLayerSpan, type LayerIndex, spansOfLayer } from '../index/index.ts';
 import type { RegistryClient } from '../registry/index.ts';
 
 /**
@@ -30,9 +24,7 @@ export async function provePossession(
   const { compressedOffset, compressedLength } = chosen;
   const answer = await client.readRange(repository, source, compressedOffset, compressedLength, { signal });
   if (answer.kind === 'whole') return drain(answer.stream);
-  // What a span is inflated with stands beside the tree, which is not needed.
-  const spans = openImageIndex(buildImageIndex([{ ...layer, entryCount: 0, entries: new Uint8Array(0) }]));
-  inflateSpan(spans, spans.span(0, chosen.number), answer.bytes);
+  inflateLayerSpan(layer, chosen.number, answer.bytes);
 }
 
 /**

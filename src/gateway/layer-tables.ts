@@ -1,4 +1,4 @@
-import type { LayerIndex } from '../index/index.ts';
+import type { IndexThreads, LayerIndex } from '../index/index.ts';
 import type { Digest } from '../reference/index.ts';
 import type { Referrers, RegistryClient } from '../registry/index.ts';
 import { type AnnotatedLayer, readForeignIndexes } from './foreign-indexes.ts';
@@ -44,10 +44,11 @@ export const NO_TABLES: FoundTables = {
 export async function findTables(
   client: RegistryClient,
   sought: SoughtTables,
+  work: IndexThreads,
   signal: AbortSignal,
 ): Promise<FoundTables> {
   const { repository, manifestDigest, referrers, annotations } = sought;
-  const own = await readForeignIndexes(client, repository, sought.layers, signal);
+  const own = await readForeignIndexes(client, repository, sought.layers, work, signal);
   const layers = sought.layers.map(({ source }) => source).filter(({ digest }) => !own.layers.has(digest));
   const withOwn = { ...own, artifact: own.layers.size === 0 ? undefined : manifestDigest, without: [] };
   if (layers.length === 0) return withOwn;
@@ -55,6 +56,7 @@ export async function findTables(
     const soci = await readSociIndexes(
       client,
       { repository, manifestDigest, referrers, annotations, layers },
+      work,
       signal,
     );
     return {

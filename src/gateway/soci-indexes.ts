@@ -1,5 +1,5 @@
 import { ImgcredError } from '../errors/index.ts';
-import { type LayerIndex, type LayerSource, readZtoc } from '../index/index.ts';
+import { fetchZtoc, type IndexThreads, type LayerSource, type ReadBytes } from '../index/index.ts';
 import { type Digest, isDigest } from '../reference/index.ts';
 import {
   type ArtifactManifest,
@@ -8,8 +8,7 @@ import {
   type RegistryClient,
   readArtifact,
 } from '../registry/index.ts';
-import { rangesOf, type TableIndexes } from './foreign-indexes.ts';
-import { proveOnlySpan } from './layer-possession.ts';
+import { indexTables, type TableIndexes } from './table-indexes.ts';
 import { readWholeBlob } from './whole-blob.ts';
 
 /** A SOCI index that refers to its image: whoever may push to the repository may push one. */
@@ -62,32 +61,23 @@ interface SociIndex {
 export async function readSociIndexes(
   client: RegistryClient,
   sought: SoughtSoci,
+  work: IndexThreads,
   signal: AbortSignal,
 ): Promise<SociIndexes> {
   const { repository, layers } = sought;
   const index = await findSociIndex(client, sought, signal);
-  const found = new Map<Digest, LayerIndex>();
-  const refused: string[] = [];
-  const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-  const waiting = distinct.filter(({ digest }) => index?.ztocs.has(digest) === true);
-  const without = distinct.flatMap(({ digest }) => (index?.ztocs.has(digest) === true ? [] : [digest]));
-  const work = async (): Promise<void> => {
-    for (let layer = waiting.shift(); layer !== undefined; layer = waiting.shift()) {
-      const ztoc = index?.ztocs.get(layer.digest);
-      if (ztoc === undefined) continue;
-      try {
-        const bytes = await readWholeBlob(client, repository, ztoc, signal);
-        const made = await readZtoc(layer, bytes, rangesOf(client, repository, layer, signal));
-        await proveOnlySpan(client, repository, made, signal);
-        found.set(layer.digest, made);
-      } catch (thrown) {
-        signal.throwIfAborted();
-        refused.push(thrown instanceof ImgcredError ? thrown.message : String(thrown));
-      }
+  const without: Digest[] = [];
+  const tables = [...new Map(layers.map((layer) => [layer.digest, layer])).values()].flatMap((source) => {
+    const ztoc = index?.ztocs.get(source.digest);
+    if (ztoc === undefined) {
+      without.push(source.digest);
+      return [];
     }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return { layers: found, refused, artifact: index?.artifact, without };
+    const bytes = () => readWholeBlob(client, repository, ztoc, signal);
+    return [{ source, fetch: async (read: ReadBytes) => fetchZtoc(source, await bytes(), read) }];
+  });
+  const made = await indexTables(client, repository, tables, { work, atOnce: AT_ONCE }, signal);
+  return { ...made, artifact: index?.artifact, without };
 }
 
 async function findSociIndex(

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type LayerIndex, validateImageIndex, writeImageIndex } from '../index/index.ts';
-import { moveDurably, removeAbandoned, temporaryName } from './durable-file.ts';
+import { moveDurably, removeAbandoned, temporaryName } from '../files/index.ts';
+import type { IndexThreads, LayerIndex } from '../index/index.ts';
 
 /** An image's index, in a file that is named by its sha256. */
 export interface StoredIndex {
@@ -15,10 +15,12 @@ export interface StoredIndex {
 /**
  * Merges layers into an image's index, in the directory where indexes lie.
  *
+ * @param work does it
  * @param foreign whether somebody else made one of them: then all of the index is checked
- * @throws IndexError NOT_AN_IMAGE, UNSUPPORTED, CORRUPT; what the file system throws
+ * @throws ImgcredError NOT_AN_IMAGE, UNSUPPORTED, CORRUPT; what the file system throws
  */
 export async function storeMergedIndex(
+  work: IndexThreads,
   directory: string,
   layers: readonly LayerIndex[],
   foreign: boolean,
@@ -26,8 +28,7 @@ export async function storeMergedIndex(
   await removeAbandoned(directory);
   const temporary = join(directory, temporaryName());
   try {
-    const { length, inodeCount, sha256: digest } = writeImageIndex(layers, temporary);
-    if (foreign) validateImageIndex(Bun.mmap(temporary));
+    const { length, inodeCount, sha256: digest } = await work.merge(layers, temporary, foreign);
     await moveDurably(temporary, join(directory, digest));
     return { digest, length, inodeCount };
   } catch (thrown) {

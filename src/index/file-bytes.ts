@@ -12,8 +12,8 @@ export class FileBytes {
 
   /** @param offset where the part begins in the file */
   constructor(
-    private readonly path: string,
-    private readonly offset: number,
+    readonly path: string,
+    readonly offset: number,
     readonly length: number,
   ) {}
 

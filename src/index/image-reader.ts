@@ -1,5 +1,4 @@
 import type { Digest } from '../reference/index.ts';
-import { IndexError } from './error.ts';
 import {
   COMPRESSIONS,
   ENTRY,
@@ -17,14 +16,8 @@ import {
 } from './format.ts';
 import { readI64 } from './growable-bytes.ts';
 import { readSections, type Sections } from './sections.ts';
-import {
-  identityOfCompressed,
-  readSpanInfo,
-  readSpanRecord,
-  SPAN_CROSSES_MEMBERS,
-  SPAN_ENDS_STREAM,
-  type SpanRecord,
-} from './span-table.ts';
+import { contextOf } from './span-context.ts';
+import { identityOfCompressed, readSpanInfo, readSpanRecord, type SpanRecord } from './span-table.ts';
 import type {
   Attributes,
   DirectoryEntry,
@@ -34,7 +27,6 @@ import type {
   SpanContext,
   SpanInfo,
 } from './types.ts';
-import { expandWindow } from './window.ts';
 import { findXattr, listXattrs } from './xattr-heap.ts';
 
 const NOTHING = new Uint8Array(0);
@@ -363,17 +355,6 @@ class MappedImageIndex implements ImageIndex {
 
   spanContext(layer: number, number: number): SpanContext {
     const record = readSpanRecord(this.view, this.spanRecord(layer, number));
-    const expanded = expandWindow(this.storedWindow(record), record.prefixBits);
-    if (expanded === undefined) {
-      throw new IndexError('CORRUPT', `the image index is corrupt: the window of span ${number} is broken`);
-    }
-    const code = new Uint8Array([record.suffixCode & 0xff, record.suffixCode >>> 8]);
-    return {
-      ...expanded,
-      suffix: { bytes: code, length: record.suffixBits },
-      endsStream: (record.flags & SPAN_ENDS_STREAM) !== 0,
-      crossesMembers: (record.flags & SPAN_CROSSES_MEMBERS) !== 0,
-      crc32: record.crc32,
-    };
+    return contextOf(record, this.storedWindow(record), number);
   }
 }

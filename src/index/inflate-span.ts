@@ -3,11 +3,17 @@ import { DeflateReader, INPUT_BYTES } from './deflate-reader.ts';
 import { spliceDeflate } from './deflate-splice.ts';
 import { IndexError } from './error.ts';
 import { GZIP_HEADER, GZIP_TRAILER_BYTES, GzipHeaderReader } from './gzip-header.ts';
-import type { ImageIndex, SpanContext, SpanInfo } from './types.ts';
+import type { ImageIndex, LayerSource, SpanContext, SpanInfo } from './types.ts';
 import { WINDOW_BYTES } from './window.ts';
 import { zstdContentSize } from './zstd-frames.ts';
 
 const OUTPUT_BYTES = 1024 * 1024;
+
+/** What spans are inflated with: an image's index, or what stands for one. */
+export interface SpanSource {
+  readonly layers: readonly Pick<LayerSource, 'digest' | 'compression'>[];
+  readonly spanContext: ImageIndex['spanContext'];
+}
 
 /**
  * The uncompressed bytes of a span, checked against its sha256 before they are returned; where that is the sum of the
@@ -15,7 +21,7 @@ const OUTPUT_BYTES = 1024 * 1024;
  * @param compressed exactly the `compressedLength` bytes of the layer from `compressedOffset` on
  * @throws IndexError CORRUPT when they are not what was indexed
  */
-export function inflateSpan(index: ImageIndex, span: SpanInfo, compressed: Uint8Array): Uint8Array {
+export function inflateSpan(index: SpanSource, span: SpanInfo, compressed: Uint8Array): Uint8Array {
   const layer = index.layers[span.layer];
   if (layer === undefined) throw new RangeError(`the image has no layer ${span.layer}`);
   if (compressed.length !== span.compressedLength) throw corruptSpan(index, span);
@@ -36,7 +42,7 @@ function hasSum(bytes: Uint8Array, sha256: Uint8Array): boolean {
   return sum.equals(new Bun.CryptoHasher('sha256').update(bytes).digest());
 }
 
-function inflateProved(index: ImageIndex, span: SpanInfo, compressed: Uint8Array): Uint8Array {
+function inflateProved(index: SpanSource, span: SpanInfo, compressed: Uint8Array): Uint8Array {
   if (!hasSum(compressed, span.sha256)) throw corruptSpan(index, span);
   const context = index.spanContext(span.layer, span.number);
   const deflate = spliceDeflate({ ...context, data: compressed, bits: span.bits, endBits: span.endBits });
@@ -62,7 +68,7 @@ function inflateRaw(deflate: Uint8Array, length: number): Uint8Array | undefined
 }
 
 /** The error for bytes that are not those of the span. */
-export function corruptSpan(index: ImageIndex, span: SpanInfo, cause?: unknown): IndexError {
+export function corruptSpan(index: SpanSource, span: SpanInfo, cause?: unknown): IndexError {
   return new IndexError(
     'CORRUPT',
     `span ${span.number} of layer ${layerName(index, span)} is not what was indexed`,
@@ -73,7 +79,7 @@ export function corruptSpan(index: ImageIndex, span: SpanInfo, cause?: unknown):
   );
 }
 
-function layerName(index: ImageIndex, span: SpanInfo): string {
+function layerName(index: SpanSource, span: SpanInfo): string {
   return index.layers[span.layer]?.digest ?? 'unknown';
 }
 

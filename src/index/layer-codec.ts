@@ -91,7 +91,11 @@ export function openLayerIndex(path: string, checked = false): LayerIndex {
   try {
     if (!checked) checkDigest(file);
     const layer = decodeStored(file, (at, length) => new FileBytes(path, at, length));
-    if (!checked) checkLayer(layer);
+    try {
+      if (!checked) checkLayer(layer);
+    } finally {
+      layer.entries.close();
+    }
     return layer;
   } finally {
     file.close();

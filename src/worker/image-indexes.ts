@@ -1,17 +1,21 @@
-import { access, open, rename, rm } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ImgcredError } from '../errors/index.ts';
-import { validateImageIndex } from '../index/index.ts';
+import { removeAbandoned, replaceDurably, writeNewFile } from '../files/index.ts';
+import type { IndexThreads } from '../index/index.ts';
 
 /** The image indexes that this worker has, by sha256; one that is missing is fetched, checked wholly, and kept. */
 export class ImageIndexes {
   readonly #directory: string;
   readonly #fetch: (digest: string) => Promise<Uint8Array>;
+  readonly #work: IndexThreads;
   readonly #arriving = new Map<string, Promise<string>>();
 
-  constructor(directory: string, fetch: (digest: string) => Promise<Uint8Array>) {
+  /** @param work checks what arrives */
+  constructor(directory: string, fetch: (digest: string) => Promise<Uint8Array>, work: IndexThreads) {
     this.#directory = directory;
     this.#fetch = fetch;
+    this.#work = work;
   }
 
   /**
@@ -35,23 +39,14 @@ export class ImageIndexes {
   }
 
   async #receive(digest: string, path: string): Promise<string> {
-    const bytes = await this.#fetch(digest);
-    if (new Bun.CryptoHasher('sha256').update(bytes).digest('hex') !== digest) {
+    await removeAbandoned(this.#directory);
+    await replaceDurably(path, async (temporary) => {
+      await writeNewFile(temporary, await this.#fetch(digest));
+      if (await this.#work.check(temporary, digest)) return;
       throw new ImgcredError('CORRUPT', `the image index ${digest} arrived with another digest`, {
         hint: 'run it again; if that stays, register the image again',
       });
-    }
-    validateImageIndex(bytes);
-    const temporary = `${path}.${crypto.randomUUID()}.tmp`;
-    try {
-      const file = await open(temporary, 'wx', 0o600);
-      await file.writeFile(bytes);
-      await file.sync();
-      await file.close();
-      await rename(temporary, path);
-    } finally {
-      await rm(temporary, { force: true });
-    }
+    });
     return path;
   }
 }

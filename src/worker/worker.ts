@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Config, DataLayout } from '../config/index.ts';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
+import { IndexThreads } from '../index/index.ts';
 import { chooseDriver } from '../mounts/index.ts';
 import type { LogFields, Logger } from '../observability/index.ts';
 import type {
@@ -147,8 +148,10 @@ export class Worker {
       // Before a scheduler is waited for: the mounts must not hang on their server alone meanwhile.
       const users = records.map((record): [string, LeftUse] => [record.container_id, record]);
       await mounts.adopt(new Map([...users, ...hostMounts.users()]));
-      const indexes = new ImageIndexes(layout.indexes, (digest) =>
-        link.fetchIndex(registered().workerId, digest),
+      const indexes = new ImageIndexes(
+        layout.indexes,
+        (digest) => link.fetchIndex(registered().workerId, digest),
+        new IndexThreads({ warn: (message, fields) => logger.warn(message, fields) }),
       );
       node = new WorkerNode({
         mounts,

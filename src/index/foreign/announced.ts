@@ -1,9 +1,9 @@
 import { type Digest, isDigest } from '../../reference/index.ts';
-import type { LayerIndex, LayerSource } from '../types.ts';
-import { type ReadBytes, readEstargz } from './estargz.ts';
+import type { LayerSource } from '../types.ts';
+import { type EstargzTable, fetchEstargz, type ReadBytes } from './estargz.ts';
 import { explained } from './table-layer.ts';
 import { TableError } from './table-schema.ts';
-import { readZstdChunked } from './zstd-chunked.ts';
+import { type ChunkedTable, fetchZstdChunked } from './zstd-chunked.ts';
 
 const ESTARGZ = 'containerd.io/snapshot/stargz/toc.digest';
 /** What zstd:chunked's annotations begin with: today, and in what older tools wrote (skopeo 1.9). */
@@ -17,7 +17,7 @@ export interface AnnouncedTable {
   /** What the manifest says of the table: two that agree on it are one. */
   readonly digest: Digest;
   /** @throws IndexError CORRUPT for a table that can't be used; what `read` throws */
-  readonly read: (read: ReadBytes) => Promise<LayerIndex>;
+  readonly fetch: (read: ReadBytes) => Promise<EstargzTable | ChunkedTable>;
 }
 
 /**
@@ -39,7 +39,7 @@ export function announcedTable(
       throw new TableError('the manifest announces two');
     if (estargz !== undefined && source.compression === 'gzip') {
       const digest = digestIn(estargz);
-      return { kind: 'eStargz', digest, read: (read) => readEstargz(source, digest, read) };
+      return { kind: 'eStargz', digest, fetch: (read) => fetchEstargz(source, digest, read) };
     }
     if (prefix === undefined || source.compression !== 'zstd') return undefined;
     const digest = digestIn(annotations[`${prefix}.manifest-checksum`] ?? '');
@@ -52,7 +52,8 @@ export function announcedTable(
       length: Number(length),
       unpackedLength: Number(unpacked),
     };
-    return { kind: 'zstd:chunked', digest, read: (read) => readZstdChunked(source, digest, position, read) };
+    const fetch = (read: ReadBytes) => fetchZstdChunked(source, digest, position, read);
+    return { kind: 'zstd:chunked', digest, fetch };
   } catch (thrown) {
     throw explained(thrown, source);
   }

@@ -27,15 +27,29 @@ const LARGEST_CHUNK = 64 * 1024 * 1024;
 const LAST_BLOCK = { bytes: new Uint8Array([0x03, 0x00]), length: 10 };
 const WINDOW = compressWindow(LAST_BLOCK, new Uint8Array(0));
 
+/** The table of an eStargz layer, as it lies in the layer. */
+export interface EstargzTable {
+  readonly kind: 'eStargz';
+  readonly source: LayerSource;
+  /** What the table's JSON is to have. */
+  readonly digest: Digest;
+  readonly packed: Uint8Array;
+  /** Where it begins in the layer. */
+  readonly offset: number;
+}
+
 /**
- * The index of an eStargz layer, from the table in the layer. It is taken at its word only when it has the digest that
- * the manifest says, and never when the manifest says none.
+ * Fetches the table of an eStargz layer.
  *
  * @param digest the layer's annotation `containerd.io/snapshot/stargz/toc.digest`
  * @throws IndexError CORRUPT; what `read` throws
  * @see https://github.com/containerd/stargz-snapshotter/blob/main/docs/estargz.md
  */
-export async function readEstargz(source: LayerSource, digest: Digest, read: ReadBytes): Promise<LayerIndex> {
+export async function fetchEstargz(
+  source: LayerSource,
+  digest: Digest,
+  read: ReadBytes,
+): Promise<EstargzTable> {
   try {
     const tail = await read(...lastBytes(source.size, TAIL_BYTES));
     const { offset, footer } = tableOffset(tail);
@@ -44,10 +58,24 @@ export async function readEstargz(source: LayerSource, digest: Digest, read: Rea
     const tailOffset = source.size - tail.length;
     const head = offset < tailOffset ? await read(offset, tailOffset - offset) : new Uint8Array(0);
     const rest = tail.subarray(Math.max(0, offset - tailOffset), tail.length - footer);
-    const json = await tableFile(Buffer.concat([head, rest]));
+    return { kind: 'eStargz', source, digest, packed: new Uint8Array(Buffer.concat([head, rest])), offset };
+  } catch (thrown) {
+    throw explained(thrown, source);
+  }
+}
+
+/**
+ * The index of an eStargz layer, from its table. It is taken at its word only when it has the digest that the manifest
+ * says, and never when the manifest says none.
+ *
+ * @throws IndexError CORRUPT
+ */
+export async function readEstargz({ source, digest, packed, offset }: EstargzTable): Promise<LayerIndex> {
+  try {
+    const json = await tableFile(packed);
     if (digestOf(json, digestAlgorithm(digest)) !== digest)
       throw new TableError('it does not have the digest that the manifest says');
-    return await layerFromTable(source, tableEntries(json), formOf(offset));
+    return layerFromTable(source, tableEntries(json), formOf(offset));
   } catch (thrown) {
     throw explained(thrown, source);
   }

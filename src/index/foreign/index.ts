@@ -1,3 +1,4 @@
 export { type AnnouncedTable, announcedTable } from './announced.ts';
 export type { ReadBytes } from './estargz.ts';
-export { readZtoc } from './ztoc.ts';
+export { indexFromTable, type LayerTable } from './layer-table.ts';
+export { fetchZtoc } from './ztoc.ts';

@@ -14,7 +14,6 @@ import { spanProblem } from '../validate-layers.ts';
 import { XattrError } from '../xattr-set.ts';
 import { tableMetadata } from './table-metadata.ts';
 import { type TableEntry, TableError, tableEntry } from './table-schema.ts';
-import { Turns } from './turns.ts';
 
 /** A piece of a file, compressed so that it can be unpacked alone. */
 export interface TableChunk {
@@ -72,21 +71,19 @@ interface OpenFile {
  *
  * @throws IndexError CORRUPT for a table that contradicts itself, or has what no image may have
  */
-export async function layerFromTable(
+export function layerFromTable(
   source: LayerSource,
   entries: readonly unknown[],
   form: TableForm,
   limits: IndexLimits = DEFAULT_LIMITS,
-): Promise<LayerIndex> {
+): LayerIndex {
   const builder = new TableLayerBuilder(source, form, limits);
   let current: TableEntry | undefined;
-  const turns = new Turns();
   try {
     for (const [number, value] of entries.entries()) {
       current = undefined;
       current = tableEntry(value, number);
       builder.entry(current);
-      if (turns.over) await turns.next();
     }
     current = undefined;
     return builder.finish();

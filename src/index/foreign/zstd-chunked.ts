@@ -21,29 +21,48 @@ export interface TablePosition {
   readonly unpackedLength: number;
 }
 
+/** The table of a zstd:chunked layer, as it lies in the layer. */
+export interface ChunkedTable {
+  readonly kind: 'zstd:chunked';
+  readonly source: LayerSource;
+  /** What `packed` is to have. */
+  readonly digest: Digest;
+  readonly packed: Uint8Array;
+  readonly position: TablePosition;
+}
+
 /**
- * The index of a zstd:chunked layer, from the table in the layer.
+ * Fetches the table of a zstd:chunked layer.
  *
  * @param digest of the table as it lies in the layer: the annotation `….zstd-chunked.manifest-checksum`
  * @throws IndexError CORRUPT; what `read` throws
  * @see https://github.com/containers/storage/blob/main/docs/containers-storage-zstd-chunked.md
  */
-export async function readZstdChunked(
+export async function fetchZstdChunked(
   source: LayerSource,
   digest: Digest,
   position: TablePosition,
   read: ReadBytes,
-): Promise<LayerIndex> {
+): Promise<ChunkedTable> {
   const { offset, length, unpackedLength } = position;
   try {
     if (length === 0 || offset + length > source.size) throw new TableError('it lies outside the layer');
     if (length > LARGEST_PACKED_TABLE || unpackedLength > LARGEST_TABLE)
       throw new TableError('it is larger than is taken');
-    const packed = await read(offset, length);
+    return { kind: 'zstd:chunked', source, digest, packed: await read(offset, length), position };
+  } catch (thrown) {
+    throw explained(thrown, source);
+  }
+}
+
+/** The index of a zstd:chunked layer, from its table. @throws IndexError CORRUPT */
+export async function readZstdChunked(table: ChunkedTable): Promise<LayerIndex> {
+  const { source, digest, packed, position } = table;
+  try {
     if (digestOf(packed, digestAlgorithm(digest)) !== digest)
       throw new TableError('it does not have the digest that the manifest says');
-    const json = await unpackTable(packed, unpackedLength);
-    return await layerFromTable(source, tableEntries(json), formOf(offset));
+    const json = await unpackTable(packed, position.unpackedLength);
+    return layerFromTable(source, tableEntries(json), formOf(position.offset));
   } catch (thrown) {
     throw explained(thrown, source);
   }

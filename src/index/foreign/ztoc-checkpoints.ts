@@ -4,7 +4,6 @@ import { SPAN_ENDS_STREAM, SPAN_PROVED_COMPRESSED, type SpanRecord } from '../sp
 import { compressWindow, WINDOW_BYTES } from '../window.ts';
 import { FlatBuffer } from './flat-table.ts';
 import { TableError } from './table-schema.ts';
-import { Turns } from './turns.ts';
 
 /** Where inflating can begin in a gzip layer. */
 interface Checkpoint {
@@ -102,19 +101,13 @@ function checkpointsIn(bytes: Uint8Array): Checkpoint[] {
  *
  * @throws TableError
  */
-export async function gzipSpans(
-  checkpoints: Uint8Array,
-  sums: readonly Uint8Array[],
-  sizes: ZtocSizes,
-): Promise<ZtocSpans> {
+export function gzipSpans(checkpoints: Uint8Array, sums: readonly Uint8Array[], sizes: ZtocSizes): ZtocSpans {
   const points = checkpointsIn(checkpoints);
   if (sums.length !== points.length) throw new TableError('its spans have not one digest each');
   const windows = new GrowableBytes();
   const records: ZtocSpans['records'][number][] = [];
-  const turns = new Turns();
   let position = 0;
   for (const [n, point] of points.entries()) {
-    if (turns.over) await turns.next();
     const { compressedOffset, uncompressedOffset, bits } = point;
     if (bits > 7 || compressedOffset < PLAIN_GZIP_HEADER_BYTES || uncompressedOffset !== position)
       throw new TableError('its checkpoints are none');

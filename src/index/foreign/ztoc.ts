@@ -12,7 +12,6 @@ import type { ReadBytes } from './estargz.ts';
 import { FlatBuffer, type FlatTable } from './flat-table.ts';
 import { checkExpansion, explained } from './table-layer.ts';
 import { TableError } from './table-schema.ts';
-import { Turns } from './turns.ts';
 import {
   gzipSpans,
   isFirstVersion,
@@ -31,50 +30,74 @@ const ZTOC = { version: 0, compressedSize: 2, uncompressedSize: 3, toc: 4, compr
 const TOC = { entries: 0 } as const;
 const COMPRESSION = { algorithm: 0, maxSpanId: 1, spanDigests: 2, checkpoints: 3 } as const;
 
+/** The table of a SOCI index that is about one layer. */
+export interface ZtocTable {
+  readonly kind: 'ztoc';
+  readonly source: LayerSource;
+  readonly bytes: Uint8Array;
+}
+
 /**
- * The index of a layer from its ztoc, the table of a SOCI index. A ztoc has the sums of the layer's compressed spans, and
- * none of what they inflate to or of files: spans are proved by their compressed bytes, and files have no digest.
+ * The ztoc of a layer, once it is known to be about it as far as the layer's own bytes say.
  *
- * @param ztoc its bytes, which have the digest that the SOCI index says
+ * @param bytes the ztoc, which has the digest that the SOCI index says
  * @param read brings the layer's own bytes: a few of a gzip layer's first, where the ztoc takes for granted what they are
  * @throws IndexError CORRUPT; what `read` throws
- * @see https://github.com/awslabs/soci-snapshotter/blob/v0.16.1/ztoc/fbs/ztoc.fbs
  */
-export async function readZtoc(
-  source: LayerSource,
-  ztoc: Uint8Array,
-  read: ReadBytes,
-  limits: IndexLimits = DEFAULT_LIMITS,
-): Promise<LayerIndex> {
+export async function fetchZtoc(source: LayerSource, bytes: Uint8Array, read: ReadBytes): Promise<ZtocTable> {
   try {
-    const root = new FlatBuffer(ztoc).root();
-    const version = latin1(root.bytes(ZTOC.version));
-    if (!VERSIONS.has(version)) throw new TableError('it is none of version 0.9 or 1.0');
-    if (root.int64(ZTOC.compressedSize) !== source.size)
-      throw new TableError('it is about a layer of another size');
-    const spans = await spansIn(source, root, read);
-    checkExpansion(source, spans.uncompressedSize, limits);
-    return await new ZtocLayer(source, spans, limits).read(root.table(ZTOC.toc));
+    const { checkpoints } = compressionIn(source, new FlatBuffer(bytes).root());
+    if (source.compression === 'gzip') {
+      if (source.size <= PLAIN_GZIP_HEADER_BYTES) throw new TableError('the layer is no gzip');
+      if (isFirstVersion(checkpoints) && !isPlainHeader(await read(0, PLAIN_GZIP_HEADER_BYTES)))
+        throw new TableError('it does not say where the layer’s compressed data begins');
+    }
+    return { kind: 'ztoc', source, bytes };
   } catch (thrown) {
     throw explained(thrown, source);
   }
 }
 
-async function spansIn(source: LayerSource, root: FlatTable, read: ReadBytes): Promise<ZtocSpans> {
+/**
+ * The index of a layer from its ztoc, the table of a SOCI index. A ztoc has the sums of the layer's compressed spans, and
+ * none of what they inflate to or of files: spans are proved by their compressed bytes, and files have no digest.
+ *
+ * @throws IndexError CORRUPT
+ * @see https://github.com/awslabs/soci-snapshotter/blob/v0.16.1/ztoc/fbs/ztoc.fbs
+ */
+export function readZtoc({ source, bytes }: ZtocTable, limits: IndexLimits = DEFAULT_LIMITS): LayerIndex {
+  try {
+    const root = new FlatBuffer(bytes).root();
+    const spans = spansIn(source, root);
+    checkExpansion(source, spans.uncompressedSize, limits);
+    return new ZtocLayer(source, spans, limits).read(root.table(ZTOC.toc));
+  } catch (thrown) {
+    throw explained(thrown, source);
+  }
+}
+
+/** What the ztoc says of the layer's compression, when it is about this layer. */
+function compressionIn(source: LayerSource, root: FlatTable): { info: FlatTable; checkpoints: Uint8Array } {
+  const version = latin1(root.bytes(ZTOC.version));
+  if (!VERSIONS.has(version)) throw new TableError('it is none of version 0.9 or 1.0');
+  if (root.int64(ZTOC.compressedSize) !== source.size)
+    throw new TableError('it is about a layer of another size');
   const info = root.table(ZTOC.compression);
   if (info === undefined) throw new TableError('it has no checkpoints');
   if (ALGORITHMS[info.int8(COMPRESSION.algorithm, 1)] !== source.compression)
     throw new TableError('it is about a layer of another compression');
+  return { info, checkpoints: info.bytes(COMPRESSION.checkpoints) };
+}
+
+function spansIn(source: LayerSource, root: FlatTable): ZtocSpans {
+  const { info, checkpoints } = compressionIn(source, root);
   const sums = Array.from(info.strings(COMPRESSION.spanDigests), sumOf);
   if (sums.length !== info.int32(COMPRESSION.maxSpanId) + 1)
     throw new TableError('its spans have not one digest each');
-  const checkpoints = info.bytes(COMPRESSION.checkpoints);
   const sizes = { compressed: source.size, uncompressed: root.int64(ZTOC.uncompressedSize) };
-  if (source.compression === 'none') return plainSpans(checkpoints, sums, sizes);
-  if (source.size <= PLAIN_GZIP_HEADER_BYTES) throw new TableError('the layer is no gzip');
-  if (isFirstVersion(checkpoints) && !isPlainHeader(await read(0, PLAIN_GZIP_HEADER_BYTES)))
-    throw new TableError('it does not say where the layer’s compressed data begins');
-  return gzipSpans(checkpoints, sums, sizes);
+  return source.compression === 'none'
+    ? plainSpans(checkpoints, sums, sizes)
+    : gzipSpans(checkpoints, sums, sizes);
 }
 
 function sumOf(text: Uint8Array): Uint8Array {
@@ -101,15 +124,13 @@ class ZtocLayer {
     private readonly limits: IndexLimits,
   ) {}
 
-  async read(toc: FlatTable | undefined): Promise<LayerIndex> {
-    const turns = new Turns();
+  read(toc: FlatTable | undefined): LayerIndex {
     for (const entry of toc?.tables(TOC.entries) ?? []) {
       try {
         this.entry(entry);
       } catch (thrown) {
         throw explained(thrown, this.source, nameIn(entry));
       }
-      if (turns.over) await turns.next();
     }
     return this.finish();
   }

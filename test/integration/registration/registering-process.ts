@@ -4,6 +4,7 @@ import { prepareDataDirectory } from '../../../src/config/index.ts';
 import { ContentStore } from '../../../src/content/index.ts';
 import { openDatabase } from '../../../src/database/index.ts';
 import { ImageRegistration, KeptLayers, LayerIndexes } from '../../../src/gateway/index.ts';
+import { IndexThreads } from '../../../src/index/index.ts';
 import { silentLogger } from '../../../src/observability/index.ts';
 import { RegistryClient } from '../../../src/registry/index.ts';
 import { openSecrets } from '../../../src/secrets/index.ts';
@@ -16,6 +17,9 @@ const workspace = await secrets.workspaces.ensure('default');
 const layers = new LayerIndexes({
   directory: layout.layerIndexes,
   parallel: 2,
+  work: new IndexThreads(
+    process.env.IMGCRED_TEST_GATE ? { entry: '../test/integration/registration/gated-thread' } : {},
+  ),
   logger: silentLogger,
   kept:
     keep === 'none' ? undefined : new KeptLayers(() => ContentStore.open(layout.cache), { policy: 'all' }),

@@ -4,6 +4,7 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openDatabase, readBackup, restoreBackup } from '../../../src/database/index.ts';
 import { openSecrets } from '../../../src/secrets/index.ts';
+import { Gate } from '../../fixtures/gate.ts';
 import { temporaryDirectory } from '../database/world.ts';
 import { expectError, type GatewayWorld, openGatewayWorld, PASSWORD } from './world.ts';
 
@@ -288,6 +289,26 @@ describe('a backup', () => {
       expect(new Uint8Array(readFileSync(join(target, 'indexes', 'ab'.repeat(32))))).toEqual(contents);
     });
   }
+
+  test('is made while others are answered', async () => {
+    const held = 'fe'.repeat(32);
+    await using gate = await Gate.make(join(world.directory, 'indexes', held));
+    world.tamper('UPDATE images SET index_digest = ?', held);
+    let done = false;
+    const backup = download({}).finally(() => {
+      done = true;
+    });
+    await gate.reached();
+    expect((await call('GET', '/healthz')).status).toBe(200);
+    expect((await call('GET', '/v1/images')).json.images).toHaveLength(1);
+    expect((await call('PUT', '/v1/secrets/meanwhile', { value: 'new' })).status).toBe(201);
+    expect(done).toBe(false);
+    await gate.open('an index');
+    using place = temporaryDirectory();
+    const file = join(place.path, 'backup');
+    writeFileSync(file, await backup);
+    expect(readBackup(file).files).toEqual([{ name: `indexes/${held}`, size: 'an index'.length }]);
+  });
 
   test('leaves no file behind on the server, nor what an earlier one left', async () => {
     const before = readdirSync(world.directory).sort();

@@ -12,6 +12,7 @@ import {
   type Route,
   secretRoutes,
 } from '../../../src/gateway/index.ts';
+import { IndexThreads } from '../../../src/index/index.ts';
 import { LogStore } from '../../../src/logs/index.ts';
 import { createLogger } from '../../../src/observability/index.ts';
 import { ChangeSignals, PROTOCOL_VERSION } from '../../../src/protocol/index.ts';
@@ -36,7 +37,7 @@ export interface Answer {
 }
 
 /** A gateway on a real database with real secrets, called without a network between. */
-export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
+export async function openGatewayWorld(registry: RegistryClientOptions = {}, work = new IndexThreads()) {
   const world = await openSecretWorld();
   const { database, secrets, directory } = world;
   const lines: string[] = [];
@@ -61,7 +62,7 @@ export async function openGatewayWorld(registry: RegistryClientOptions = {}) {
     database,
     secrets: secrets.store,
     credentials: secrets.imageCredentials,
-    layers: new LayerIndexes({ directory: layout.layerIndexes, parallel: 2, logger }),
+    layers: new LayerIndexes({ directory: layout.layerIndexes, parallel: 2, work, logger }),
     indexDirectory,
     connect: (host, provider) => new RegistryClient(host, provider, registry),
     logger,

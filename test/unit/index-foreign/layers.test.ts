@@ -77,7 +77,7 @@ describe.each(['estargz.tar.gz', 'estargz-no-prefetch.tar.gz', 'zstd-chunked.tar
     test('is fetched in at most two requests, of a small part of the layer', async () => {
       const { source, annotations, blob } = await tableVector(name);
       const { read, asked } = reading(blob);
-      await announcedTable(source, annotations)?.read(read);
+      await announcedTable(source, annotations)?.fetch(read);
       expect(asked.length).toBeLessThanOrEqual(2);
       expect(asked.reduce((sum, [, length]) => sum + length, 0)).toBeLessThanOrEqual(64 * 1024);
     });

@@ -3,6 +3,7 @@ import {
   announcedTable,
   buildImageIndex,
   type ImageIndex,
+  indexFromTable,
   type LayerIndex,
   type LayerSource,
   openImageIndex,
@@ -51,10 +52,10 @@ export function reading(blob: Uint8Array): { read: ReadBytes; asked: [offset: nu
   };
 }
 
-export function readTable({ blob, source, annotations }: TableVector): Promise<LayerIndex> {
+export async function readTable({ blob, source, annotations }: TableVector): Promise<LayerIndex> {
   const table = announcedTable(source, annotations);
   if (table === undefined) throw new Error('the manifest announces no table');
-  return table.read(reading(blob).read);
+  return indexFromTable(await table.fetch(reading(blob).read));
 }
 
 /** An image of these layers, after the check that one from elsewhere goes through. */

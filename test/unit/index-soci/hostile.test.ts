@@ -4,12 +4,13 @@ import {
   buildImageIndex,
   decodeLayerIndex,
   encodeLayerIndex,
+  fetchZtoc,
   IndexError,
+  indexFromTable,
   inflateSpan,
   type LayerIndex,
   type LayerSource,
   openImageIndex,
-  readZtoc,
   validateImageIndex,
 } from '../../../src/index/index.ts';
 import { digestOf } from '../../../src/reference/index.ts';
@@ -45,8 +46,8 @@ const plainInfo = (spanSize: number, size: number) =>
     { number: size, bytes: 8 },
   ]);
 
-const read = (ztoc: Uint8Array, source: LayerSource = LAYER.source): Promise<LayerIndex> =>
-  readZtoc(source, ztoc, reading(LAYER.blob).read);
+const read = async (ztoc: Uint8Array, source: LayerSource = LAYER.source): Promise<LayerIndex> =>
+  indexFromTable(await fetchZtoc(source, ztoc, reading(LAYER.blob).read));
 
 describe('a ztoc is refused', () => {
   test.each([
@@ -183,7 +184,7 @@ describe('a ztoc is refused', () => {
     expect((await read(ztoc)).spanCount).toBe(1);
     const named = LAYER.blob.slice();
     named[3] = 8;
-    const refused = expect(readZtoc(LAYER.source, ztoc, reading(named).read)).rejects;
+    const refused = expect(fetchZtoc(LAYER.source, ztoc, reading(named).read)).rejects;
     await refused.toThrow('where the layer’s compressed data begins');
   });
 });

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { type LayerIndex, type LayerSource, readZtoc } from '../../../src/index/index.ts';
+import { fetchZtoc, indexFromTable, type LayerIndex, type LayerSource } from '../../../src/index/index.ts';
 import { digestOf } from '../../../src/reference/index.ts';
 import { type TestLayer, testLayer } from '../../fixtures/tree/index.ts';
 import { reading } from '../index-foreign/vectors.ts';
@@ -25,11 +25,11 @@ export async function ztocVector(name: VectorName): Promise<ZtocVector> {
   return { ...layer, ztoc };
 }
 
-export function readVector(
+export async function readVector(
   { source, ztoc, blob }: ZtocVector,
   changed: Partial<LayerSource> = {},
 ): Promise<LayerIndex> {
-  return readZtoc({ ...source, ...changed }, ztoc, reading(blob).read);
+  return indexFromTable(await fetchZtoc({ ...source, ...changed }, ztoc, reading(blob).read));
 }
 
 /** The digest that everything about a vector's layer goes by. */

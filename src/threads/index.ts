@@ -1,0 +1,2 @@
+export { Semaphore } from './semaphore.ts';
+export { NoThreadError, runTask, serveTask, type ThreadTask } from './task.ts';

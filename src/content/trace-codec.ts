@@ -8,15 +8,27 @@ const UNPACKED_BYTES = 8 * 1024 * 1024;
 const SPANS_AT_MOST = 262_144;
 const LEVEL = 9;
 
-const count = z.int().min(0).max(0xffff_ffff);
+/** Spans that follow one another: the number of their layer, the first, how many, and which starts touched them. */
+type Run = [layer: number, first: number, length: number, starts: number];
+
 const packedSchema = z.strictObject({
   version: z.literal(1),
   /** `LayerLayout.key`s. */
   layers: z.array(z.string().regex(/^[0-9a-f]{32}$/)).max(4096),
-  /** Spans that follow one another: which layer, the first, how many, and which starts touched them. */
-  runs: z.array(z.tuple([count, count, count.min(1), count.min(1).max(2 ** STARTS_REMEMBERED - 1)])),
+  // By hand: there may be a hundred thousand, and a schema of each takes half a second.
+  runs: z.custom<Run[]>((value) => Array.isArray(value) && value.every(isRun)),
 });
-type Run = z.infer<typeof packedSchema>['runs'][number];
+
+function isRun(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 4) return false;
+  const [layer, first, length, starts] = value;
+  const counts = isCount(layer) && isCount(first) && isCount(length) && isCount(starts);
+  return counts && length >= 1 && starts >= 1 && starts < 2 ** STARTS_REMEMBERED;
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 0xffff_ffff;
+}
 
 /** A trace as it is stored and sent: JSON in one zstd frame. What goes beyond `mostBytes` is cut off at its end. */
 export function packTrace(trace: ImageTrace, mostBytes: number): Uint8Array<ArrayBuffer> {
@@ -49,11 +61,12 @@ export function unpackTrace(packed: Uint8Array): ImageTrace {
   const { layers, runs } = parsed.data;
   const total = runs.reduce((sum, [, , length]) => sum + length, 0);
   if (total > SPANS_AT_MOST) throw unreadable(`it names ${total} spans`);
-  const spans = runs.flatMap(([number, first, length, starts]) => {
+  const spans: TracedSpan[] = [];
+  for (const [number, first, length, starts] of runs) {
     const layer = layers[number];
     if (layer === undefined) throw unreadable('it speaks of a layer that it does not name');
-    return Array.from({ length }, (_, at): TracedSpan => ({ layer, span: first + at, starts }));
-  });
+    for (let at = 0; at < length; at += 1) spans.push({ layer, span: first + at, starts });
+  }
   return { spans };
 }
 

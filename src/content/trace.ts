@@ -97,18 +97,40 @@ export function announcedTrace(index: ImageIndex, layouts: readonly LayerLayout[
  * @param latest one start, as it was recorded
  */
 export function mergeTraces(previous: ImageTrace, latest: ImageTrace): ImageTrace {
-  const before = new Map(previous.spans.map((span) => [nameOf(span), span]));
-  const touched = latest.spans.map((span): TracedSpan => {
-    const starts = before.get(nameOf(span))?.starts ?? 0;
-    before.delete(nameOf(span));
-    return { ...span, starts: ((starts << 1) | THIS_START) & ALL_STARTS };
-  });
-  const untouched = [...before.values()]
-    .map((span) => ({ ...span, starts: (span.starts << 1) & ALL_STARTS }))
-    .filter(({ starts }) => starts !== 0);
-  // The sort is stable: what as many touched keeps its order.
-  const spans = [...touched, ...untouched].sort((a, b) => startsThat(b) - startsThat(a));
-  return { spans };
+  const before = new SpanTable<number>();
+  for (const { layer, span, starts } of previous.spans) before.set(layer, span, starts);
+  // One list for each number of starts, in the order in which their spans come.
+  const lists = Array.from({ length: STARTS_REMEMBERED + 1 }, (): TracedSpan[] => []);
+  const put = (span: TracedSpan) => lists[startsThat(span)]?.push(span);
+  for (const { layer, span } of latest.spans) {
+    const starts = before.get(layer, span) ?? 0;
+    before.delete(layer, span);
+    put({ layer, span, starts: ((starts << 1) | THIS_START) & ALL_STARTS });
+  }
+  for (const { layer, span, starts } of previous.spans) {
+    const left = (starts << 1) & ALL_STARTS;
+    if (left !== 0 && before.delete(layer, span)) put({ layer, span, starts: left });
+  }
+  return { spans: lists.reverse().flat() };
+}
+
+/** A map by layer and span: there may be hundreds of thousands, of which no name is made. */
+class SpanTable<T> {
+  readonly #layers = new Map<string, Map<number, T>>();
+
+  get(layer: string, span: number): T | undefined {
+    return this.#layers.get(layer)?.get(span);
+  }
+
+  set(layer: string, span: number, value: T): void {
+    let spans = this.#layers.get(layer);
+    if (spans === undefined) this.#layers.set(layer, (spans = new Map()));
+    spans.set(span, value);
+  }
+
+  delete(layer: string, span: number): boolean {
+    return this.#layers.get(layer)?.delete(span) ?? false;
+  }
 }
 
 /**
@@ -120,8 +142,11 @@ export function withUnseen(
   earlier: ImageTrace,
   unseen: (layer: string, span: number) => boolean,
 ): ImageTrace {
-  const known = new Set(seen.spans.map(nameOf));
-  const assumed = earlier.spans.filter((span) => !known.has(nameOf(span)) && unseen(span.layer, span.span));
+  const known = new SpanTable<true>();
+  for (const { layer, span } of seen.spans) known.set(layer, span, true);
+  const assumed = earlier.spans.filter(
+    ({ layer, span }) => known.get(layer, span) === undefined && unseen(layer, span),
+  );
   return { spans: [...seen.spans, ...assumed.map((span) => ({ ...span, starts: THIS_START }))] };
 }
 
@@ -135,8 +160,4 @@ export function startsThat({ starts }: TracedSpan): number {
 /** Whether the latest start touched a span. */
 export function isLatest({ starts }: TracedSpan): boolean {
   return (starts & THIS_START) !== 0;
-}
-
-function nameOf({ layer, span }: TracedSpan): string {
-  return `${layer}/${span}`;
 }

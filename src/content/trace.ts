@@ -123,9 +123,9 @@ class SpanTable<T> {
   }
 
   set(layer: string, span: number, value: T): void {
-    let spans = this.#layers.get(layer);
-    if (spans === undefined) this.#layers.set(layer, (spans = new Map()));
+    const spans = this.#layers.get(layer) ?? new Map<number, T>();
     spans.set(span, value);
+    this.#layers.set(layer, spans);
   }
 
   delete(layer: string, span: number): boolean {

@@ -64,16 +64,20 @@ export function syncDirectory(directory: string): void {
   }
 }
 
-/** Writes a new file, which is on disk when this resolves. @throws the system call's error */
-export async function writeNewFile(path: string, bytes: Uint8Array | string): Promise<void> {
+/** A file's bytes, at once or piece by piece. */
+type Content = Uint8Array | string | AsyncIterable<Uint8Array>;
+
+/** Writes a new file, which is on disk when this resolves. @throws the system call's error; what `content` throws */
+export async function writeNewFile(path: string, content: Content): Promise<void> {
   await using handle = await open(path, 'wx', 0o600);
-  await handle.writeFile(bytes);
+  if (typeof content === 'string' || content instanceof Uint8Array) await handle.writeFile(content);
+  else for await (const piece of content) await handle.writeFile(piece);
   await handle.sync();
 }
 
 /** Writes a file durably. @throws the system call's error */
-export async function writeDurably(path: string, bytes: Uint8Array | string): Promise<void> {
-  await replaceDurably(path, (temporary) => writeNewFile(temporary, bytes));
+export async function writeDurably(path: string, content: Content): Promise<void> {
+  await replaceDurably(path, (temporary) => writeNewFile(temporary, content));
 }
 
 /** The same for who writes the file himself: `write` makes it at the path that it is given, and has it on disk. */

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { counted, ImgcredError, systemErrorCode } from '../errors/index.ts';
 import type { LayerIndex, LayerSource } from '../index/index.ts';
 import { PACKED_TRACE_BYTES } from '../protocol/index.ts';
-import type { Digest } from '../reference/index.ts';
+import { type Digest, parseDigest } from '../reference/index.ts';
 import type { ArtifactContent, ArtifactManifest, Descriptor } from '../registry/index.ts';
 
 /** What an artifact with the index of an image calls itself. docs/index-artifact.md */
@@ -35,6 +35,7 @@ const PIECE = 256 * 1024;
 /** A layer's index as an artifact holds it, from its file, which holds it in the form of `encodeLayerIndex`. */
 export async function packLayerIndex(source: LayerSource, path: string): Promise<ArtifactContent> {
   const packed: Uint8Array[] = [];
+  const hash = new Bun.CryptoHasher('sha256');
   let size = 0;
   const pieces = async function* () {
     await using file = await open(path, 'r');
@@ -47,11 +48,15 @@ export async function packLayerIndex(source: LayerSource, path: string): Promise
   };
   const compress = createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
   await pipeline(pieces, compress, async (chunks: AsyncIterable<Uint8Array>) => {
-    for await (const chunk of chunks) packed.push(chunk);
+    for await (const chunk of chunks) {
+      hash.update(chunk);
+      packed.push(chunk);
+    }
   });
   return {
     mediaType: LAYER_INDEX_TYPE,
     bytes: Buffer.concat(packed),
+    digest: parseDigest(`sha256:${hash.digest('hex')}`),
     annotations: {
       [ANNOTATION.digest]: source.digest,
       [ANNOTATION.diffId]: source.diffId,

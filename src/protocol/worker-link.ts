@@ -124,7 +124,7 @@ export interface WorkerLink {
     chunks: readonly NumberedLogChunk[],
   ): Promise<void>;
   /** The image index file with this sha256 (hexadecimal), for a worker with a data directory of its own. */
-  fetchIndex(workerId: string, indexDigest: string, signal?: AbortSignal): Promise<Uint8Array>;
+  fetchIndex(workerId: string, indexDigest: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
   /** Comes for a session. Absent in one process: nobody is called there. */
   joinSession?(sessionId: string): WebSocket;
 }

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   type ContainerRow,
@@ -9,7 +8,7 @@ import {
   type WorkerId,
   type WorkerRow,
 } from '../database/index.ts';
-import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError } from '../errors/index.ts';
 import type { LogStore } from '../logs/index.ts';
 import type { Logger } from '../observability/index.ts';
 import {
@@ -291,16 +290,12 @@ export class Scheduler implements WorkerLink, ImageRequests {
     this.#signals.signal(containerSignal(containerId));
   }
 
-  async fetchIndex(_workerId: string, indexDigest: string): Promise<Uint8Array> {
-    try {
-      return new Uint8Array(await readFile(join(this.#indexDirectory, indexDigest)));
-    } catch (cause) {
-      if (systemErrorCode(cause) !== 'ENOENT') throw cause;
-      throw new ImgcredError('NOT_FOUND', `there is no image index ${indexDigest}`, {
-        hint: 'register the image again',
-        cause,
-      });
-    }
+  async fetchIndex(_workerId: string, indexDigest: string): Promise<ReadableStream<Uint8Array>> {
+    const file = Bun.file(join(this.#indexDirectory, indexDigest));
+    if (await file.exists()) return file.stream();
+    throw new ImgcredError('NOT_FOUND', `there is no image index ${indexDigest}`, {
+      hint: 'register the image again',
+    });
   }
 
   /**

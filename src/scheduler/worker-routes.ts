@@ -113,8 +113,8 @@ export function workerRoutes(scheduler: Scheduler): Hono<WorkerRoutesEnvironment
   routes.post(WORKER_PATHS.index, async (c) => {
     const shape = z.strictObject({ worker_id, index_digest: z.string().regex(/^[0-9a-f]{64}$/) });
     const call = await calling(c, shape);
-    const bytes = await scheduler.fetchIndex(call.worker_id, call.index_digest);
-    return c.body(new Uint8Array(bytes).buffer, 200, { 'content-type': 'application/octet-stream' });
+    const stream = await scheduler.fetchIndex(call.worker_id, call.index_digest);
+    return c.body(stream, 200, { 'content-type': 'application/octet-stream' });
   });
   return routes;
 }

@@ -121,10 +121,13 @@ export class HttpWorkerLink implements WorkerLink {
     await this.#call(WORKER_PATHS.log, { worker_id, container_id, attempt, chunks }, z.object({}));
   }
 
-  async fetchIndex(worker_id: string, index_digest: string, signal?: AbortSignal): Promise<Uint8Array> {
-    return new Uint8Array(
-      await (await this.#post(WORKER_PATHS.index, { worker_id, index_digest }, signal, 0)).arrayBuffer(),
-    );
+  async fetchIndex(
+    worker_id: string,
+    index_digest: string,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array>> {
+    const response = await this.#post(WORKER_PATHS.index, { worker_id, index_digest }, signal, 0);
+    return whole(response, this.#url);
   }
 
   joinSession(sessionId: string): WebSocket {
@@ -252,5 +255,17 @@ export class HttpWorkerLink implements WorkerLink {
         },
       )
     );
+  }
+}
+
+/** An answer's body. @throws ImgcredError SERVER_UNREACHABLE when it breaks off */
+async function* whole(response: Response, url: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* response.body ?? [];
+  } catch (cause) {
+    throw new ImgcredError('SERVER_UNREACHABLE', `what the scheduler at ${url} sent broke off`, {
+      hint: 'run it again; if that stays, check the network',
+      cause,
+    });
   }
 }

@@ -7,12 +7,16 @@ import type { IndexThreads } from '../index/index.ts';
 /** The image indexes that this worker has, by sha256; one that is missing is fetched, checked wholly, and kept. */
 export class ImageIndexes {
   readonly #directory: string;
-  readonly #fetch: (digest: string) => Promise<Uint8Array>;
+  readonly #fetch: (digest: string) => Promise<AsyncIterable<Uint8Array>>;
   readonly #work: IndexThreads;
   readonly #arriving = new Map<string, Promise<string>>();
 
   /** @param work checks what arrives */
-  constructor(directory: string, fetch: (digest: string) => Promise<Uint8Array>, work: IndexThreads) {
+  constructor(
+    directory: string,
+    fetch: (digest: string) => Promise<AsyncIterable<Uint8Array>>,
+    work: IndexThreads,
+  ) {
     this.#directory = directory;
     this.#fetch = fetch;
     this.#work = work;

@@ -1,4 +1,4 @@
-import { type Digest, digestOf } from '../../reference/index.ts';
+import type { Digest } from '../../reference/index.ts';
 import { RegistryError } from '../errors.ts';
 import { describeFailure, readFailure } from '../failure.ts';
 import type { Reply } from '../reply.ts';
@@ -41,11 +41,11 @@ export class BlobUploads {
   /**
    * Uploads a blob unless it is there.
    *
+   * @param digest that of `bytes`
    * @returns whether it had to be sent
    * @throws AccessRefusedError, RegistryError, UnreachableError
    */
-  async push(bytes: Uint8Array<ArrayBuffer>, options: UploadOptions = {}): Promise<boolean> {
-    const digest = digestOf(bytes);
+  async push(digest: Digest, bytes: Uint8Array<ArrayBuffer>, options: UploadOptions = {}): Promise<boolean> {
     if (await this.#exists(digest, options.signal)) {
       options.onProgress?.(bytes.length);
       return false;

@@ -13,6 +13,8 @@ import { referrersList } from './referrers.ts';
 export interface ArtifactContent {
   readonly mediaType: string;
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** That of `bytes`, where the caller knows it already. */
+  readonly digest?: Digest;
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
@@ -77,9 +79,9 @@ async function push(
   let done = 0;
   let bytesSent = 0;
   const layers: Descriptor[] = [];
-  for (const { bytes, mediaType, annotations } of artifact.contents) {
+  for (const { bytes, mediaType, annotations, digest = digestOf(bytes) } of artifact.contents) {
     const before = done;
-    const sent = await uploads.push(bytes, {
+    const sent = await uploads.push(digest, bytes, {
       signal,
       onProgress: (count) => options.onProgress?.(before + count),
       ...(chunkBytes === undefined ? {} : { chunkBytes }),
@@ -88,12 +90,12 @@ async function push(
     if (sent) bytesSent += bytes.length;
     layers.push({
       mediaType,
-      digest: digestOf(bytes),
+      digest,
       size: bytes.length,
       ...(annotations === undefined ? {} : { annotations }),
     });
   }
-  await uploads.push(EMPTY_CONFIG.bytes, { signal });
+  await uploads.push(EMPTY_CONFIG.descriptor.digest, EMPTY_CONFIG.bytes, { signal });
   const manifest = encodeArtifact({ ...artifact, layers });
   const digest = digestOf(manifest);
   const lists = await putManifest(client, repository, digest, ARTIFACT_MEDIA_TYPE, manifest, signal);

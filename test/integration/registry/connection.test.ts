@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect as connectSocket } from 'node:net';
 import { anonymousProvider, createProviderFromCredentials } from '../../../src/credentials/index.ts';
-import { parseReference } from '../../../src/reference/index.ts';
+import { digestOf, parseReference } from '../../../src/reference/index.ts';
 import { HostSlots, RegistryClient, type RegistryClientOptions } from '../../../src/registry/index.ts';
 import { BlobUploads } from '../../../src/registry/push/blob-upload.ts';
 import {
@@ -136,7 +136,8 @@ describe('https', () => {
       );
       using client = anonymous(registry.host, { caFiles: [certificates.caFile] });
       const uploads = new BlobUploads(client.session, 'team/app');
-      await expect(uploads.push(new Uint8Array(8))).rejects.toThrow(
+      const bytes = new Uint8Array(8);
+      await expect(uploads.push(digestOf(bytes), bytes)).rejects.toThrow(
         /wants an upload to go on at .*: refused/,
       );
     },

@@ -688,7 +688,7 @@ describe('workers', () => {
     const digest = 'ab'.repeat(32);
     await mkdir(join(world.directory, 'indexes'), { recursive: true });
     await writeFile(join(world.directory, 'indexes', digest), 'bytes');
-    expect(Buffer.from(await world.scheduler.fetchIndex(worker, digest)).toString()).toBe('bytes');
+    expect(await new Response(await world.scheduler.fetchIndex(worker, digest)).text()).toBe('bytes');
     const missing = () => world.scheduler.fetchIndex(worker, 'cd'.repeat(32));
     expect(await errorOf(missing)).toMatchObject({ code: 'NOT_FOUND' });
   });

@@ -46,6 +46,30 @@ export function normalisePath(name: Uint8Array, rooted = false): Uint8Array {
   return path.subarray(0, length);
 }
 
+/** Whether a path is one that `normalisePath` gives, and without NUL. For millions of them: it makes nothing. */
+export function isNormalPath(path: Uint8Array): boolean {
+  if (path.length > LONGEST_PATH) return false;
+  let size = 0;
+  let dots = 0;
+  for (let at = 0; at < path.length; at++) {
+    const byte = path[at];
+    if (byte === 0) return false;
+    if (byte === SLASH) {
+      if (!isComponent(size, dots)) return false;
+      size = 0;
+      dots = 0;
+    } else {
+      size++;
+      if (byte === DOT) dots++;
+    }
+  }
+  return path.length === 0 || isComponent(size, dots);
+}
+
+function isComponent(size: number, dots: number): boolean {
+  return size > 0 && size <= LONGEST_NAME && (dots < size || size > 2);
+}
+
 /** A name for a message: control characters escaped, and not endless. */
 export function printableName(name: Uint8Array): string {
   const text = Buffer.from(name.subarray(0, 256)).toString('utf8');

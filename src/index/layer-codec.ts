@@ -1,9 +1,8 @@
 import { statSync } from 'node:fs';
 import { parseDigest } from '../reference/index.ts';
-import { normalisePath } from './entry-name.ts';
+import { isNormalPath } from './entry-name.ts';
 import { IndexError } from './error.ts';
 import { bytesAt, FileBytes, piecesOf, type StoredBytes } from './file-bytes.ts';
-import { isUnknownDigest } from './file-digest.ts';
 import { COMPRESSIONS } from './format.ts';
 import { GrowableBytes, readI64 } from './growable-bytes.ts';
 import { EntryReader, EntryType } from './layer-entries.ts';
@@ -179,17 +178,16 @@ function checkEntries(layer: LayerIndex): void {
   for (let at = 0; at < reader.length; at = reader.next(at), count++) {
     if (!reader.fits(at)) throw broken(`entry ${count} does not fit`);
     const type = reader.type(at);
-    const xattrs = reader.xattrs(at);
     const sane =
       reader.hasKnownType(at) &&
       reader.mode(at) <= 0o7777 &&
       reader.mtimeNanoseconds(at) < 1e9 &&
       Number.isSafeInteger(reader.mtimeSeconds(at)) &&
       Number.isSafeInteger(reader.size(at)) &&
-      (type !== EntryType.file || !isUnknownDigest(reader.digest(at))) &&
-      isNormal(reader.path(at)) &&
-      (type !== EntryType.hardLink || isNormal(reader.link(at))) &&
-      (xattrs.length === 0 || isXattrSet(xattrs));
+      (type !== EntryType.file || reader.hasDigest(at)) &&
+      isNormalPath(reader.path(at)) &&
+      (type !== EntryType.hardLink || isNormalPath(reader.link(at))) &&
+      (reader.xattrsLength(at) === 0 || isXattrSet(reader.xattrs(at)));
     if (!sane) throw broken(`entry ${count} is none`);
     let end = 0;
     for (let i = 0; i < reader.extentCount(at); i++) {
@@ -206,13 +204,4 @@ function checkEntries(layer: LayerIndex): void {
 function isXattrSet(bytes: Uint8Array): boolean {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return checkXattrSet(bytes, view, 0, bytes.length) === bytes.length;
-}
-
-function isNormal(path: Uint8Array): boolean {
-  if (path.length === 0) return true;
-  try {
-    return !path.includes(0) && Buffer.from(normalisePath(path)).equals(path);
-  } catch {
-    return false;
-  }
 }

@@ -195,8 +195,9 @@ class TreeCheck {
     const { view, bytes } = this;
     const offset = this.sections.names.offset + view.getUint32(entry + ENTRY.nameOffset, true);
     const own = view.getUint16(entry + ENTRY.nameLength, true);
-    for (let i = 0; i < Math.min(own, length); i++) {
-      const difference = (bytes[offset + i] ?? 0) - (bytes[start + i] ?? 0);
+    const common = Math.min(own, length);
+    for (let i = 0; i < common; i++) {
+      const difference = bytes[offset + i]! - bytes[start + i]!;
       if (difference !== 0) return difference;
     }
     return own - length;

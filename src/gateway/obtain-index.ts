@@ -10,8 +10,8 @@ import type { LayerIndexes } from './layer-indexes.ts';
 import { proveOnlySpan, provePossession } from './layer-possession.ts';
 import { readLayers } from './layer-reading.ts';
 import { type FoundTables, findTables, NO_TABLES } from './layer-tables.ts';
-import type { TemporaryFiles } from './temporary-files.ts';
 import { type StoredIndex, storeMergedIndex } from './stored-index.ts';
+import type { TemporaryFiles } from './temporary-files.ts';
 
 /** Where layers' indexes are kept, and images' are put. */
 export interface IndexStores {

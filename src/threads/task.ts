@@ -1,5 +1,5 @@
-import { type ErrorCode, ImgcredError, toImgcredError } from '../errors/index.ts';
 import { startThread } from '../entries/index.ts';
+import { type ErrorCode, ImgcredError, toImgcredError } from '../errors/index.ts';
 
 /** How a task ended. */
 type TaskReport<Result> =

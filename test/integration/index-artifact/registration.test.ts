@@ -294,7 +294,7 @@ describe('an index in the registry that can’t be used', () => {
   const annotated = (key: string, value: string) =>
     replaced((content) => ({ ...content, annotations: { ...content.annotations, [key]: value } }));
   const cases: readonly (readonly [string, Change, string])[] = [
-    ['lacks a layer', (sound) => sound.slice(1), 'it has 1 layers, the image 2'],
+    ['lacks a layer', (sound) => sound.slice(1), 'it has 1 layer, the image 2'],
     ['has the layers in another order', (sound) => sound.toReversed(), "its layer 0 is not the image's"],
     [
       'holds something else',

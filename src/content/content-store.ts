@@ -18,17 +18,21 @@ import { LayerFill } from './layer-fill.ts';
 import { type LayerLayout, layoutOfLayer } from './layer-layout.ts';
 import { findNeededSpans, type LocalState, localStateOf } from './local-state.ts';
 import type { Presence } from './presence.ts';
+import { RecentSpans } from './recent-spans.ts';
 import { type CacheFile, chooseVictims } from './space-budget.ts';
 
 export interface ContentStoreOptions {
   /** Bytes on disk that the store may take; default: no limit but the disk's. Live mounts' layers count too. */
   readonly limitBytes?: number;
+  /** Uncompressed bytes held in memory of what can't be kept, of all images together. Default 64 MiB. */
+  readonly recentBytes?: number;
   readonly logger?: Logger;
   readonly clock?: Clock;
 }
 
 // After a failed write, or when nothing can be evicted, keeping is tried again this much later.
 const KEEPING_PAUSE_MS = 30_000;
+const RECENT_BYTES = 64 * 1024 * 1024;
 const LIMIT_REACHED = 'the limit is reached and all that is kept is in use';
 // What a full disk gets back at a time from content that nobody uses.
 const FREED_ON_FULL_DISK = 256 * 1024 * 1024;
@@ -43,6 +47,7 @@ const FREED_ON_FULL_DISK = 256 * 1024 * 1024;
 export class ContentStore implements LayerSurroundings {
   readonly limitBytes: number;
   readonly clock: Clock;
+  readonly recent: RecentSpans;
   readonly #logger: Logger;
   readonly #layers = new Map<string, { content: LayerContent; references: number }>();
   #usedBytes = 0;
@@ -58,6 +63,7 @@ export class ContentStore implements LayerSurroundings {
   ) {
     this.limitBytes = options.limitBytes ?? Number.POSITIVE_INFINITY;
     this.clock = options.clock ?? systemClock;
+    this.recent = new RecentSpans(options.recentBytes ?? RECENT_BYTES);
     this.#logger = options.logger ?? silentLogger;
     this.#usedBytes = this.#measure();
   }

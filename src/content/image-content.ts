@@ -42,8 +42,6 @@ export interface ImageContentOptions {
    * read comes along. Indexes made of a layer's own table of contents have a span a file. Default 0.
    */
   readonly fetchTogetherBytes?: number;
-  /** Uncompressed bytes held in memory of what can't be kept. Default 64 MiB. */
-  readonly recentBytes?: number;
   /** Smallest file that gets a backing file of its own, bytes. Default 256 KiB. */
   readonly backingFileBytes?: number;
 }
@@ -109,7 +107,7 @@ export class ImageContent {
       stuckAfterMs,
       prefetchDeadlineMs: Math.max(120_000, this.#deadlineMs),
       silenceMs: this.#deadlineMs,
-      recentBytes: options.recentBytes ?? 64 * 1024 * 1024,
+      recent: store.recent,
     });
     this.#readAhead = new ReadAhead((layer) => ({
       most: this.#readAheadSpans(layer),

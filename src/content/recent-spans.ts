@@ -2,13 +2,18 @@ import type { LayerContent } from './layer-content.ts';
 
 /**
  * The last spans that could not be kept on disk, so that a file read in small pieces from a full or read-only
- * store is not fetched once a piece.
+ * store is not fetched once a piece. One bound for all images: there may be hundreds on a disk that is full.
  */
 export class RecentSpans {
   readonly #spans = new Map<string, Uint8Array>();
   #bytes = 0;
 
   constructor(private readonly limitBytes: number) {}
+
+  /** Bytes that are held. */
+  get bytes(): number {
+    return this.#bytes;
+  }
 
   get(content: LayerContent, n: number): Uint8Array | undefined {
     const key = `${content.layout.key}/${n}`;

@@ -9,6 +9,7 @@ import { FetchQueue } from './fetch-queue.ts';
 import type { LayerContent } from './layer-content.ts';
 import { LayerSpool } from './layer-spool.ts';
 import { type RangeRequestOptions, RangeRequests } from './range-requests.ts';
+import type { RecentSpans } from './recent-spans.ts';
 import { SpanFlight } from './span-flight.ts';
 import { SpanLanding } from './span-landing.ts';
 
@@ -24,8 +25,8 @@ export interface SpanFetcherOptions extends RangeRequestOptions {
   readonly stuckAfterMs: number;
   /** Milliseconds that a transfer nobody waits for may take. */
   readonly prefetchDeadlineMs: number;
-  /** Uncompressed bytes of spans held in memory because they could not be kept. */
-  readonly recentBytes: number;
+  /** Spans held in memory because they could not be kept, of all images of the store. */
+  readonly recent: RecentSpans;
 }
 
 // Stuck transfers give their place away; this many in all is the end, whatever they do.
@@ -94,7 +95,7 @@ export class SpanFetcher {
       return known;
     }
     const flight = new SpanFlight(content, this.index.span(layer, n), cause);
-    const recent = this.#landing.recent.get(content, n);
+    const recent = this.options.recent.get(content, n);
     if (recent !== undefined) {
       flight.land(recent);
       // What could not be kept when it came may be kept now.

@@ -3,14 +3,14 @@ import type { Logger } from '../observability/index.ts';
 import { classifyFailure, toContentError } from './content-error.ts';
 import type { ContentCounters } from './content-stats.ts';
 import { inflateSpanStream } from './materialised-span.ts';
-import { RecentSpans } from './recent-spans.ts';
+import type { RecentSpans } from './recent-spans.ts';
 import type { SpanFlight } from './span-flight.ts';
 
 export interface SpanLandingOptions {
   readonly logger: Logger;
   readonly counters: ContentCounters;
-  /** Uncompressed bytes of spans held in memory because they could not be kept. */
-  readonly recentBytes: number;
+  /** Spans held in memory because they could not be kept. */
+  readonly recent: RecentSpans;
   /** Ends a flight, with an error or without. */
   readonly settle: (flight: SpanFlight, error?: unknown) => void;
   /** Where a flight's bytes come from, for messages. */
@@ -31,14 +31,10 @@ const BYTES_A_TURN = 512 * 1024;
  * Nothing else in this folder sees a byte before its span has proved its sha256 here.
  */
 export class SpanLanding {
-  readonly recent: RecentSpans;
-
   constructor(
     private readonly index: ImageIndex,
     private readonly options: SpanLandingOptions,
-  ) {
-    this.recent = new RecentSpans(options.recentBytes);
-  }
+  ) {}
 
   /** Verifies, hands out, keeps. Small neighbours are written together. Answers whether all were kept. */
   async deliver(arrivals: Iterable<Arrival>): Promise<boolean> {
@@ -92,7 +88,7 @@ export class SpanLanding {
     for (const landed of run) {
       if (!kept) {
         this.options.counters.notKept(content.layout.digest, landed.flight.span.compressedLength);
-        this.recent.put(content, landed.flight.span.number, landed.bytes);
+        this.options.recent.put(content, landed.flight.span.number, landed.bytes);
       }
       this.options.settle(landed.flight);
     }

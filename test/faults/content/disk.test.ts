@@ -146,6 +146,21 @@ describe('a disk that is read-only', () => {
     expect(await readAll(reader, one.ino, one.bytes.length)).toEqual(one.bytes);
   });
 
+  test('however many images are read, what is held in memory has one bound', async () => {
+    const place = smallDisk(SPAN);
+    run('mount', '-o', 'remount,ro', place);
+    const limit = 4 * SPAN;
+    const opened = await store(path.join(place, 'cache'), { recentBytes: limit });
+    for (let seed = 20; seed < 24; seed += 1) {
+      const other = await buildImage([[{ name: 'other', bytes: noise(6 * SPAN, seed) }]]);
+      const file = other.files.get('other') ?? one;
+      const reader = content(other.index, opened, new MemorySource(other.layers));
+      expect(await readAll(reader, file.ino, file.bytes.length)).toEqual(file.bytes);
+      expect(opened.recent.bytes).toBeLessThanOrEqual(limit);
+    }
+    expect(opened.recent.bytes).toBeGreaterThan(2 * SPAN);
+  });
+
   test('an empty directory that cannot be made is no obstacle', async () => {
     const place = smallDisk(SPAN);
     run('mount', '-o', 'remount,ro', place);

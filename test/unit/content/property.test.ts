@@ -22,8 +22,8 @@ describe('concurrent random reads', () => {
       const options = fc.record({
         maxRequestBytes: fc.integer({ min: 70_000, max: 1_000_000 }),
         demandConcurrency: fc.integer({ min: 1, max: 8 }),
-        recentBytes: fc.constantFrom(0, 1_000_000),
       });
+      const recent = fc.constantFrom(0, 1_000_000);
       const spanSizes = fc.constantFrom(64 * 1024, 100_000, 256 * 1024);
       const limits = fc.constantFrom(0, 100_000, Number.POSITIVE_INFINITY);
       await fc.assert(
@@ -33,8 +33,9 @@ describe('concurrent random reads', () => {
           options,
           spanSizes,
           limits,
+          recent,
           fc.boolean(),
-          async (sizes, wanted, how, spanSize, limitBytes, whole) => {
+          async (sizes, wanted, how, spanSize, limitBytes, recentBytes, whole) => {
             const named = sizes.map((files, layer) =>
               files.map((size, i) => ({ name: `f${layer}-${i}`, bytes: noise(size, layer * 100 + i) })),
             );
@@ -45,7 +46,7 @@ describe('concurrent random reads', () => {
               whole && source.requests.length % 3 === 0
                 ? { kind: 'whole', stream: pieces(source.blob({ digest: layer as never }), 7_000) }
                 : honest();
-            const opened = await store(undefined, { limitBytes });
+            const opened = await store(undefined, { limitBytes, recentBytes });
             const reader = content(image.index, opened, source, how);
             const files = [...image.files.values()];
             await Promise.all(

@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 import { ImgcredError } from '../errors/index.ts';
 import { nearest } from './nearest.ts';
 import { readValue, TEXT, type ValueKind } from './option-values.ts';
-import { insteadOf } from './podman-options.ts';
+import { insteadOfOption } from './podman-words.ts';
 
 /** An option of a command. `value` names what follows it in the help; without one it is a switch. */
 export interface Option {
@@ -177,7 +177,7 @@ function unknownOption(command: Command, rawName: string): ImgcredError {
   );
   const similar = near === undefined || rawName.length < 3 ? undefined : `did you mean --${near}?`;
   return new ImgcredError('USAGE', `${title}: there is no option ${rawName}`, {
-    hint: insteadOf(name) ?? similar ?? `${title} --help lists the options`,
+    hint: insteadOfOption(name) ?? similar ?? `${title} --help lists the options`,
   });
 }
 

@@ -3,9 +3,13 @@ import { asksForHelp, type Command, CommandFailure, parseInvocation } from './co
 import { COMMANDS } from './commands/index.ts';
 import { commandHelp, overviewHelp } from './help.ts';
 import { nearest } from './nearest.ts';
-import { print } from './output.ts';
+import { isBrokenPipe, print } from './output.ts';
+import { insteadOfCommand } from './podman-words.ts';
 import { reportError } from './report-error.ts';
 import { withoutShorthand } from './shorthands.ts';
+
+// As of a program that the kernel ends: 128 + SIGPIPE. Nobody is there to be told more.
+const BROKEN_PIPE_EXIT = 141;
 
 /**
  * Runs the command that `argv` (without the program's own name) asks for. Errors are printed on stderr, one line
@@ -17,6 +21,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     return await dispatch(argv);
   } catch (thrown) {
+    if (isBrokenPipe(thrown)) return BROKEN_PIPE_EXIT;
     const error = toImgcredError(thrown);
     const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
     reportError(error, own.includes('--json'));
@@ -36,19 +41,19 @@ async function dispatch(typed: readonly string[]): Promise<number> {
   const command = findCommand(argv);
   if (command === undefined) {
     const noun = argv[0];
-    const asked = noun === undefined || noun === '--help' || noun === '-h' || noun === 'help';
     if (noun === '--version' || noun === '-V') return dispatch(['version']);
-    if (asked) {
+    if (noun === undefined) return unasked(overviewHelp(COMMANDS));
+    if (noun === 'help' && argv.length > 1) return dispatch([...argv.slice(1), '--help']);
+    if (noun === '--help' || noun === '-h' || noun === 'help') {
       await print(overviewHelp(COMMANDS));
-      return noun === undefined ? 2 : 0;
+      return 0;
     }
     if (COMMANDS.some((known) => known.words[0] === noun)) {
       const verb = argv[1];
-      if (verb === undefined || verb === '--help' || verb === '-h') {
-        await print(overviewHelp(COMMANDS, noun));
-        return verb === undefined ? 2 : 0;
-      }
-      throw unknownCommand(`${noun} ${verb}`);
+      if (verb === undefined) return unasked(overviewHelp(COMMANDS, noun));
+      if (verb !== '--help' && verb !== '-h') throw unknownCommand(`${noun} ${verb}`);
+      await print(overviewHelp(COMMANDS, noun));
+      return 0;
     }
     throw unknownCommand(noun);
   }
@@ -60,6 +65,7 @@ async function dispatch(typed: readonly string[]): Promise<number> {
   try {
     return await command.run(parseInvocation(command, rest));
   } catch (thrown) {
+    if (isBrokenPipe(thrown)) throw thrown;
     const error = toImgcredError(thrown);
     if (command.ownFailure === undefined || error.code === 'CANCELLED' || error instanceof CommandFailure)
       throw error;
@@ -73,12 +79,27 @@ function findCommand(argv: readonly string[]): Command | undefined {
   )[0];
 }
 
+// Help that nobody asked for is no output: a script must not take it for one.
+function unasked(help: string): number {
+  process.stderr.write(help);
+  return 2;
+}
+
 function unknownCommand(typed: string): ImgcredError {
+  if (typed.startsWith('-')) {
+    return new ImgcredError('USAGE', `${typed.replace(/=.*/s, '')}: options follow the command`, {
+      hint: 'for example imgcred ps --json; imgcred --help lists the commands',
+    });
+  }
+
   const near = nearest(
     typed,
     COMMANDS.map((command) => command.words.join(' ')),
   );
+  const listing = typed.includes(' ') ? `imgcred ${typed.split(' ')[0]} --help` : 'imgcred --help';
   return new ImgcredError('USAGE', `there is no command '${typed}'`, {
-    hint: near === undefined ? 'imgcred --help lists the commands' : `did you mean 'imgcred ${near}'?`,
+    hint:
+      insteadOfCommand(typed) ??
+      (near === undefined ? `${listing} lists the commands` : `did you mean 'imgcred ${near}'?`),
   });
 }

@@ -1,6 +1,13 @@
+import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+
 /** Writes to stdout, and waits until the pipe has taken it. */
 export async function print(text: string | Uint8Array): Promise<void> {
   await Bun.write(Bun.stdout, text);
+}
+
+/** Whether what failed was writing to somebody who reads no more: `imgcred ps | head -n 1`. */
+export function isBrokenPipe(thrown: unknown): boolean {
+  return !(thrown instanceof ImgcredError) && systemErrorCode(thrown) === 'EPIPE';
 }
 
 export function printJson(value: unknown): Promise<void> {

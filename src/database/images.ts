@@ -1,3 +1,4 @@
+import { counted } from '../errors/index.ts';
 import type { Connection } from './connection.ts';
 import { conflict, DatabaseError, notFound } from './errors.ts';
 import {
@@ -293,8 +294,8 @@ export class ImageRepository {
         (row) => columns.integer(row, 'live'),
       );
       if (live > 0) {
-        throw conflict(`image ${imageId} is in use by ${live} container${live === 1 ? '' : 's'}`, {
-          hint: 'stop them first',
+        throw conflict(`image ${imageId} is in use by ${counted(live, 'container')}`, {
+          hint: `stop ${live === 1 ? 'it' : 'them'} first`,
         });
       }
       this.#connection.run(

@@ -234,7 +234,7 @@ export class RegistrySession {
     if (login.kind === 'anonymous') {
       return new AccessRefusedError('anonymous', `${this.host} wants a login for ${what} (${said})`, {
         ...common,
-        hint: 'the image may be private: give credentials for its registry',
+        hint: 'the image may be private: give the registry’s login, for example --creds-env REGISTRY_USERNAME,REGISTRY_PASSWORD',
       });
     }
     if (header === undefined) {

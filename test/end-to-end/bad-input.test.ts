@@ -94,7 +94,7 @@ describe('a mistake gets one line, a hint and its exit code, and stores nothing'
       expect(finished.code).toBe(code);
       const lines = finished.stderr.trimEnd().split('\n');
       expect(lines.length).toBeLessThanOrEqual(2);
-      expect(lines[0]).toStartWith('imgcred: ');
+      expect(lines[0]).toMatch(/^imgcred(: | [a-z-]+( [a-z-]+)?: )/);
       expect(finished.stderr).not.toContain(PASSWORD);
       expect(finished.stderr).not.toContain('wrong-password-2');
       expect(finished.stderr).not.toMatch(/\bat .*:\d+:\d+/);

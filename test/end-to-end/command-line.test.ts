@@ -183,7 +183,11 @@ describe('what can’t be is told with the option and what it wants', () => {
     [['run', '-v', 'data:/data', 'x'], 125, 'there are no named volumes', '/srv/data:/data'],
     [['secret', 'rollback', 'a', 'x'], 2, 'VERSION x: must be a whole number from 1', 'VERSION 3'],
     [['serve', '--slots', '0'], 2, '--slots 0: must be at least 1', '--slots 64'],
-    [['ps', '--format', 'json'], 2, 'there is no option --format', '--json'],
+    [['ps', '--format', 'json'], 2, 'imgcred container ls: there is no option --format', '--json'],
+    [['--json=x', 'ps'], 2, 'imgcred: --json: options follow the command', 'imgcred ps --json'],
+    [['pull', 'x'], 2, "imgcred: there is no command 'pull'", 'imgcred image add REFERENCE'],
+    [['container', 'restart', 'x'], 2, "there is no command 'container restart'", 'imgcred run --restart'],
+    [['secret', 'frobnicate'], 2, "there is no command 'secret frobnicate'", 'imgcred secret --help'],
   ];
   for (const [args, code, message, hint] of cases) {
     test(`imgcred ${args.join(' ')}`, async () => {
@@ -232,6 +236,82 @@ describe('what can’t be is told with the option and what it wants', () => {
     ];
     for (const [overrides, message] of refused) expect(await post({ image, overrides })).toBe(message);
     expect(await post({})).toBe('image: is missing');
+  });
+});
+
+describe('help', () => {
+  test('goes to stdout where it was asked for, and to stderr with exit code 2 where something is missing', async () => {
+    for (const args of [['--help'], ['help'], ['image', '--help'], ['help', 'image']]) {
+      const { code, stdout, stderr } = await alone.run(args);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toContain('image add');
+    }
+    for (const args of [[], ['image']]) {
+      const { code, stdout, stderr } = await alone.run(args);
+      expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+      expect(stderr).toContain('image add');
+    }
+    expect((await alone.run(['help', 'ps'])).stdout).toBe((await alone.run(['ps', '--help'])).stdout);
+  });
+
+  test('of a command that nobody reads to its end is no failure', async () => {
+    const child = Bun.spawn(['sh', '-c', '"$0" --help | head -n 1; "$0" image ls | true', EXECUTABLE], {
+      cwd: '/',
+      env: { PATH: process.env.PATH ?? '', IMGCRED_DATA_DIR: alone.dataDirectory },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    expect(await child.stdout.text()).toStartWith('imgcred ');
+    expect(await child.stderr.text()).toBe('');
+  });
+});
+
+describe('a reader that goes away', () => {
+  test('ends the run that writes to it, and its container', async () => {
+    const script = `"$0" run --name yes "$1" -- /bin/sh -c 'while :; do echo y; done' | head -n 1`;
+    const child = Bun.spawn(['sh', '-c', script, EXECUTABLE, image], {
+      cwd: '/',
+      env: { PATH: process.env.PATH ?? '', IMGCRED_DATA_DIR: served.dataDirectory },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    expect(await child.stdout.text()).toBe('y\n');
+    expect(await child.stderr.text()).toBe('');
+    expect(await show('yes')).toMatchObject({ state: 'exited', exit_code: 137 });
+  });
+});
+
+describe('imgcred wait', () => {
+  test('prints the exit codes in the order of the containers, and exits with the first that is not 0', async () => {
+    for (const [name, code] of [
+      ['fine', 0],
+      ['bad', 4],
+      ['worse', 5],
+    ] as const) {
+      await served.run(['run', '-d', '--name', name, ...shell(`exit ${code}`)]);
+    }
+    expect(await served.run(['wait', 'fine', 'bad', 'worse'])).toMatchObject({
+      code: 4,
+      stdout: '0\n4\n5\n',
+    });
+    expect(await served.run(['wait', 'fine'])).toMatchObject({ code: 0, stdout: '0\n' });
+  });
+});
+
+describe('imgcred token revoke', () => {
+  test('refuses a name that two live tokens have', async () => {
+    for (const _ of [1, 2]) await served.run(['token', 'create', 'twin', '--role', 'runner']);
+    const list = async () =>
+      z
+        .array(z.looseObject({ id: z.string(), name: z.string(), revoked_at: z.string().nullable() }))
+        .parse(JSON.parse((await served.run(['token', 'ls', '--json'])).stdout))
+        .filter(({ name, revoked_at }) => name === 'twin' && revoked_at === null);
+    const [one, two] = await list();
+    const refused = await served.run(['token', 'revoke', 'twin']);
+    expect(refused.code).toBe(6);
+    expect(refused.stderr).toContain(one?.id ?? '');
+    expect(refused.stderr).toContain(two?.id ?? '');
+    expect(await served.run(['token', 'revoke', one?.id ?? ''])).toMatchObject({ code: 0 });
+    expect(await served.run(['token', 'revoke', 'twin'])).toMatchObject({ code: 0 });
+    expect(await list()).toEqual([]);
   });
 });
 

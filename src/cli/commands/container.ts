@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { logChunkSchema } from '../../protocol/index.ts';
-import { type ContainerShape, containerPath, containerShape } from '../api-shapes.ts';
-import type { Command } from '../command.ts';
+import { containerPath, containerShape } from '../api-shapes.ts';
+import { type Command, OWN_FAILURE } from '../command.ts';
 import { CONNECTION_OPTIONS, connect } from '../context.ts';
 import { optionValue, wholeNumber } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
@@ -116,16 +116,20 @@ export const containerLogs: Command = {
 
 export const containerWait: Command = {
   words: ['container', 'wait'],
-  summary: 'Wait until a container has ended, and exit with its code',
-  usage: 'CONTAINER',
-  examples: ['imgcred container wait web'],
+  summary: 'Wait until containers have ended, print their exit codes, and exit with the first that is not 0',
+  usage: 'CONTAINER…',
+  description: 'A container that was cancelled, or could not be run, counts as 125.',
+  examples: ['imgcred container wait web', 'imgcred container wait web worker'],
   options: CONNECTION_OPTIONS,
-  positionals: [1, 1],
+  positionals: [1, 1000],
   async run(invocation) {
     await using connection = await connect(invocation);
-    const path = `${containerPath(invocation.positionals[0])}?wait=true`;
-    const ended: ContainerShape = await connection.client.json(containerShape, 'GET', path);
-    if (invocation.flag('json')) await printJson(ended);
-    return ended.exit_code ?? 125;
+    const { client } = connection;
+    const wait = (named: string) => client.json(containerShape, 'GET', `${containerPath(named)}?wait=true`);
+    const ended = await Promise.all(invocation.positionals.map(wait));
+    const codes = ended.map((container) => container.exit_code ?? OWN_FAILURE);
+    if (invocation.flag('json')) await printJson(ended.length === 1 ? ended[0] : ended);
+    else await print(codes.map((code) => `${code}\n`).join(''));
+    return codes.find((code) => code !== 0) ?? 0;
   },
 };

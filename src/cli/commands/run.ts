@@ -17,7 +17,7 @@ import { type Connection, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
 import { seeToStart } from '../detached-run.ts';
 import { INDEX_OPTION, indexRequest } from '../index-option.ts';
-import { print, printJson } from '../output.ts';
+import { isBrokenPipe, print, printJson } from '../output.ts';
 import { registerImage } from '../register-image.ts';
 import { RunNotice } from '../run-notice.ts';
 import { CONTAINER_OPTIONS, runRequest } from '../run-request.ts';
@@ -149,9 +149,18 @@ async function registerIfUnknown(
 /** Copies the container's output to ours until it has ended. */
 async function follow(client: ApiClient, container: ContainerShape): Promise<ContainerShape> {
   const path = `/v1/containers/${container.id}`;
-  for await (const chunk of client.lines(logChunkSchema, 'GET', `${path}/logs?follow=true`)) {
-    const bytes = Buffer.from(chunk.data, 'base64');
-    await Bun.write(chunk.stream === 'stdout' ? Bun.stdout : Bun.stderr, bytes);
+  try {
+    for await (const chunk of client.lines(logChunkSchema, 'GET', `${path}/logs?follow=true`)) {
+      const bytes = Buffer.from(chunk.data, 'base64');
+      await Bun.write(chunk.stream === 'stdout' ? Bun.stdout : Bun.stderr, bytes);
+    }
+  } catch (thrown) {
+    // What writes to a pipe that nobody reads is ended by it; the container writes to us.
+    if (isBrokenPipe(thrown)) {
+      await client.fetch('POST', `${path}/stop`, { kill: true });
+      await client.fetch('GET', `${path}?wait=true`);
+    }
+    throw thrown;
   }
   return await client.json(containerShape, 'GET', `${path}?wait=true`);
 }

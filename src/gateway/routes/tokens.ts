@@ -72,9 +72,17 @@ export function tokenRoutes({ tokens }: Secrets): Route[] {
       handle(c, { identity }) {
         const named = parameter(c, 'id');
         const known = tokens.list(identity.workspaceId);
-        const row =
-          known.find((token) => token.id === named) ??
-          known.find((token) => token.name === named && token.revokedAt === undefined);
+        const called = known.filter((token) => token.name === named && token.revokedAt === undefined);
+        const row = known.find((token) => token.id === named) ?? called[0];
+        if (row?.id !== named && called.length > 1) {
+          throw new ImgcredError(
+            'CONFLICT',
+            `${called.length} live tokens are called ${JSON.stringify(named)}`,
+            {
+              hint: `name one by its id: ${called.map(({ id }) => id).join(', ')}`,
+            },
+          );
+        }
         if (row === undefined) {
           throw new ImgcredError('NOT_FOUND', `no live token ${JSON.stringify(named)}`, {
             hint: 'see `imgcred token ls`',

@@ -9,6 +9,7 @@ import {
 import { ImgcredError, systemErrorCode } from '../errors/index.ts';
 import { forbidCoreDumps } from '../filesystem/index.ts';
 import type { Invocation, Options } from './command.ts';
+import { readHiddenInput } from './hidden-input.ts';
 import { ANY } from './option-values.ts';
 
 const REFUSED = 'a value on the command line can be read by every user of this machine';
@@ -55,7 +56,8 @@ export async function readCredentials(
   if (sources > 1) throw new ImgcredError('USAGE', 'give one of --creds-env, --creds-file and --creds-stdin');
   if (names.length > 0) return fromEnvironment(names);
   if (file === undefined) {
-    return parseCredentialText(await Bun.stdin.text(), registry, 'standard input', repository);
+    const text = await readHiddenInput(`login for ${registry}: KEY=VALUE lines, or USER:PASSWORD`);
+    return parseCredentialText(text, registry, 'standard input', repository);
   }
   let text: string;
   try {

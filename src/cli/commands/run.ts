@@ -1,5 +1,5 @@
 import { formatBytes } from '../../config/index.ts';
-import { counted, ImgcredError } from '../../errors/index.ts';
+import { counted, ERROR_CODES, ImgcredError } from '../../errors/index.ts';
 import { type CreateContainer, logChunkSchema, type RegisterImage } from '../../protocol/index.ts';
 import { parseReference } from '../../reference/index.ts';
 import type { ApiClient } from '../api-client.ts';
@@ -195,6 +195,10 @@ async function converse(
 }
 
 function finish(ended: ContainerShape, report: boolean): number {
+  if (ended.state === 'cancelled') {
+    process.stderr.write(`imgcred: ${ended.id} was stopped before it began\n`);
+    return ERROR_CODES.CANCELLED.exit;
+  }
   if (report && ended.fetch !== null) {
     const {
       bytes_fetched,

@@ -5,6 +5,7 @@ import { secretShape } from '../api-shapes.ts';
 import type { Command } from '../command.ts';
 import { CONNECTION_OPTIONS, connect, ROLE_OPTIONS } from '../context.ts';
 import { CREDENTIAL_OPTIONS, readCredentials } from '../credentials-input.ts';
+import { readHiddenInput } from '../hidden-input.ts';
 import { optionValue, readValue, wholeNumber } from '../option-values.ts';
 import { print, printJson } from '../output.ts';
 import { formatAge } from '../table.ts';
@@ -41,7 +42,7 @@ export const secretSet: Command = {
     let body: Record<string, unknown>;
     if (invocation.flag('value-stdin')) {
       forbidCoreDumps({ traceable: true });
-      body = { value: (await Bun.stdin.text()).replace(/\r?\n$/, '') };
+      body = { value: (await readHiddenInput(`value of ${name}`)).replace(/\r?\n$/, '') };
     } else {
       const given = invocation.text('registry');
       const registry = given ?? (await registryOf(name));

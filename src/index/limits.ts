@@ -11,9 +11,10 @@ export const MAXIMUM_SPAN_SIZE = 64 * MIB;
 /** Real layers stay far below each of these; what is above them is an attack or a defect. */
 export const DEFAULT_LIMITS: IndexLimits = {
   uncompressedBytes: 1024 * GIB,
-  // Deflate itself can't exceed 1032, and only for a layer of nothing but zeros.
+  // Deflate itself can't exceed 1032, and only for a layer of nothing but zeros: such as one with a swap file or the
+  // disk of a machine, which are of some GiB and cost some seconds.
   ratio: 1000,
-  ratioFloorBytes: GIB,
+  ratioFloorBytes: 16 * GIB,
   entries: 20_000_000,
   // The largest xattr set that Linux takes is 64 KiB a value and 64 KiB of names.
   headerBytes: MIB,

@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'bun:test';
+import { gzipSync } from 'node:zlib';
 import { buildImageIndex, IndexError, type IndexLimits } from '../../../src/index/index.ts';
+import { parseDigest } from '../../../src/reference/index.ts';
 import {
+  blocksOf,
   bytesOf,
   concat,
   indexTestLayer,
@@ -437,6 +440,24 @@ describe('decompression bombs are refused', () => {
       ).rejects.toThrow('decompression bomb');
     });
   }
+  test('but not a file of a GiB of zeros, which a swap file is', async () => {
+    const zeros = new Uint8Array(16 * 1024 * 1024);
+    const count = 65;
+    const parts = [
+      blocksOf({ name: 'swap', sizeField: zeros.length * count })[0] ?? zeros,
+      ...Array.from({ length: count }, () => zeros),
+      new Uint8Array(1024),
+    ];
+    const packed = new Map([...new Set(parts)].map((part) => [part, gzipSync(part)]));
+    const members = parts.map((part) => packed.get(part) ?? part);
+    const diff = new Bun.CryptoHasher('sha256');
+    for (const part of parts) diff.update(part);
+    const layer = testLayer(new Uint8Array(0), 'gzip', concat(members));
+    const source = { ...layer.source, diffId: parseDigest(`sha256:${diff.digest('hex')}`) };
+    const index = await indexTestLayer({ ...layer, source });
+    expect(index.uncompressedSize / layer.blob.length).toBeGreaterThan(1000);
+    expect(index.entryCount).toBe(1);
+  }, 60_000);
   test('padding behind the archive counts', async () => {
     const layer = testLayer(concat([tarOf([{ name: 'x' }]), new Uint8Array(5_000_000)]), 'gzip');
     await expect(indexTestLayer(layer, { limits: { uncompressedBytes: 4_000_000 } })).rejects.toThrow(

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Fault, isBlob } from '../fixtures/registry/index.ts';
-import { eventually, type LazyWorld, makeLazyWorld, readInProcess } from './lazy-world.ts';
+import { CREDS, eventually, type LazyWorld, makeLazyWorld, readInProcess } from './lazy-world.ts';
 
 const mountsShape = z.array(
   z.looseObject({
@@ -117,6 +117,35 @@ test('corrupt bytes are asked for once more, and no more than that', async () =>
   });
   expect(await child.exited).toBe(0);
   expect(ranges[1]).toBe(ranges[0] ?? '');
+}, 120_000);
+
+test('a registry that asks for a pause of an hour is left alone, until the credential is another one', async () => {
+  await using world = await makeLazyWorld();
+  await world.serve(['--read-timeout', '1']);
+  await world.register();
+  const directory = join(world.sandbox.directory, 'mnt');
+  await mkdir(directory);
+  await world.json(['mount', world.image, directory]);
+  let asked = 0;
+  const body = '{"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit"}]}';
+  world.proxy.fault = (request) => {
+    if (!isBlob(request)) return undefined;
+    asked += 1;
+    return { status: 429, headers: { 'retry-after': '3600' }, body };
+  };
+  for (const name of ['0', '3'])
+    expect((await readInProcess(join(directory, 'data', name))).stderr).toContain('Input/output error');
+  expect(asked).toBe(1);
+  const [mount] = mountsShape.parse(await world.json(['mount', 'ls']));
+  expect(mount?.last_failure).toMatch(
+    /^unreachable: .* within 1 s: .*HTTP 429 TOOMANYREQUESTS: pull rate limit/,
+  );
+  world.proxy.fault = () => undefined;
+  const secret = `oci-registry-${world.proxy.host.replaceAll(/[.:]/g, '-')}`;
+  await world.json(['secret', 'set', secret, ...CREDS]);
+  await eventually(async () =>
+    (await readInProcess(join(directory, 'data', '0'))).code === 0 ? true : undefined,
+  );
 }, 120_000);
 
 test('a read that is stuck is reported, and holds up no other', async () => {

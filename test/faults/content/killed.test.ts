@@ -51,6 +51,28 @@ describe('a process killed in the middle of fetching', () => {
   }, 120_000);
 });
 
+describe('two processes on one store, one of which is killed again and again', () => {
+  test('the other reads the right bytes, and what is left is right', async () => {
+    const place = directory();
+    const steady = start(place, 20 * 64 * 1024, 7, 400);
+    const output = new Response(steady.stdout).text();
+    let running = true;
+    void steady.exited.then(() => {
+      running = false;
+    });
+    let kills = 0;
+    for (let seed = 1; running || kills < 3; seed += 1, kills += 1)
+      expect(await killAfter(start(place, 12 * 64 * 1024, seed, 0), 4 + (seed % 9))).not.toContain('wrong');
+    expect(await steady.exited).toBe(0);
+    expect(await output).not.toContain('wrong');
+    const opened = await store(place);
+    // Nobody lives who holds anything, and nothing half done is left.
+    expect(opened.list().filter(({ live, kind }) => live || kind === 'incoming')).toEqual([]);
+    const reader = content(image.index, opened, new MemorySource(image.layers));
+    expect(await reader.verifyFiles()).toBe(0);
+  }, 120_000);
+});
+
 describe('two processes on one store', () => {
   test('read, keep and evict at the same time, and both get the right bytes', async () => {
     const place = directory();

@@ -258,6 +258,28 @@ gone
   });
 }
 
+test('an ordinary user’s mount brings what earlier starts of the image touched', async () => {
+  const layers = [await busyboxLayer(), await layerOf('head -c 9000000 /dev/urandom > ballast')];
+  const { reference } = await new Pusher(registry, 'user', PASSWORD).image({
+    repository: 'large',
+    tag: '1',
+    layers,
+  });
+  await using user = await OrdinaryUser.make({ uid: 48_104, subordinate: 2_020_000_000 });
+  const added = await user.run(['image', 'add', reference, '--keep', 'none', ...CREDS], { env: ENV });
+  expect(added).toMatchObject({ code: 0 });
+  const { code, stdout, stderr } = await user.shell(`
+    cd ${user.home}; mkdir dir; imgcred() { ${user.directory}/imgcred "$@"; }
+    export HOME=${user.home}
+    imgcred run ${reference} -- /bin/head -c 10 /ballast > /dev/null
+    imgcred cache prune > /dev/null
+    imgcred mount ${reference} dir > /dev/null
+    until imgcred mount ls --json | grep -q '"trace": *[1-9]'; do sleep 0.05; done
+    imgcred mount ls --json | grep -c small-image
+    imgcred umount dir > /dev/null`);
+  expect({ code, stdout, stderr }).toMatchObject({ stdout: '0\n', stderr: '' });
+}, 60_000);
+
 describe('a user to whom /dev/fuse is closed', () => {
   test('hears that at once, and from doctor', async () => {
     await using user = await OrdinaryUser.make({ uid: 48_103, fuse: false });

@@ -58,6 +58,8 @@ export class LiveMount {
   readonly request: PlainMountRequest;
   readonly content: ImageContent;
   readonly index: ImageIndex;
+  /** How often it was asked for. */
+  uses = 1;
   /** What its start touched, once that is known and until somebody takes it. */
   recordedStart: RecordedStart | undefined;
   readonly #provider: RotatingProvider;
@@ -197,6 +199,7 @@ export class LiveMount {
       image_compressed_bytes: this.index.layers.reduce((sum, layer) => sum + layer.size, 0),
       ...('descriptor' in mounted ? { descriptor: mounted.descriptor } : {}),
       stats: this.stats(),
+      uses: this.uses,
       start_recorded: this.recordedStart !== undefined,
     };
   }

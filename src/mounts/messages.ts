@@ -104,6 +104,8 @@ export const mountViewSchema = z.object({
   /** The server's own /dev/fuse descriptor, for a duplicate that keeps the mount alive; kernel driver only. */
   descriptor: z.int().optional(),
   stats: mountStatsSchema,
+  /** How often it was asked for: what the first one's mount has fetched by then was for that one. */
+  uses: z.int().default(2),
   /** What its start touched is known, and nobody has taken it yet. */
   start_recorded: z.boolean().default(false),
 });

@@ -166,6 +166,7 @@ export class MountServer {
       const known = this.#mounts.get(request.mount_id);
       if (known === undefined) return this.#open(request.mount_id, request, credential, { trace });
       await known.useCredential(credential);
+      known.uses += 1;
       this.#lingering.remove(request.mount_id);
       return known;
     });

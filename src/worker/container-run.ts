@@ -180,16 +180,18 @@ export class ContainerRun {
       });
       this.#mountId = mount.mount_id;
       clock.lap('mount');
+      // What a mount of its own has fetched already, by what is known of earlier starts, it has fetched for this run.
+      const before = mount.uses > 1 ? mount.stats : undefined;
       let record: RunRecord = {
         container_id: this.containerId,
         attempt: this.attempt,
         mount_id: mount.mount_id,
         image_id: request.image.id,
         first_log_number: request.first_log_number,
-        fetched_before: mount.stats.bytes_fetched_by_cause,
-        requests_before: mount.stats.requests_by_cause,
-        failures_before: mount.stats.failures,
-        fallbacks_before: mount.stats.fallbacks,
+        fetched_before: before?.bytes_fetched_by_cause ?? {},
+        requests_before: before?.requests_by_cause ?? {},
+        failures_before: before?.failures ?? {},
+        fallbacks_before: before?.fallbacks ?? [],
         index: { digest: request.image.index_digest, artifact: request.image.index_artifact ?? null },
         timings_ms: clock.laps,
       };

@@ -135,6 +135,32 @@ describe('laziness', () => {
     expect(report.stderr).toContain('served by an index that was made by reading the layers\n');
   }, 120_000);
 
+  test('a small image is fetched at once, unless nothing is to be fetched ahead, and the run says so', async () => {
+    const layers = [await busyboxLayer()];
+    await world.pusher.image({ repository: 'team/small', tag: 'v1', layers });
+    const image = `${world.proxy.host}/team/small:v1`;
+    const added = await world.run(['image', 'add', image, '--keep', 'none', ...CREDS]);
+    expect(added).toMatchObject({ code: 0 });
+    for (const [mode, reasons] of [
+      ['none', []],
+      ['trace', [expect.stringContaining('small-image: ')]],
+    ] as const) {
+      const finished = await world.run([
+        'run',
+        '--json',
+        '--prefetch',
+        mode,
+        image,
+        '--',
+        '/bin/sleep',
+        '0.3',
+      ]);
+      expect(finished).toMatchObject({ code: 0 });
+      expect(runShape.parse(JSON.parse(finished.stdout)).fetch.fallbacks).toEqual([...reasons]);
+      await world.json(['cache', 'prune']);
+    }
+  }, 120_000);
+
   test('a layer of one zstd frame is fetched whole when it is read, and the run says why', async () => {
     const layers = [
       await busyboxLayer(),

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { z } from 'zod';
-import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorCode, systemErrorReason } from '../errors/index.ts';
 import { errorOfResponse, tlsFailure } from '../protocol/index.ts';
 
 /** Where a server is: its Unix socket (no token needed), or an address with a token. */
@@ -161,11 +161,9 @@ export async function readTokenFile(file: string): Promise<string> {
   try {
     return (await readFile(file, 'utf8')).trim();
   } catch (cause) {
-    throw new ImgcredError(
-      'USAGE',
-      `the token file ${file} can't be read (${systemErrorCode(cause) ?? 'unknown error'})`,
-      { cause },
-    );
+    throw new ImgcredError('USAGE', `the token file ${file} can't be read (${systemErrorReason(cause)})`, {
+      cause,
+    });
   }
 }
 

@@ -6,7 +6,7 @@ import {
   resolveDockerConfig,
   unmarshalCredentials,
 } from '../credentials/index.ts';
-import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorReason } from '../errors/index.ts';
 import { forbidCoreDumps } from '../filesystem/index.ts';
 import type { Invocation, Options } from './command.ts';
 import { readHiddenInput } from './hidden-input.ts';
@@ -65,7 +65,7 @@ export async function readCredentials(
   } catch (cause) {
     throw new ImgcredError(
       'USAGE',
-      `the credential file ${file} can't be read (${systemErrorCode(cause) ?? 'unknown error'})`,
+      `the credential file ${file} can't be read (${systemErrorReason(cause)})`,
       { cause },
     );
   }

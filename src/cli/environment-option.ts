@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorReason } from '../errors/index.ts';
 
 /**
  * The variables that `--env` and `--env-file` name, as podman reads them: `KEY=VALUE`; `KEY` alone takes this
@@ -47,7 +47,7 @@ async function readLines(file: string): Promise<string[]> {
   try {
     return (await readFile(file, 'utf8')).split(/\r?\n/);
   } catch (cause) {
-    const code = systemErrorCode(cause) ?? 'unknown error';
-    throw new ImgcredError('USAGE', `--env-file ${file} can't be read (${code})`, { cause });
+    const reason = systemErrorReason(cause);
+    throw new ImgcredError('USAGE', `--env-file ${file} can't be read (${reason})`, { cause });
   }
 }

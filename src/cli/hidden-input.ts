@@ -16,17 +16,18 @@ const ERASE: ReadonlySet<number> = new Set([0x08, 0x7f]);
  */
 export async function readHiddenInput(what: string): Promise<string> {
   if (process.stdin.isTTY !== true) return await Bun.stdin.text();
-  process.stderr.write(`${what} (not shown; Enter, then Ctrl-D ends it): `);
   const typed = new HiddenText();
+  // Before the prompt: who answers it at once must not be shown either.
+  using _ = new RawTerminal();
   try {
-    using _ = new RawTerminal();
+    process.stderr.write(`${what} (not shown; Enter, then Ctrl-D ends it): `);
     for await (const chunk of process.stdin) {
       const fed = typed.feed(Buffer.from(chunk));
       if (fed === 'cancelled') throw new ImgcredError('CANCELLED', 'cancelled');
       if (fed === 'ended') break;
     }
   } finally {
-    process.stderr.write('\n');
+    process.stderr.write('\r\n');
   }
   return typed.text;
 }

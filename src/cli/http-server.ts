@@ -1,6 +1,6 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { readPem } from '../config/index.ts';
-import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorCode, systemErrorReason } from '../errors/index.ts';
 import type { GatewayApp } from '../gateway/index.ts';
 import type { SocketSession } from '../protocol/index.ts';
 
@@ -82,17 +82,13 @@ export function serveOnSocket(app: LocalApp, path: string): HttpServer {
       },
     };
   } catch (cause) {
-    throw new ImgcredError(
-      'DATA_DIR',
-      `the socket ${path} can't be made (${systemErrorCode(cause) ?? 'unknown error'})`,
-      {
-        hint:
-          path.length > 107
-            ? 'the path is too long for a Unix socket: choose a shorter --data-dir'
-            : 'check the data directory',
-        cause,
-      },
-    );
+    throw new ImgcredError('DATA_DIR', `the socket ${path} can't be made (${systemErrorReason(cause)})`, {
+      hint:
+        path.length > 107
+          ? 'the path is too long for a Unix socket: choose a shorter --data-dir'
+          : 'check the data directory',
+      cause,
+    });
   } finally {
     process.umask(before);
   }

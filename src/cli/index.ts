@@ -85,6 +85,20 @@ function unasked(help: string): number {
   return 2;
 }
 
+/** Among the verbs alone where the noun is right: else its letters count for likeness. */
+function nearCommand(typed: string): string | undefined {
+  const [noun = '', verb] = typed.split(' ');
+  const known = COMMANDS.map(({ words }) => words);
+  if (verb === undefined)
+    return nearest(
+      typed,
+      known.map((words) => words.join(' ')),
+    );
+  const verbs = known.flatMap(([first, ...rest]) => (first === noun ? [rest.join(' ')] : []));
+  const near = nearest(verb, verbs);
+  return near === undefined ? undefined : `${noun} ${near}`;
+}
+
 function unknownCommand(typed: string): ImgcredError {
   if (typed.startsWith('-')) {
     return new ImgcredError('USAGE', `${typed.replace(/=.*/s, '')}: options follow the command`, {
@@ -92,10 +106,7 @@ function unknownCommand(typed: string): ImgcredError {
     });
   }
 
-  const near = nearest(
-    typed,
-    COMMANDS.map((command) => command.words.join(' ')),
-  );
+  const near = nearCommand(typed);
   const listing = typed.includes(' ') ? `imgcred ${typed.split(' ')[0]} --help` : 'imgcred --help';
   return new ImgcredError('USAGE', `there is no command '${typed}'`, {
     hint:

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { ImgcredError, systemErrorCode, wordIssue } from '../errors/index.ts';
+import { ImgcredError, systemErrorReason, wordIssue } from '../errors/index.ts';
 import { LOG_LEVELS } from '../observability/index.ts';
 import { parseBytes } from './bytes.ts';
 
@@ -38,7 +38,12 @@ const labels = z.preprocess(
   },
   z.record(z.string().min(1).max(256), z.string().max(4096)),
 );
-const address = z.string().regex(/^(none|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, 'must be HOST:PORT or none');
+const address = z
+  .string()
+  .regex(/^(none|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, 'must be HOST:PORT or none')
+  .refine((text) => text === 'none' || Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, {
+    error: 'the port must be at most 65535',
+  });
 const path = z
   .string()
   .min(1)
@@ -207,7 +212,7 @@ function readConfigFile(file: string): Record<string, unknown> {
   } catch (cause) {
     throw new ImgcredError(
       'USAGE',
-      `the configuration file ${file} can't be read (${systemErrorCode(cause) ?? 'unknown error'})`,
+      `the configuration file ${file} can't be read (${systemErrorReason(cause)})`,
       { cause },
     );
   }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { ImgcredError, systemErrorCode } from '../errors/index.ts';
+import { ImgcredError, systemErrorReason } from '../errors/index.ts';
 
 /**
  * The text of a PEM file that an option names.
@@ -12,11 +12,9 @@ export function readPem(option: string, file: string, kind: 'CERTIFICATE' | 'PRI
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
-    throw new ImgcredError(
-      'USAGE',
-      `${option} ${file} can't be read (${systemErrorCode(cause) ?? 'unknown error'})`,
-      { cause },
-    );
+    throw new ImgcredError('USAGE', `${option} ${file} can't be read (${systemErrorReason(cause)})`, {
+      cause,
+    });
   }
   if (new RegExp(`-----BEGIN [A-Z ]*${kind}-----`).test(text)) return text;
   throw new ImgcredError('USAGE', `${option} ${file} holds no ${kind.toLowerCase()} in PEM form`);

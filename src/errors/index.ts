@@ -106,6 +106,23 @@ export function toImgcredError(thrown: unknown): ImgcredError {
   });
 }
 
+const SYSTEM_REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file or directory',
+  ENOTDIR: 'what stands before its last part is no directory',
+  EISDIR: 'it is a directory',
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  ELOOP: 'too many symbolic links',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'the disk is full',
+};
+
+/** Why a system call failed, in words where its code is a common one. */
+export function systemErrorReason(thrown: unknown): string {
+  const code = systemErrorCode(thrown) ?? 'unknown error';
+  return SYSTEM_REASONS[code] ?? code;
+}
+
 /** The `code` of a system call's error (`ENOENT`, `EACCES`…), or undefined where there is none. */
 export function systemErrorCode(thrown: unknown): string | undefined {
   if (typeof thrown !== 'object' || thrown === null || !('code' in thrown)) return undefined;

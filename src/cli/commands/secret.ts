@@ -60,7 +60,12 @@ export const secretSet: Command = {
     return 0;
 
     async function registryOf(secretName: string): Promise<string> {
-      const secret = await client.json(secretShape, 'GET', pathOf(secretName));
+      const secret = await client.json(secretShape, 'GET', pathOf(secretName)).catch((thrown: unknown) => {
+        if (!(thrown instanceof ImgcredError) || thrown.code !== 'NOT_FOUND') throw thrown;
+        throw new ImgcredError('NOT_FOUND', thrown.message, {
+          hint: 'a new one needs --registry HOST; any other than a registry’s login --value-stdin',
+        });
+      });
       if (secret.registry !== null) return secret.registry;
       throw new ImgcredError('USAGE', `the secret ${secretName} is not a registry's: it has no login`, {
         hint: 'use --value-stdin',

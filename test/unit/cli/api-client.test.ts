@@ -158,6 +158,8 @@ describe('a token file', () => {
   });
   test('that can’t be read is named', async () => {
     const error = await errorOf(() => readTokenFile('/no/such/file'));
-    expect(error.message).toBe("the token file /no/such/file can't be read (ENOENT)");
+    expect(error.message).toBe(
+      "the token file /no/such/file can't be read (there is no such file or directory)",
+    );
   });
 });

@@ -168,7 +168,7 @@ describe('--creds-file', () => {
 
   test('says why a file can’t be read', async () => {
     const error = await errorOf(() => read('--creds-file', join(directory.path, 'none')));
-    expect(error.message).toContain("can't be read (ENOENT)");
+    expect(error.message).toContain("can't be read (there is no such file or directory)");
   });
 });
 

@@ -151,7 +151,9 @@ describe('loadConfig', () => {
   }
 
   test('says why a file can’t be read', () => {
-    expect(errorOf(() => loadConfig({}, {}, '/no/such/file')).message).toContain('(ENOENT)');
+    expect(errorOf(() => loadConfig({}, {}, '/no/such/file')).message).toContain(
+      '(there is no such file or directory)',
+    );
   });
 });
 

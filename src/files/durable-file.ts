@@ -13,7 +13,7 @@ import { open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 // A file that is written durably is after a crash there as a whole, or as it was before: it is written under another
-// name, it is on disk before it gets its own, and so is that name when the function returns. It is 0600.
+// name, it is on disk before it gets its own, and so is that name when the function returns. All are 0600.
 
 const TEMPORARY = /(?:^|\.)(\d+)\.[0-9a-f-]{36}\.tmp(?:\.scratch)?$/;
 
@@ -47,7 +47,16 @@ export function writeDurablySync(path: string, text: string, exclusive = false):
   syncDirectory(dirname(path));
 }
 
-/** Removes what a crash has left of a file that was being written. Nobody else may be writing it. */
+/**
+ * Replaces a small file so that whoever reads it, after a kill too, finds what it held before or all of this. It is not
+ * waited for on the disk: for what nobody asks after a machine has lost its power. One process at a time.
+ */
+export function replaceSync(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** Removes what a crash has left of a file that was being written durably. Nobody else may be writing it. */
 export function removeTemporaries(path: string): void {
   const prefix = `${basename(path)}.`;
   for (const name of readdirSync(dirname(path)))

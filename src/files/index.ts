@@ -3,6 +3,7 @@ export {
   removeAbandoned,
   removeTemporaries,
   replaceDurably,
+  replaceSync,
   syncDirectory,
   temporaryName,
   writeDurably,

@@ -1,8 +1,9 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { DataLayout } from '../config/index.ts';
 import { systemErrorCode, toImgcredError } from '../errors/index.ts';
+import { replaceSync } from '../files/index.ts';
 import { MOUNT_FLAGS, mount, readMountTable, unmount } from '../filesystem/index.ts';
 import type { Logger } from '../observability/index.ts';
 import type { LeftUse } from './live-mounts.ts';
@@ -67,9 +68,7 @@ export class HostMounts {
   }
 
   add(entry: HostMount): void {
-    const path = this.#path(entry.target);
-    writeFileSync(`${path}.new`, JSON.stringify(entry), { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    replaceSync(this.#path(entry.target), JSON.stringify(entry));
     this.#mounts.set(entry.target, entry);
   }
 

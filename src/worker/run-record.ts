@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { replaceSync } from '../files/index.ts';
 import { fetchReportSchema } from '../protocol/index.ts';
 
 /**
@@ -33,9 +34,7 @@ const pathOf = (directory: string, containerId: string) => join(directory, `${co
 
 /** Keeps a run's record below `directory`; replaced as a whole. */
 export function writeRunRecord(directory: string, record: RunRecord): void {
-  const path = pathOf(directory, record.container_id);
-  writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  replaceSync(pathOf(directory, record.container_id), JSON.stringify(record));
 }
 
 export function removeRunRecord(directory: string, containerId: string): void {

@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { cpus, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { type Config, type DataLayout, VERSION } from '../config/index.ts';
 import { systemErrorCode } from '../errors/index.ts';
+import { writeDurablySync } from '../files/index.ts';
 import { type HeldContainer, PROTOCOL_VERSION, type WorkerDescription } from '../protocol/index.ts';
 import type { ContainerRuntime } from './containers/index.ts';
 
@@ -47,8 +48,7 @@ function instanceOf(directory: string): string {
     if (systemErrorCode(thrown) !== 'ENOENT') throw thrown;
   }
   const made = crypto.randomUUID();
-  writeFileSync(`${path}.new`, `${made}\n`, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  writeDurablySync(path, `${made}\n`);
   return made;
 }
 

@@ -1,6 +1,7 @@
 import { closeSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemErrorCode } from '../../errors/index.ts';
+import { replaceSync } from '../../files/index.ts';
 import type { LogRotation } from './container-log.ts';
 import type { ContainerOptions, ImageProcessConfig } from './container-options.ts';
 import { ContainerError } from './errors.ts';
@@ -111,9 +112,7 @@ export interface ContainerExit {
 
 /** Replaces a file so that a reader sees the old or the new content, never a part. */
 export function writeJson(path: string, value: unknown): void {
-  const temporary = `${path}.new`;
-  writeFileSync(temporary, `${JSON.stringify(value)}\n`, { mode: 0o600 });
-  renameSync(temporary, path);
+  replaceSync(path, `${JSON.stringify(value)}\n`);
 }
 
 // A container may have filled the disk when it ends: the space for its end is taken while there is some.

@@ -6,6 +6,7 @@ import {
   removeAbandoned,
   removeTemporaries,
   replaceDurably,
+  replaceSync,
   temporaryName,
   writeDurably,
   writeDurablySync,
@@ -39,6 +40,16 @@ describe.each([
     await expect(write(taken, 'text')).rejects.toHaveProperty('code');
     expect(names()).toEqual(['taken']);
   });
+});
+
+test('a file that is replaced is never a part of either', () => {
+  const path = join(directory, 'file');
+  writeFileSync(`${path}.new`, 'what a killed process left, longer than the next');
+  replaceSync(path, 'first');
+  replaceSync(path, 'second');
+  expect(readFileSync(path, 'utf8')).toBe('second');
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  expect(names()).toEqual(['file']);
 });
 
 test('an exclusive write leaves what is there alone', () => {

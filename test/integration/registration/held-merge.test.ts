@@ -1,4 +1,4 @@
-import { expect, test } from 'bun:test';
+import { afterEach, expect, test } from 'bun:test';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,11 @@ import { openGatewayWorld } from '../../unit/gateway/world.ts';
 const ENTRY = join(import.meta.dir, 'registering-process.ts');
 // As many as are merged in a thread: fewer are merged before one would have started.
 const LAYER = tarOf(Array.from({ length: 10_000 }, (_, n) => ({ name: `file-${n}`, data: `${n}` })));
+
+// Processes of other tests would be held at it too.
+afterEach(() => {
+  delete process.env.IMGCRED_TEST_GATE;
+});
 
 test('the gateway answers while an image is merged, and then has it', async () => {
   await using gate = await Gate.make();

@@ -3,7 +3,7 @@
  *
  * @param path of the entry point below `src`, without `.ts`
  * @param start makes the thread of an entry point; rejects where there is none
- * @throws what `start` threw last
+ * @throws what `start` threw
  */
 export function startThread<T>(path: string, start: (entry: string) => Promise<T>): Promise<T> {
   return atEntry(path, start);
@@ -27,13 +27,21 @@ async function atEntry<T>(path: string, use: (entry: string) => Promise<T>): Pro
   const entries = import.meta.url.startsWith('file:///$bunfs/')
     ? [`/$bunfs/root/${path}.js`, `/$bunfs/root/src/${path}.js`]
     : [new URL(`../${path}.ts`, import.meta.url).href];
-  let failure: unknown;
+  let missing: unknown;
   for (const entry of entries) {
     try {
       return await use(entry);
     } catch (thrown) {
-      failure = thrown;
+      // One that is there and does not work must not be told of as one that is missing in the other place.
+      if (!isMissing(entry, thrown)) throw thrown;
+      missing = thrown;
     }
   }
-  throw failure;
+  throw missing;
+}
+
+function isMissing(entry: string, thrown: unknown): boolean {
+  return (
+    thrown instanceof Error && /NotFound|Cannot find/.test(thrown.message) && thrown.message.includes(entry)
+  );
 }

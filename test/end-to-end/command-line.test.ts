@@ -198,6 +198,7 @@ describe('what can’t be is told with the option and what it wants', () => {
     ],
     [['image', 'ls', '--config', '/none'], 2, 'there is no such file or directory', ''],
     [['secret', 'set', 'new', ...CREDS], 5, 'no secret "new"', '--registry HOST'],
+    [['constructor'], 2, "there is no command 'constructor'", 'imgcred --help'],
     [['secret', 'frobnicate'], 2, "there is no command 'secret frobnicate'", 'imgcred secret --help'],
   ];
   for (const [args, code, message, hint] of cases) {

@@ -283,8 +283,10 @@ export class LiveMounts {
     try {
       await this.#improve(held);
     } catch (thrown) {
-      // It is not read with any longer, whether or not there is something in its place.
-      await this.#read(held, { credential: undefined, version });
+      // It is not read with any longer, by a successor of the server neither, whether or not something is in its place.
+      const none = { credential: undefined, version };
+      held.reads(none);
+      await this.#read(held, none);
       throw thrown;
     }
   }

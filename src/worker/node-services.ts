@@ -137,9 +137,7 @@ export class WorkerNode implements NodeServices, NodeFigures, LoneNode {
 
   /** The images that are mounted here for no container. */
   async mountedImages(): Promise<MountedImage[]> {
-    // What can't be asked can't be given a credential either.
-    const users = await this.#userMounts.images().catch(() => []);
-    return [...this.#mounts.images, ...users];
+    return [...this.#mounts.images, ...(await this.#userMounts.images())];
   }
 
   /**

@@ -8,6 +8,9 @@ import type { CredentialUpdate, ImageRequest, MountedImage } from '../protocol/i
 import { mountRequest, plainMountRequest } from './mount-request.ts';
 import { mountServerSettings } from './mount-server-settings.ts';
 
+// What is on this machine and does not answer by then is stopped, or changes hands.
+const TELLS_WITHIN_MS = 1_000;
+
 /** Whether this process works for an ordinary user: what it mounts itself is seen in its own name space alone. */
 export function worksForUser(): boolean {
   return process.geteuid?.() !== 0 || !readUserNamespace().initial;
@@ -41,6 +44,7 @@ export class UserMounts {
   readonly #client: MountClient;
   // Mount → which version of its image's credential it reads with, as far as this process knows.
   readonly #versions = new Map<string, string>();
+  #listed: readonly MountView[] = [];
 
   constructor(socket: string) {
     this.#client = new MountClient(socket);
@@ -66,9 +70,15 @@ export class UserMounts {
     return view;
   }
 
-  /** The images that are mounted, with what each is read with. */
+  /**
+   * The images that are mounted, with what each is read with. Where their server does not tell soon, those that it told
+   * of last: whoever asks has more to see to, and what is not named is given no other credential any more.
+   */
   async images(): Promise<MountedImage[]> {
-    return (await this.list()).map(({ mount_id, image_id }) => {
+    const told = this.list().catch(() => undefined);
+    const listed = await Promise.race([told, Bun.sleep(TELLS_WITHIN_MS)]);
+    this.#listed = listed ?? this.#listed;
+    return this.#listed.map(({ mount_id, image_id }) => {
       const version = this.#versions.get(mount_id);
       return { image_id, ...(version === undefined ? {} : { version }) };
     });

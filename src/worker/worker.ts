@@ -41,7 +41,7 @@ export interface WorkerOptions {
   readonly brief?: boolean;
   /** Told of the worker's machine once that can be asked: before a scheduler is waited for. */
   readonly onNode?: (node: WorkerNode) => void;
-  /** It ends with a command, most often after one container: what would make the next one faster is not worth its cost. */
+  /** It ends with a command, most often after one container: what would make the next one faster is not worth it. */
   readonly endsWithCommand?: boolean;
 }
 
@@ -292,15 +292,20 @@ export class Worker {
     const { signal } = this.#stopping;
     await this.#persist('waiting for orders', async () => {
       const asked = performance.now();
-      this.#askAnew = new AbortController();
-      const either = AbortSignal.any([signal, this.#askAnew.signal]);
+      const askAnew = new AbortController();
+      this.#askAnew = askAnew;
+      const either = AbortSignal.any([signal, askAnew.signal]);
       const done = {
         mounted: await this.#node.mountedImages(),
         stopping: [...this.#stops.values()],
         credentials: [...this.#credentials].map(([image_id, version]) => ({ image_id, version })),
         sessions: this.#visits.begun(),
       };
-      const orders = await link.nextOrders(this.#welcome.worker_id, done, this.#waitMs, either);
+      const answer = link.nextOrders(this.#welcome.worker_id, done, this.#waitMs, either);
+      const orders = await answer.catch((thrown: unknown) => {
+        if (!askAnew.signal.aborted) throw thrown;
+      });
+      if (orders === undefined) return;
       for (const { image_id } of done.credentials) this.#credentials.delete(image_id);
       this.#visits.told(done.sessions);
       for (const update of orders.credentials) void this.#useCredential(update);

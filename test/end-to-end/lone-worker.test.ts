@@ -29,6 +29,7 @@ let image: PushedImage;
 let certificates: Certificates;
 let cluster: Cluster;
 let gateway: RoleProcess;
+let worker: RoleProcess;
 let token: string;
 
 const startWorker = (name: string, data: string, gatewayUrl: string, wait = true) =>
@@ -56,7 +57,7 @@ beforeAll(async () => {
   });
   token = cluster.path('workers.token');
   await Bun.write(token, reusable, { mode: 0o600 });
-  await startWorker(WORKER, 'worker', `https://${gateway.listen}`);
+  worker = await startWorker(WORKER, 'worker', `https://${gateway.listen}`);
   await cluster.call('POST', '/v1/images', {
     reference: image.reference,
     base_image_creds: { REGISTRY_USERNAME: 'demo', REGISTRY_PASSWORD: PASSWORD },
@@ -169,6 +170,8 @@ describe('on the data directory of a worker whose gateway is elsewhere', () => {
       expect(await on('worker', words)).toMatchObject({ code: 0 });
     }
     expect(await readable(`${target}/data/0`)).toBe(3_000_000);
+    // It asks anew for orders when something is mounted, which is no failure.
+    expect(worker.lines.filter(({ level }) => level !== 'info')).toEqual([]);
     expect(await json('worker', ['mount', 'ls'])).toMatchObject([{ targets: [target] }]);
     expect(await json('worker', ['image', 'pins'])).toMatchObject([{ reference: image.reference }]);
     // Mounted and pinned here: the worker knows it by itself.

@@ -12,7 +12,7 @@ export interface LocalServer {
   readonly client: ApiClient;
   /** Whether it is this process: it ends with the command. */
   readonly own: boolean;
-  /** Starts its worker, if it has none yet, and waits for it. @throws ImgcredError of what keeps its worker from starting */
+  /** Starts its worker, if it has none yet, and waits for it. @throws ImgcredError of what keeps it from starting */
   worker(): Promise<void>;
   /**
    * Makes sure that a worker of our own could run containers here, before work is begun that would be for nothing.
@@ -115,8 +115,8 @@ export async function startLocalServer(
 }
 
 /**
- * Sees to it that a server has started its worker, if it is one that starts it when it is needed. False where the server
- * has ended meanwhile.
+ * Sees to it that a server has started its worker, if it is one that starts it when it is needed. False where the
+ * server has ended meanwhile.
  */
 async function hasWorker(client: ApiClient): Promise<boolean> {
   try {

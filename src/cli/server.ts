@@ -37,11 +37,11 @@ export interface RunningServer {
   readonly socket: string | undefined;
   /** The address of the metrics, where there is one. */
   readonly metrics: string | undefined;
-  /** Starts its worker, where it is to have one and has none yet. @throws ImgcredError of what keeps it from starting */
+  /** Starts its worker, where it is to have one and has none. @throws ImgcredError of what keeps it from starting */
   worker(): Promise<void>;
   /**
-   * Resolves once no request is being answered, no container needs this process, and what was rotated here is with those
-   * mounts of its own worker that need it.
+   * Resolves once no request is being answered, no container needs this process, and what was rotated here is with
+   * those mounts of its own worker that need it.
    */
   idle(): Promise<void>;
   /** Stops serving. Containers go on; the next worker on this data directory takes them over. */
@@ -58,7 +58,7 @@ export interface StartServerOptions {
   readonly signal?: AbortSignal;
   /** A worker among the roles is started when something first needs one: a container, a mount, the cache. */
   readonly workerWhenNeeded?: boolean;
-  /** It is there for a command that needs no worker: one that starts all the same leaves a service's mounts as they are. */
+  /** It is there for a command that needs no worker: one that starts all the same leaves a service's mounts alone. */
   readonly brief?: boolean;
   /** It ends when its command does, and others that came meanwhile. */
   readonly endsWithCommand?: boolean;

@@ -25,6 +25,6 @@ export interface BlobSource {
     length: number,
     options: { readonly signal?: AbortSignal; readonly priority: FetchPriority },
   ): Promise<RangeResult>;
-  /** What the way to the blobs ran into last, where the source itself is still trying: for who asks why it takes long. */
+  /** What the way to the blobs ran into last, where the source is still trying: for who asks why it takes long. */
   readonly trouble?: unknown;
 }

@@ -76,7 +76,7 @@ export class Leases {
   }
 }
 
-/** What can't be deleted, on a disk that has become read-only say, spares content that nobody uses: no more than that. */
+/** What can't be deleted, on a disk that has become read-only say, spares content that nobody uses, no more. */
 function remove(file: string): void {
   try {
     fs.rmSync(file, { force: true });

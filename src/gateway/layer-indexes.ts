@@ -60,7 +60,7 @@ export class LayerIndexes {
     return existsSync(this.#path({ digest }));
   }
 
-  /** The layer's index, if it was made here before. A manifest that says another size or diff ID of it is not believed. */
+  /** The layer's index, if it was made here before. A manifest that says another size or diff ID is not believed. */
   async known(source: LayerSource): Promise<LayerIndex | undefined> {
     try {
       const index = await this.work.open(this.#path(source));

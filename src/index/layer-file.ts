@@ -10,7 +10,8 @@ const NOTHING = new Uint8Array(0);
 
 /**
  * Indexes a layer into a new file, in the form of `encodeLayerIndex`: its entries go there while they are read, and its
- * windows to a scratch file beside it, so that a million files or a hundred GiB take no memory. The file is on disk when this returns; where it throws there is none.
+ * windows to a scratch file beside it, so that a million files or a hundred GiB take no memory. The file is on disk when
+ * this returns; where it throws there is none.
  * @throws as `indexLayer`; what the file system throws
  */
 export async function indexLayerToFile(

@@ -95,8 +95,8 @@ export class LiveMount {
   }
 
   /**
-   * Proves the credential and mounts; where others could reach the mount point, one after the other. With `earlier`, goes on serving that mount instead; what is in flight there
-   * is answered.
+   * Proves the credential and mounts; where others could reach the mount point, one after the other. With `earlier`,
+   * goes on serving that mount instead; what is in flight there is answered.
    *
    * @throws ImgcredError CREDENTIALS_REFUSED, REGISTRY_UNREACHABLE, MOUNT_FAILED, CORRUPT…
    */

@@ -75,7 +75,7 @@ export type MountedImage = z.infer<typeof mountedImageSchema>;
 export const ordersDoneSchema = z.strictObject({
   stopping: z.array(stopOrderSchema).max(65_536),
   credentials: z.array(credentialMarkSchema).max(65_536),
-  /** What it has mounted for no container. To name an image gives nobody what opens it (`scheduler/mounted-images.ts`). */
+  /** What it has mounted for no container. To name one gives nobody what opens it (`scheduler/mounted-images.ts`). */
   mounted: z.array(mountedImageSchema).max(65_536),
   /** Sessions that it comes for, or has come for. */
   sessions: z.array(sessionIdSchema).max(65_536),

@@ -41,8 +41,8 @@ export class CredentialDeliveries {
   }
 
   /**
-   * Notes what a worker has been given with a request, or says that it reads a mount with. Where it has the image mounted
-   * already, that says nothing: a mount keeps what it has when what comes with a request is refused.
+   * Notes what a worker has been given with a request, or says that it reads a mount with. Where it has the image
+   * mounted already, that says nothing: a mount keeps what it has when what comes with a request is refused.
    */
   given(workerId: string, { image_id, version }: CredentialMark): void {
     const known = this.#of(workerId);

@@ -24,6 +24,7 @@ const VIEW: MountView = {
       index_digest: '1'.repeat(64),
     },
   },
+  uses: 1,
   driver: 'kernel',
   image_compressed_bytes: 1,
   stats: {

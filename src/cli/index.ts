@@ -99,6 +99,14 @@ function nearCommand(typed: string): string | undefined {
   return near === undefined ? undefined : `${noun} ${near}`;
 }
 
+/** For a verb that was typed without its noun: the commands that it may stand for. */
+function nounsOf(typed: string): string | undefined {
+  const meant = COMMANDS.map(({ words }) => words.join(' ')).filter((words) => words.endsWith(` ${typed}`));
+  return meant.length === 0
+    ? undefined
+    : `did you mean ${meant.map((words) => `'imgcred ${words}'`).join(' or ')}?`;
+}
+
 function unknownCommand(typed: string): ImgcredError {
   if (typed.startsWith('-')) {
     return new ImgcredError('USAGE', `${typed.replace(/=.*/s, '')}: options follow the command`, {
@@ -111,6 +119,7 @@ function unknownCommand(typed: string): ImgcredError {
   return new ImgcredError('USAGE', `there is no command '${typed}'`, {
     hint:
       insteadOfCommand(typed) ??
+      nounsOf(typed) ??
       (near === undefined ? `${listing} lists the commands` : `did you mean 'imgcred ${near}'?`),
   });
 }

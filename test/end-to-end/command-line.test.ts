@@ -188,6 +188,8 @@ describe('what can’t be is told with the option and what it wants', () => {
     [['--json=x', 'ps'], 2, 'imgcred: --json: options follow the command', 'imgcred ps --json'],
     [['pull', 'x'], 2, "imgcred: there is no command 'pull'", 'imgcred image add REFERENCE'],
     [['container', 'restart', 'x'], 2, "there is no command 'container restart'", 'imgcred run --restart'],
+    [['drain', 'x'], 2, "there is no command 'drain'", "did you mean 'imgcred worker drain'?"],
+    [['show', 'x'], 2, "there is no command 'show'", "'imgcred image show' or 'imgcred container show'"],
     [['container', 'nope'], 2, "there is no command 'container nope'", 'imgcred container --help'],
     [['container', 'lgos'], 2, "there is no command 'container lgos'", "'imgcred container logs'"],
     [

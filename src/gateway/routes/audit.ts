@@ -57,7 +57,7 @@ export function auditRoutes({ audit }: Secrets): Route[] {
           z.object({
             head: z
               .string()
-              .regex(/^[0-9a-f]{64}$/)
+              .regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits')
               .optional(),
           }),
         );

@@ -1,6 +1,9 @@
 import { createZstdDecompress } from 'node:zlib';
 
 const CHUNK_BYTES = 1024 * 1024;
+// Each piece that comes out is memory of its own, which the collector would let pile up to some hundred MiB: to it a
+// piece is one small object.
+const COLLECT_BYTES = 32 * CHUNK_BYTES;
 
 /**
  * One zstd frame, decompressed as its bytes come: for frames too large to be held. Memory is bounded by the
@@ -10,6 +13,7 @@ export class ZstdStream {
   private readonly stream = createZstdDecompress({ chunkSize: CHUNK_BYTES });
   private failure: Error | undefined;
   private readonly closed: Promise<void>;
+  private uncollected = 0;
 
   /** @param consume takes the uncompressed bytes in order */
   constructor(consume: (bytes: Uint8Array) => void) {
@@ -17,6 +21,11 @@ export class ZstdStream {
       if (this.failure !== undefined) return;
       try {
         consume(bytes);
+        this.uncollected += bytes.length;
+        if (this.uncollected >= COLLECT_BYTES) {
+          this.uncollected = 0;
+          Bun.gc(true);
+        }
       } catch (thrown) {
         this.failure = thrown instanceof Error ? thrown : new Error(String(thrown));
         this.stream.destroy();

@@ -24,8 +24,12 @@ export function migrationChecksum(migration: Migration): string {
  * migrations differ from ours.
  */
 export function migrate(connection: Connection, migrations: readonly Migration[], now: () => number): number {
-  const pending = migrations.slice(appliedTo(connection, migrations));
-  if (pending.length > 0) connection.transaction(() => apply(connection, pending, now()));
+  if (appliedTo(connection, migrations) < migrations.length) {
+    // Looked at again under the lock: a gateway and a scheduler of their own may both come first.
+    connection.transaction(() =>
+      apply(connection, migrations.slice(appliedTo(connection, migrations)), now()),
+    );
+  }
   return migrations.length;
 }
 

@@ -1,5 +1,5 @@
 import { Database as Sqlite, type Statement } from 'bun:sqlite';
-import { badRow, fromSqlite } from './errors.ts';
+import { badRow, broughtForward, fromSqlite, mayBeOfAnotherSchema } from './errors.ts';
 import type { RowReader } from './rows.ts';
 
 export type Bindings = Record<string, string | number | bigint | boolean | null | Uint8Array<ArrayBuffer>>;
@@ -14,6 +14,7 @@ export class Connection {
   // Bun's own cache keeps 20 statements; the repositories have more, and their number is fixed.
   readonly #statements = new Map<string, Statement<unknown, [Bindings]>>();
   #depth = 0;
+  #schema: number | undefined;
 
   constructor(path: string, options: { readonly?: boolean; create?: boolean } = {}) {
     this.path = path;
@@ -28,10 +29,20 @@ export class Connection {
     );
   }
 
+  /**
+   * Says which schema (its newest migration) the statements are written for: where one fails because another process
+   * has brought the database further since, the error says that, and not that the data is bad.
+   */
+  expectSchema(version: number): void {
+    this.#schema = version;
+  }
+
   /** The first row, or undefined. */
   get<T>(sql: string, bindings: Bindings, read: RowReader<T>): T | undefined {
-    const row = this.#guard(() => this.#prepare(sql).get(bindings));
-    return row === null ? undefined : read(asRow(row));
+    return this.#guard(() => {
+      const row = this.#prepare(sql).get(bindings);
+      return row === null ? undefined : read(asRow(row));
+    });
   }
 
   /** The one row that a statement with RETURNING must give. */
@@ -42,7 +53,11 @@ export class Connection {
   }
 
   all<T>(sql: string, bindings: Bindings, read: RowReader<T>): T[] {
-    return this.#guard(() => this.#prepare(sql).all(bindings)).map((row) => read(asRow(row)));
+    return this.#guard(() =>
+      this.#prepare(sql)
+        .all(bindings)
+        .map((row) => read(asRow(row))),
+    );
   }
 
   /** Runs a statement and gives how many rows it changed. */
@@ -94,7 +109,20 @@ export class Connection {
     try {
       return work();
     } catch (thrown) {
-      throw fromSqlite(thrown, this.path);
+      const error = fromSqlite(thrown, this.path);
+      const found = this.#schema !== undefined && mayBeOfAnotherSchema(error) ? this.#newest() : 0;
+      if (this.#schema === undefined || found <= this.#schema) throw error;
+      throw broughtForward(this.path, found, this.#schema, error);
+    }
+  }
+
+  /** The newest migration that the database has now; 0 where that can't be told. */
+  #newest(): number {
+    try {
+      const row = asRow(this.#sqlite.query('SELECT max(version) AS version FROM migrations').get());
+      return Number(row.version);
+    } catch {
+      return 0;
     }
   }
 }

@@ -22,6 +22,24 @@ export function badRow(table: string, column: string, expected: string): Databas
   );
 }
 
+/** What a statement meets when the database has another schema than the one that it was written for. */
+const OF_ANOTHER_SCHEMA = /^SQLITE_(ERROR|CONSTRAINT_(NOTNULL|CHECK))$/;
+
+/** Whether a statement may have failed because of the database's schema, and nothing else. */
+export function mayBeOfAnotherSchema(error: unknown): boolean {
+  if (!(error instanceof DatabaseError) || error.code !== 'DATABASE') return false;
+  return error.cause === undefined || OF_ANOTHER_SCHEMA.test(systemErrorCode(error.cause) ?? '');
+}
+
+/** A newer imgcred, in another process, has brought the schema forward since this one opened the database. */
+export function broughtForward(path: string, found: number, known: number, cause: unknown): DatabaseError {
+  return new DatabaseError(
+    'DATABASE',
+    `a newer imgcred has brought ${path} forward (schema ${found}, this process knows ${known})`,
+    { hint: 'start this process again, with the newer version', cause },
+  );
+}
+
 const MEANINGS: readonly (readonly [pattern: RegExp, code: ErrorCode, message: string, hint: string])[] = [
   [
     /^SQLITE_(CORRUPT|NOTADB)/,

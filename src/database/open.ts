@@ -68,7 +68,7 @@ export function openDatabase(dataDirectory: string, options: DatabaseOptions = {
     connection.script('PRAGMA temp_store = MEMORY');
     connection.script('PRAGMA trusted_schema = OFF');
     checkIntegrity(connection);
-    migrate(connection, options.migrations ?? MIGRATIONS, now);
+    connection.expectSchema(migrate(connection, options.migrations ?? MIGRATIONS, now));
     // One that was killed may have left in the log what was deleted.
     emptyLog(connection);
   } catch (thrown) {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'bun:test';
 import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseError, MIGRATIONS, openDatabase } from '../../../src/database/index.ts';
-import { addWorkspace, errorOf, openWorld, temporaryDirectory } from './world.ts';
+import { addImage, addWorker, addWorkspace, errorOf, openWorld, temporaryDirectory } from './world.ts';
 
 describe('opening', () => {
   test('makes the files for their owner alone', () => {
@@ -41,6 +41,33 @@ describe('opening', () => {
     expect(tables.length).toBeGreaterThan(10);
     for (const table of tables) expect(`${table.name} ${table.strict}`).toBe(`${table.name} 1`);
   });
+});
+
+test('a process that was started before the schema was brought forward says so where that is in its way', async () => {
+  using world = openWorld();
+  const { database } = world;
+  const workspace = addWorkspace(database, 'default');
+  addWorker(database, 'first');
+  const known = MIGRATIONS.length;
+  const sql =
+    'ALTER TABLE workers RENAME COLUMN capacity TO room; ALTER TABLE images ADD COLUMN colour TEXT;';
+  const migrations = [...MIGRATIONS, { version: known + 1, name: 'next', sql }];
+  openDatabase(world.directory, { migrations }).close();
+
+  // A row that lacks what is read of it, and a statement that names what is gone.
+  for (const ask of [() => database.workers.list(), () => addWorker(database, 'second')]) {
+    const error = await errorOf(ask);
+    expect(error).toBeInstanceOf(DatabaseError);
+    expect(error).toMatchObject({
+      code: 'DATABASE',
+      message: `a newer imgcred has brought ${database.path} forward (schema ${known + 1}, this process knows ${known})`,
+      hint: 'start this process again, with the newer version',
+    });
+  }
+  // What the change does not touch goes on as before.
+  const image = addImage(database, workspace, 'app');
+  expect(database.workspace(workspace).images.get(image.id)).toEqual(image);
+  expect(await errorOf(() => database.workspaces.get('none'))).toMatchObject({ code: 'NOT_FOUND' });
 });
 
 describe('refusing', () => {

@@ -398,7 +398,13 @@ function explained({ message, hint }: ImgcredError): LogFields {
   return { error: message, ...(hint === undefined ? {} : { hint }) };
 }
 
-/** A scheduler that does not answer is waited for; one that refuses is not. */
+/** What passes by itself: the scheduler is away, or of a version that this worker's will be the same as in a moment. */
+const PASSING: ReadonlySet<string> = new Set(['SERVER_UNREACHABLE', 'UNSUPPORTED']);
+
+/**
+ * A scheduler that does not answer is waited for, and so is one of another version: where machines are upgraded one
+ * by one, containers go on meanwhile. One that refuses this worker is not.
+ */
 async function untilReachable<T>(
   work: () => Promise<T>,
   logger: Logger,
@@ -410,7 +416,7 @@ async function untilReachable<T>(
       return await work();
     } catch (thrown) {
       const error = toImgcredError(thrown);
-      if (error.code !== 'SERVER_UNREACHABLE' || signal.aborted) throw thrown;
+      if (!PASSING.has(error.code) || signal.aborted) throw thrown;
       const ms = backOff.next();
       logger.warn('registering failed', { ...explained(error), again_in_ms: ms });
       await pause(ms, signal);

@@ -52,6 +52,36 @@ describe('a worker', () => {
     expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0 });
   }, 60_000);
 
+  test('of another version than its gateway waits until both are of the same', async () => {
+    const { cluster, server } = await controlPlane();
+    await using _ = cluster;
+    const token = await cluster.workerToken();
+    const error = {
+      code: 'UNSUPPORTED',
+      message: 'this worker (imgcred 99) speaks protocol 99, this scheduler 1',
+      hint: 'run the same version of imgcred on both',
+    };
+    await using older = Bun.serve({
+      hostname: '127.0.0.1',
+      port: 0,
+      fetch: () => Response.json({ error }, { status: 501 }),
+    });
+    cluster.door.leadTo(`127.0.0.1:${older.port}`);
+    const args = ['--gateway', `http://${cluster.door.address}`, '--token-file', token];
+    const worker = await cluster.start('worker', { data: 'worker', args, wait: false });
+    await eventually('it says so', async () =>
+      worker.lines.some(({ message, error: said, hint }) => {
+        return message === 'registering failed' && said === error.message && hint === error.hint;
+      })
+        ? true
+        : 'not yet',
+    );
+    cluster.door.leadTo(server.listen);
+    cluster.door.slam();
+    const { id } = await cluster.run(image.reference, ['/bin/true']);
+    expect(await cluster.ended(id)).toMatchObject({ state: 'exited', exit_code: 0 });
+  }, 60_000);
+
   test('with a wrong token, or one of another role, is refused', async () => {
     const { cluster } = await controlPlane();
     await using _ = cluster;

@@ -27,6 +27,20 @@ describe('the open table', () => {
     expect(table.opens(slot)).toBe(1);
   });
 
+  test('counts repeated requests once also when others were counted since', () => {
+    const table = new OpenTable(memory(4));
+    const slot = table.take(100, 0);
+    table.opened(slot, 1, 0);
+    table.opened(slot, 2, 0);
+    // A close whose answer the kernel does not take, because it was asked to repeat it meanwhile; then another open.
+    table.released(slot, 3, 0);
+    table.opened(slot, 4, 0);
+    expect(table.released(slot, 3, 0x8000_0000)).toBe(0);
+    table.opened(slot, 4, 0x8000_0000);
+    expect(table.opens(slot)).toBe(2);
+    expect(table.find(100)).toBe(slot);
+  });
+
   test('is found again by a successor', () => {
     const bytes = memory(4);
     const before = new OpenTable(bytes);

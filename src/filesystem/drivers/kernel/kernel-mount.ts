@@ -206,6 +206,8 @@ async function serve(
     })();
     return ending;
   };
+  // Before anybody reads from the connection: what our own threads have in hand must not come a second time.
+  if (resumed && hasResend(session)) repeatRequests(descriptor);
   const attached = await threads.attach(
     {
       descriptor,
@@ -248,7 +250,6 @@ async function serve(
     const way = hasResend(session) ? 'repeated by the kernel' : 'answered from the journal';
     logger.info('mount resumed', { mountpoint, in_flight: way, journalled: leftovers.length });
   }
-  if (hasResend(session)) repeatRequests(descriptor);
   for (const { bytes, record } of leftovers) server.receive(bytes, () => journal?.clear(record));
   let unmounting: Promise<void> | undefined;
   const unmount = async () => {

@@ -29,6 +29,9 @@ const S_INODE = 0;
 const S_OPENS = 1;
 const S_BACKING = 2;
 
+/** How many counted requests are known again by this process. More are never in flight: the kernel bounds them. */
+const REMEMBERED = 1024;
+
 /** Not a slot: the file is open, untracked, through the page cache. */
 export const UNTRACKED = -1;
 
@@ -40,6 +43,8 @@ export class OpenTable {
   readonly #free: number[] = [];
   /** The first slot that was never used. */
   #fresh = 0;
+  /** What this process has counted last, oldest first. */
+  readonly #counted = new Set<string>();
 
   /** Bytes that a table of `slots` slots takes. */
   static sizeFor(slots: number): number {
@@ -135,7 +140,7 @@ export class OpenTable {
 
   /** Counts an open, once for each request however often the kernel repeats it. */
   opened(slot: number, uniqueLow: number, uniqueHigh: number): void {
-    if (this.#isLast(slot, uniqueLow, uniqueHigh)) return;
+    if (this.#isCounted(slot, uniqueLow, uniqueHigh)) return;
     this.#set(slot, S_OPENS, this.#get(slot, S_OPENS) + 1);
     this.#remember(slot, uniqueLow, uniqueHigh);
   }
@@ -146,7 +151,7 @@ export class OpenTable {
    * @returns the backing id to give back to the kernel when this was the last, else 0
    */
   released(slot: number, uniqueLow: number, uniqueHigh: number): number {
-    if (slot < 0 || slot >= this.#slots || this.#isLast(slot, uniqueLow, uniqueHigh)) return 0;
+    if (slot < 0 || slot >= this.#slots || this.#isCounted(slot, uniqueLow, uniqueHigh)) return 0;
     const opens = this.#get(slot, S_OPENS);
     if (opens === 0) return 0;
     this.#remember(slot, uniqueLow, uniqueHigh);
@@ -157,13 +162,16 @@ export class OpenTable {
     return this.#get(slot, S_BACKING);
   }
 
-  // Requests are answered one after the other, so that only the last one counted can come again.
-  #isLast(slot: number, low: number, high: number): boolean {
+  // Requests are answered one after the other, so that only the last one that a killed predecessor counted can come
+  // again. Of what this process has counted, any may: all that the kernel had not been answered when it was asked to
+  // repeat.
+  #isCounted(slot: number, low: number, high: number): boolean {
     const words = this.#words;
     return (
-      words[H_LAST_LOW] === (low | 0) &&
-      words[H_LAST_HIGH] === (high & 0x7fff_ffff) &&
-      words[H_LAST_SLOT] === slot
+      this.#counted.has(countedKey(slot, low, high)) ||
+      (words[H_LAST_LOW] === (low | 0) &&
+        words[H_LAST_HIGH] === (high & 0x7fff_ffff) &&
+        words[H_LAST_SLOT] === slot)
     );
   }
 
@@ -171,6 +179,12 @@ export class OpenTable {
     this.#words[H_LAST_LOW] = low;
     this.#words[H_LAST_HIGH] = high & 0x7fff_ffff;
     this.#words[H_LAST_SLOT] = slot;
+    this.#counted.add(countedKey(slot, low, high));
+    if (this.#counted.size <= REMEMBERED) return;
+    for (const oldest of this.#counted) {
+      this.#counted.delete(oldest);
+      return;
+    }
   }
 
   #get(slot: number, word: number): number {
@@ -180,4 +194,9 @@ export class OpenTable {
   #set(slot: number, word: number, value: number): void {
     this.#words[(HEADER_SIZE + slot * SLOT_SIZE) / 4 + word] = value;
   }
+}
+
+// The kernel's repetition of a request differs in its top bit alone.
+function countedKey(slot: number, low: number, high: number): string {
+  return `${slot}:${high & 0x7fff_ffff}:${low >>> 0}`;
 }

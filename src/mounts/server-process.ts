@@ -78,9 +78,18 @@ async function replaceBusy(
     logger.info('another mount server goes on with the mounts', { ...found, successor_pid: successor });
     return { client, pid: successor, adopted: true };
   } catch (thrown) {
-    // It has them again, or soon will.
-    if (!(await hasThemAgain(client, pid))) throw thrown;
     const error = toImgcredError(thrown).message;
+    // It has them again, or soon will.
+    if (!(await hasThemAgain(client, pid))) {
+      if (isAlive(pid)) throw thrown;
+      // Killed in the middle of it: who starts next has mounts to clean up, and nobody to take them from.
+      logger.error('the mount server of an earlier start ended, and its mounts with it', { ...found, error });
+      return {
+        client,
+        pid: await startProcess({ ...settings, log_file: logFile }, logFile),
+        adopted: false,
+      };
+    }
     logger.error('the mount server of an earlier start goes on: another could not take its mounts', {
       ...found,
       error,

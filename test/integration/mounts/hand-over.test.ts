@@ -121,4 +121,35 @@ describe('a mount server with other settings that has mounts', () => {
     await first.client.unmount('one');
     expect(world.mounted()).toEqual([]);
   }, 120_000);
+
+  test('is replaced by a new one when it is killed before its successor has them', async () => {
+    const settings = world.settings();
+    const former = Bun.spawn(['sleep', '600']);
+    const error = { code: 'CONFLICT', message: '1 image is mounted' };
+    const pid = former.pid;
+    const stopped = Promise.withResolvers<void>();
+    const killed = Bun.serve({
+      unix: settings.socket,
+      routes: {
+        '/healthz': () => Response.json({ pid, version: '0.0.1', hand_over: 1, mounts: 1, settings }),
+        '/shutdown': { POST: () => Response.json({ error }, { status: 409 }) },
+        '/hand-over': {
+          async POST() {
+            former.kill('SIGKILL');
+            await former.exited;
+            stopped.resolve(killed.stop(true));
+            return Response.error();
+          },
+        },
+      },
+    });
+    const second = await world.server();
+    await stopped.promise;
+    expect(second).toMatchObject({ adopted: false });
+    expect(world.lines).toMatchObject([
+      { level: 'error', message: 'the mount server of an earlier start ended, and its mounts with it', pid },
+    ]);
+    await second.client.mount(world.request('one'));
+    expect(await sha256sum(join(world.directory, 'one', 'ballast'))).toMatchObject({ code: 0 });
+  }, 120_000);
 });

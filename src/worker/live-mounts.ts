@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { ImgcredError, toImgcredError } from '../errors/index.ts';
 import { duplicateDescriptorOf } from '../filesystem/index.ts';
 import {
@@ -13,7 +13,7 @@ import type { Logger } from '../observability/index.ts';
 import type { ContainerRequest, CredentialUpdate, MountedImage, RecordedStart } from '../protocol/index.ts';
 import { identifyProcess } from './containers/index.ts';
 import { HeldMount, type Opening } from './held-mount.ts';
-import { detach, detachLeftovers } from './leftover-mounts.ts';
+import { detach, detachLeftovers, leftoversBelow } from './leftover-mounts.ts';
 import { mountRequest, plainMountRequest } from './mount-request.ts';
 
 export interface LiveMountsOptions {
@@ -140,7 +140,26 @@ export class LiveMounts {
       this.#logger.info('removing a mount that no container uses', { mount_id: mountId });
       await this.#server.client.unmount(mountId);
     }
-    this.#detachLeftovers();
+    if (this.#server.adopted) this.#endUnlisted();
+    else this.#detachLeftovers();
+  }
+
+  /**
+   * Has the server end what it has mounted and does not list: access to it is still being proved, for a worker that is
+   * gone. Taken out of the tree under the server's hands, it would be an empty directory to who asks for it next.
+   */
+  #endUnlisted(): void {
+    for (const mountpoint of leftoversBelow(this.#options.directory, this.#heldMountpoints)) {
+      const mountId = basename(mountpoint);
+      const ended = this.#server.client
+        .unmount(mountId)
+        .then(
+          () => {},
+          () => detach(mountpoint, this.#logger),
+        )
+        .finally(() => this.#releasing.delete(mountId));
+      this.#releasing.set(mountId, ended);
+    }
   }
 
   /** The mounts that containers use. */
@@ -412,8 +431,11 @@ export class LiveMounts {
   }
 
   #detachLeftovers(): void {
-    const held = new Set([...this.#held.values()].map(({ request }) => request.mountpoint));
-    detachLeftovers(this.#options.directory, held, this.#logger);
+    detachLeftovers(this.#options.directory, this.#heldMountpoints, this.#logger);
+  }
+
+  get #heldMountpoints(): ReadonlySet<string> {
+    return new Set([...this.#held.values()].map(({ request }) => request.mountpoint));
   }
 }
 

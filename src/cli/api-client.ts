@@ -30,18 +30,7 @@ export class ApiClient {
     signal?: AbortSignal,
   ): Promise<T> {
     const response = await this.fetch(method, path, body, signal);
-    const parsed = schema.safeParse(await response.json());
-    if (!parsed.success) {
-      throw new ImgcredError(
-        'SERVER_UNREACHABLE',
-        `the server's answer to ${method} ${path} is not as expected`,
-        {
-          hint: 'client and server are probably of different versions: see imgcred version',
-          cause: parsed.error,
-        },
-      );
-    }
-    return parsed.data;
+    return understood(schema, await response.json(), method, path);
   }
 
   /** Sends a request and gives the answer itself, for streams. */
@@ -116,9 +105,9 @@ export class ApiClient {
       pending += decoder.decode(chunk, { stream: true });
       const lines = pending.split('\n');
       pending = lines.pop() ?? '';
-      for (const line of lines) if (line !== '') yield schema.parse(JSON.parse(line));
+      for (const line of lines) if (line !== '') yield understood(schema, JSON.parse(line), method, path);
     }
-    if (pending !== '') yield schema.parse(JSON.parse(pending));
+    if (pending !== '') yield understood(schema, JSON.parse(pending), method, path);
   }
 
   async *#body(body: ReadableStream<Uint8Array>, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
@@ -177,5 +166,19 @@ async function errorOf(response: Response, what: string): Promise<ImgcredError> 
         hint: 'check the address given with --server',
       },
     )
+  );
+}
+
+/** @throws ImgcredError SERVER_UNREACHABLE for an answer that this version does not understand */
+function understood<T>(schema: z.ZodType<T>, answer: unknown, method: string, path: string): T {
+  const parsed = schema.safeParse(answer);
+  if (parsed.success) return parsed.data;
+  throw new ImgcredError(
+    'SERVER_UNREACHABLE',
+    `the server's answer to ${method} ${path} is not as expected`,
+    {
+      hint: 'client and server are probably of different versions: see imgcred version',
+      cause: parsed.error,
+    },
   );
 }

@@ -72,8 +72,9 @@ export type SetSecret = z.infer<typeof setSecretSchema>;
 export const pushIndexSchema = registerImageSchema.pick({ base_image_creds: true, secret: true });
 export type PushIndex = z.infer<typeof pushIndexSchema>;
 
-const step = z.strictObject({ kind: z.literal('step'), step: z.string() });
-const transfer = z.strictObject({
+// What answers tell is read by clients of other versions too: what they do not know they leave out.
+const step = z.object({ kind: z.literal('step'), step: z.string() });
+const transfer = z.object({
   /** Compressed bytes. */
   bytes: z.int(),
   bytes_total: z.int(),
@@ -88,7 +89,7 @@ const indexing = transfer.extend({
   layers_done: z.int(),
   entries: z.int(),
 });
-const failed = z.strictObject({
+const failed = z.object({
   kind: z.literal('error'),
   error: plainErrorSchema,
 });
@@ -97,14 +98,14 @@ const failed = z.strictObject({
 export const registerProgressSchema = z.discriminatedUnion('kind', [
   step,
   indexing,
-  z.strictObject({ kind: z.literal('warning'), message: z.string() }),
-  z.strictObject({ kind: z.literal('done'), image: z.record(z.string(), z.unknown()) }),
+  z.object({ kind: z.literal('warning'), message: z.string() }),
+  z.object({ kind: z.literal('done'), image: z.record(z.string(), z.unknown()) }),
   failed,
 ]);
 export type RegisterProgress = z.infer<typeof registerProgressSchema>;
 
 /** What `POST /v1/images/:id/index` answers. */
-export const pushedIndexSchema = z.strictObject({
+export const pushedIndexSchema = z.object({
   /** The artifact's manifest. */
   digest: z.string(),
   repository: z.string(),
@@ -122,7 +123,7 @@ export const pushIndexProgressSchema = z.discriminatedUnion('kind', [
   step,
   indexing,
   transfer.extend({ kind: z.literal('upload') }),
-  z.strictObject({ kind: z.literal('done'), artifact: pushedIndexSchema }),
+  z.object({ kind: z.literal('done'), artifact: pushedIndexSchema }),
   failed,
 ]);
 export type PushIndexProgress = z.infer<typeof pushIndexProgressSchema>;

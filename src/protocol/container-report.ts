@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { recordedStartSchema } from './trace.ts';
 
 /** What the lazy image cost one run. All sizes in bytes. */
-export const fetchReportSchema = z.strictObject({
+export const fetchReportSchema = z.object({
   image_compressed_bytes: z.int(),
   bytes_fetched: z.int(),
   bytes_fetched_by_cause: z.record(z.string(), z.int()),
@@ -13,7 +13,7 @@ export const fetchReportSchema = z.strictObject({
   fallbacks: z.array(z.string()),
   /** What says where the image's bytes are. Null in reports that older versions stored. */
   index: z
-    .strictObject({
+    .object({
       /** sha256 of the index file, hexadecimal. */
       digest: z.string(),
       /** The artifact of the registry that it came with; null where it was made by reading the layers. */

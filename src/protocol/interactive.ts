@@ -46,17 +46,18 @@ export const clientMessageSchema = z.discriminatedUnion('op', [
 ]);
 export type ClientMessage = z.infer<typeof clientMessageSchema>;
 
+// Read by clients of other versions too: what they do not know they leave out.
 export const serverMessageSchema = z.discriminatedUnion('event', [
   /** The process is connected; output follows. */
-  z.strictObject({ event: z.literal('started') }),
-  z.strictObject({ event: z.literal('taken'), bytes: taken }),
+  z.object({ event: z.literal('started') }),
+  z.object({ event: z.literal('taken'), bytes: taken }),
   /** The process has ended, and all of its output was sent. */
-  z.strictObject({
+  z.object({
     event: z.literal('exit'),
     exit_code: z.int().min(0).max(255),
     reason: z.string().optional(),
   }),
-  z.strictObject({
+  z.object({
     event: z.literal('failed'),
     /** 125, 126 or 127 where the command could not be started. */
     exit_code: z.int().min(0).max(255).optional(),

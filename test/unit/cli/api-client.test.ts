@@ -5,8 +5,29 @@ import { z } from 'zod';
 import { ApiClient, readTokenFile } from '../../../src/cli/api-client.ts';
 import { serveOnAddress, serveOnSocket } from '../../../src/cli/http-server.ts';
 import type { GatewayApp } from '../../../src/gateway/index.ts';
+import {
+  fetchReportSchema,
+  registerProgressSchema,
+  serverMessageSchema,
+} from '../../../src/protocol/index.ts';
 import { errorOf, temporaryDirectory } from '../database/world.ts';
 import { openGatewayWorld } from '../gateway/world.ts';
+
+const FETCHED = {
+  image_compressed_bytes: 5,
+  bytes_fetched: 3,
+  bytes_fetched_by_cause: { demand: 3 },
+  requests: 1,
+  requests_by_cause: { demand: 1 },
+  fallbacks: [],
+  index: { digest: 'a'.repeat(64), artifact: null },
+  failures: {},
+  last_failure: null,
+  waiting_reads: 0,
+  driver: 'kernel',
+  timings_ms: { mount: 1 },
+  warnings: [],
+};
 
 const list = z.object({ images: z.array(z.unknown()) });
 
@@ -40,6 +61,44 @@ describe('over the Unix socket', () => {
     const path = join(world.directory, 'x'.repeat(120));
     const error = await errorOf(() => serveOnSocket(world.app, path));
     expect(error).toMatchObject({ code: 'DATA_DIR', hint: expect.stringContaining('shorter --data-dir') });
+  });
+});
+
+describe('a server of another version', () => {
+  const answering = (lines: readonly object[]) => {
+    const body = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+    return Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: () => new Response(body) });
+  };
+  const read = async (lines: readonly object[]) => {
+    await using server = answering(lines);
+    const client = new ApiClient({ kind: 'url', url: server.url.origin });
+    return await Array.fromAsync(client.lines(registerProgressSchema, 'POST', '/v1/images'));
+  };
+  const progress = { bytes: 1, bytes_total: 2, layers: 1, layers_done: 0, entries: 3 };
+
+  test('may tell more than is known here: that is left out', async () => {
+    const error = { code: 'INTERNAL', message: 'x' };
+    const known = [
+      { kind: 'step', step: 'resolve' },
+      { kind: 'progress', ...progress },
+      { kind: 'warning', message: 'x' },
+      { kind: 'error', error },
+    ];
+    expect(await read(known.map((line) => ({ ...line, colour: 'red' })))).toMatchObject(known);
+    const fetched = { ...FETCHED, colour: 'red', index: { ...FETCHED.index, colour: 'red' } };
+    expect(fetchReportSchema.parse(fetched)).toEqual(FETCHED);
+    expect(serverMessageSchema.parse({ event: 'exit', exit_code: 3, colour: 'red' })).toEqual({
+      event: 'exit',
+      exit_code: 3,
+    });
+  });
+
+  test('that tells what is not understood is said to be one', async () => {
+    expect(await errorOf(() => read([{ kind: 'unheard-of' }]))).toMatchObject({
+      code: 'SERVER_UNREACHABLE',
+      message: "the server's answer to POST /v1/images is not as expected",
+      hint: expect.stringContaining('different versions'),
+    });
   });
 });
 

@@ -66,10 +66,10 @@ export class LayerIndexThreads {
   }
 
   async #thread(): Promise<IndexingThread | undefined> {
-    const idle = this.#idle.pop();
-    if (idle !== undefined) {
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       clearTimeout(idle.timer);
-      return idle.thread;
+      // One that has died since would be waited for for ever.
+      if (!idle.thread.dead) return idle.thread;
     }
     if (this.#unavailable) return undefined;
     try {

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { type FaultProxy, startFaultProxy, startRegistry } from '../../test/fixtures/registry/index.ts';
 import { Imgcred, type RunReport } from './executable.ts';
 import { chunkedLayout, largeLayout, PASSWORD, push, pushSmall, USER, unpacked } from './images.ts';
-import { type Mark, type Measured, middle, type Suite } from './mark.ts';
+import { type Mark, type Measured, middle, output, type Suite } from './mark.ts';
 import { bytesRead, runOnOverlay } from './overlay.ts';
 import { Podman } from './podman.ts';
 
@@ -30,12 +30,15 @@ export const suite: Suite = async (directory) => {
     linkBytesPerSecond: BYTES_PER_SECOND,
   });
   try {
+    const bench = new ImageBench(scratch, tree, proxy);
     await pushSmall(registry, 'bench/small', TAG);
+    const small = await bench.small(`${proxy.host}/bench/small:${TAG}`);
+    // Later: while the disk takes a gigabyte in, who makes sure of what it writes waits for it.
     await push(layout, registry.host, `bench/large:${TAG}`);
     await push(await chunkedLayout(layout), registry.host, `bench/chunked:${TAG}`);
-    const bench = new ImageBench(scratch, tree, proxy);
+    await output(['sync']);
     return [
-      ...(await bench.small(`${proxy.host}/bench/small:${TAG}`)),
+      ...small,
       ...(await bench.large(`${proxy.host}/bench/large:${TAG}`, 'gzip')),
       ...(await bench.large(`${proxy.host}/bench/chunked:${TAG}`, 'zstd:chunked, by its own table')),
     ];

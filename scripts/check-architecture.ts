@@ -50,7 +50,7 @@ for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' }).filt
   }
   const source = readFileSync(join(root, file), 'utf8');
   // What starts a thread or loads a part, or says which one a task is for.
-  for (const [, entry] of source.matchAll(/\b(?:(?:startThread|importEntry)(?:<typeof import\('[^']+'\)>)?\(\s*|entry(?::| =) )'([^']+)'/g)) {
+  for (const [, entry] of source.matchAll(/\b(?:(?:startThread|openThread|importEntry)(?:<typeof import\('[^']+'\)>)?\(\s*|entry(?::| =) )'([^']+)'/g)) {
     if (!build.includes(` src/${entry}.ts `)) problems.push(`src/${file}: scripts/build makes no bundle of its entry point src/${entry}.ts`);
   }
   for (const specifier of importsOf(source)) {

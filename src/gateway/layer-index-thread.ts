@@ -92,7 +92,6 @@ async function index(source: LayerSource, path: string, withSpans: boolean): Pro
     await spans.settled();
     self.postMessage({ kind: 'done' });
   } catch (thrown) {
-    const { code, message, hint } = toImgcredError(thrown);
-    self.postMessage({ kind: 'failed', error: { code, message, ...(hint === undefined ? {} : { hint }) } });
+    self.postMessage({ kind: 'failed', error: toImgcredError(thrown).toJSON().error });
   }
 }

@@ -1,7 +1,7 @@
-import { startThread } from '../entries/index.ts';
 import { ImgcredError } from '../errors/index.ts';
 import { type IndexProgress, indexLayerToFile, type LayerSource, type SpanInfo } from '../index/index.ts';
 import type { Logger } from '../observability/index.ts';
+import { openThread } from '../threads/index.ts';
 import type { IndexingCommand, IndexingReport } from './layer-index-messages.ts';
 
 export interface LayerIndexing {
@@ -73,7 +73,7 @@ export class LayerIndexThreads {
     }
     if (this.#unavailable) return undefined;
     try {
-      return await startThread('gateway/layer-index-thread', (entry) => IndexingThread.start(entry));
+      return new IndexingThread(await openThread('gateway/layer-index-thread', 'imgcred-index'));
     } catch (thrown) {
       this.#unavailable = true;
       this.#logger.warn('no thread could be started: layers are indexed one after the other', {
@@ -121,22 +121,14 @@ class IndexingThread {
   #hear: (report: IndexingReport) => void = () => {};
   #lost: (error: Error) => void = () => {};
 
-  private constructor(worker: Worker) {
+  /** @param worker which has said that it is ready */
+  constructor(worker: Worker) {
     this.#worker = worker;
     worker.onmessage = ({ data }: MessageEvent<IndexingReport>) => this.#hear(data);
     worker.onerror = (event) => {
       this.dead = true;
       this.#lost(new Error(event.message));
     };
-  }
-
-  static async start(entry: string): Promise<IndexingThread> {
-    const thread = new IndexingThread(new Worker(entry, { name: 'imgcred-index', smol: true }));
-    await new Promise<void>((resolve, reject) => {
-      thread.#hear = ({ kind }) => kind === 'ready' && resolve();
-      thread.#lost = reject;
-    });
-    return thread;
   }
 
   end(): void {

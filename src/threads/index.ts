@@ -1,2 +1,2 @@
 export { Semaphore } from './semaphore.ts';
-export { NoThreadError, runTask, serveTask, type ThreadTask } from './task.ts';
+export { NoThreadError, openThread, runTask, serveTask, type ThreadTask } from './task.ts';

@@ -1,17 +1,11 @@
 import { startThread } from '../entries/index.ts';
-import { type ErrorCode, ImgcredError, toImgcredError } from '../errors/index.ts';
+import { ImgcredError, toImgcredError } from '../errors/index.ts';
 
 /** How a task ended. */
 type TaskReport<Result> =
   | { readonly kind: 'ready' }
   | { readonly kind: 'done'; readonly result: Result }
-  | { readonly kind: 'failed'; readonly error: PlainError };
-
-interface PlainError {
-  readonly code: ErrorCode;
-  readonly message: string;
-  readonly hint?: string;
-}
+  | { readonly kind: 'failed'; readonly error: ReturnType<ImgcredError['toJSON']>['error'] };
 
 /** A task for a thread. Its order and its result cross by structured clone. */
 export interface ThreadTask<Order> {
@@ -34,7 +28,7 @@ export class NoThreadError extends Error {}
 export async function runTask<Order, Result>({ entry, name, order }: ThreadTask<Order>): Promise<Result> {
   let thread: Worker;
   try {
-    thread = await startThread(entry, (path) => open(path, name));
+    thread = await openThread(entry, name);
   } catch (cause) {
     throw new NoThreadError('no thread could be started', { cause });
   }
@@ -55,13 +49,22 @@ export async function runTask<Order, Result>({ entry, name, order }: ThreadTask<
   }
 }
 
-async function open(path: string, name: string): Promise<Worker> {
-  const thread = new Worker(path, { name, smol: true });
-  await new Promise<void>((resolve, reject) => {
-    thread.onmessage = () => resolve();
-    thread.onerror = (event) => reject(new Error(event.message));
+/**
+ * Starts a thread, which says by its first message that it is ready.
+ *
+ * @param entry its entry point below `src`, without `.ts`
+ * @param name what it is called in the system's lists
+ * @throws why it could not be started
+ */
+export function openThread(entry: string, name: string): Promise<Worker> {
+  return startThread(entry, async (path) => {
+    const thread = new Worker(path, { name, smol: true });
+    await new Promise<void>((resolve, reject) => {
+      thread.onmessage = () => resolve();
+      thread.onerror = (event) => reject(new Error(event.message));
+    });
+    return thread;
   });
-  return thread;
 }
 
 declare const self: {
@@ -75,13 +78,8 @@ export function serveTask<Order>(work: (order: Order) => unknown): void {
     try {
       self.postMessage({ kind: 'done', result: await work(order) });
     } catch (thrown) {
-      self.postMessage({ kind: 'failed', error: plain(thrown) });
+      self.postMessage({ kind: 'failed', error: toImgcredError(thrown).toJSON().error });
     }
   };
   self.postMessage({ kind: 'ready' });
-}
-
-function plain(thrown: unknown): PlainError {
-  const { code, message, hint } = toImgcredError(thrown);
-  return { code, message, ...(hint === undefined ? {} : { hint }) };
 }
